@@ -1,0 +1,119 @@
+"""What touches asyncio: coroutine handlers, and waiting without blocking the caller's loop.
+
+asyncio is imported only where somebody uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import pristine
+from .pristine import Deadline, Signal
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS = 1.0  # for a loop of ours to end; a coroutine that blocks it is left behind
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread, if any; imports nothing."""
+    events = sys.modules.get("asyncio.events")
+    return None if events is None else events._get_running_loop()  # public, but undocumented
+
+
+async def off_loop(work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread of its own, in the caller's context, and await its result."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def finish(result: Any, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = context.run(work)
+        except BaseException as raised:  # noqa: BLE001 - raised again where it is awaited
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(finish, result, error)
+
+    pristine.start_thread(run, ())
+    # Cancelling the caller does not cancel the work, so that nothing is left half started.
+    return await asyncio.shield(future)
+
+
+class CoroutineRunner:
+    """Runs coroutine handlers on the loop that the server was started on, or on one of its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
+        self._own = False
+        self._guard = pristine.Lock()
+        self._ended = Signal()
+        self._running = False
+
+    def submit(
+        self,
+        awaitable: Awaitable[Any],
+        context: contextvars.Context,
+        done: Callable[[asyncio.Future[Any]], None],
+    ) -> None:
+        """Have ``awaitable`` run in ``context``; ``done`` gets the finished task on the loop."""
+        loop = self._ensure_loop()
+
+        def begin() -> None:
+            task = loop.create_task(_as_coroutine(awaitable), context=context)
+            task.add_done_callback(done)
+
+        loop.call_soon_threadsafe(begin)
+
+    def _ensure_loop(self) -> asyncio.AbstractEventLoop:
+        with self._guard:
+            if self._loop is None:
+                import asyncio
+
+                self._loop, self._own, self._running = asyncio.new_event_loop(), True, True
+                pristine.start_thread(self._run, (self._loop,))
+            return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        import asyncio
+
+        try:
+            loop.run_forever()
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+            self._running = False
+            self._ended.notify()
+
+    def close(self) -> None:
+        """End a loop of our own; that of the caller is left alone."""
+        if self._own and self._loop is not None and self._running:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            self._ended.wait_until(lambda: not self._running, Deadline(_CLOSE_SECONDS))
+
+
+async def _as_coroutine(awaitable: Awaitable[T]) -> T:
+    return await awaitable

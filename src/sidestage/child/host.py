@@ -1,0 +1,228 @@
+"""The child's own life: up, configured, serving, stopped clean and ready for the next, gone.
+
+One asyncio loop, one service at a time. It runs none of the user's code, and it ends when the
+pipe from its owner ends. A stop gives the process back only when it can show that nothing of
+the last server is left: no descriptor, no task, no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import faulthandler
+import importlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, get_args
+
+from ..wire.frames import READ_SIZE, WireError, commands
+from ..wire.messages import (
+    WIRE_VERSION,
+    Configure,
+    Draining,
+    Failed,
+    Handle,
+    Hello,
+    LogLine,
+    Message,
+    Ready,
+    Stop,
+    Stopped,
+    Sync,
+    Synced,
+)
+from . import listen
+from .orphan import OrphanWatch
+from .outbox import Outbox
+from .service import CallCommand, Service, remove_path
+
+_SERVICES = {
+    "tcp": ("tcp", "TCPService"),
+    "udp": ("udp", "UDPService"),
+    "http": ("http", "HTTPService"),
+    "smtp": ("smtp", "SMTPService"),
+}
+_SETTLE_PASSES = 4  # of the loop, for closed transports to let go of their descriptors
+
+
+class Host:
+    """Runs one server after another."""
+
+    def __init__(self, commands_fd: int, events_fd: int, watch: OrphanWatch) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.outbox = Outbox(self.loop, events_fd)
+        self.service: Service | None = None
+        self._watch = watch
+        self._buffer = commands()
+        self._commands_fd = commands_fd
+        self._bound_path: tuple[str, tuple[int, int]] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Configure: lambda message: self._begin(self._configure(message)),
+            Handle: self._handle,
+            Sync: lambda message: self.outbox.send(Synced(token=message.token)),
+            Stop: lambda message: self._begin(self._stop(message)),
+        }
+        for kind in get_args(CallCommand):
+            self._handlers[kind] = self._call_command
+        self._descriptors = 0
+        logging.getLogger().addHandler(_Forwarder(self.outbox))
+
+    def run(self) -> None:
+        """Serve until the owner closes the pipe."""
+        os.set_blocking(self._commands_fd, False)
+        self.loop.add_reader(self._commands_fd, self._read)
+        self.outbox.send(Hello(pid=os.getpid(), version=WIRE_VERSION))
+        self.loop.call_soon(self._preload, list(_SERVICES.values()))
+        self._descriptors = _count_descriptors()
+        self.loop.run_forever()
+
+    def _preload(self, modules: list[tuple[str, str]]) -> None:
+        """Import the protocols while nothing is asked for, one a pass of the loop."""
+        asked = select.select([self._commands_fd], [], [], 0)[0]
+        if modules and not asked and self.service is None and self._task is None:
+            importlib.import_module(f"..{modules[0][0]}", __name__)
+            self.loop.call_soon(self._preload, modules[1:])
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._commands_fd, READ_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._end()
+            return
+        for message in self._buffer.feed(data):
+            self._handlers[type(message)](message)
+
+    def _end(self) -> None:
+        """Leave nothing behind but the exit status."""
+        if self.service is not None:
+            self.service.close_listeners()
+        self._remove_path()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+    # Commands ----------------------------------------------------------------------------------
+
+    def _begin(self, work: Any) -> None:
+        self._task = self.loop.create_task(work)
+
+    def _call_command(self, message: CallCommand) -> None:
+        if self.service is not None:
+            self.service.command(message)
+
+    def _handle(self, message: Handle) -> None:
+        if self.service is not None:
+            self.service.handled = message.on
+        self.outbox.send(Synced(token=message.token))
+
+    async def _configure(self, config: Configure) -> None:
+        self._watch.interval = config.poll_interval
+        self.outbox.limit = config.keep
+        module, name = _SERVICES[config.protocol]
+        service_class = getattr(importlib.import_module(f"..{module}", __name__), name)
+        service: Service = service_class(self.loop, self.outbox, config)
+        try:
+            sockets = listen.bind(config)
+        except OSError as error:
+            self.outbox.send(_failed(error))
+        else:
+            self._note_path(config.path)
+            self.service = service
+            await service.serve(sockets)
+            self.outbox.send(Ready(addresses=[listen.bound_address(s) for s in sockets]))
+        self._task = None
+
+    async def _stop(self, message: Stop) -> None:
+        service = self.service
+        unfinished = []
+        if service is not None:
+            unfinished = await service.drain(message.drain, message.spare, self._announce)
+        self._remove_path()
+        self.service = None
+        self._watch.interval = 0.5
+        why = await self._leftovers()
+        self._task = None
+        self.outbox.send(Stopped(clean=not why, open=unfinished, why=why))
+
+    def _announce(self) -> None:
+        self.outbox.send(Draining())
+
+    # What is left ------------------------------------------------------------------------------
+
+    async def _leftovers(self) -> str:
+        """What of the last server is still there, as text; empty when nothing is."""
+        why = ""
+        for _ in range(_SETTLE_PASSES):
+            tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
+            open_now = _count_descriptors()
+            if not tasks and open_now <= self._descriptors:
+                return ""
+            why = f"{len(tasks)} tasks and {open_now - self._descriptors} descriptors are left"
+            await asyncio.sleep(0)
+        return why
+
+    def _note_path(self, path: str | None) -> None:
+        if path is not None and not path.startswith("\0"):
+            made = os.stat(path)
+            self._bound_path = (path, (made.st_dev, made.st_ino))
+
+    def _remove_path(self) -> None:
+        if self._bound_path is not None:
+            remove_path(*self._bound_path)
+            self._bound_path = None
+
+
+class _Forwarder(logging.Handler):
+    """Sends log records to the parent, which gives them to the logger of the same name."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        super().__init__(logging.WARNING)
+        self._outbox = outbox
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._outbox.send(LogLine(name=record.name, level=record.levelno, text=self.format(record)))
+
+
+def _failed(error: OSError) -> Message:
+    if isinstance(error, socket.gaierror):
+        return Failed(errno=errno.EADDRNOTAVAIL, text=error.strerror or str(error))
+    return Failed(errno=error.errno, text=error.strerror or str(error))
+
+
+def _count_descriptors() -> int:
+    for directory in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return len(os.listdir(directory))  # noqa: PTH208 - a count, no paths
+        except OSError:
+            continue
+    return 0
+
+
+def _close_inherited(kept: set[int]) -> None:
+    """Close what the test had opened as inheritable: a port held open here would outlive it."""
+    low = 3
+    for fd in sorted(kept):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def main(commands_fd: int, events_fd: int, owner: int) -> None:
+    """The child's entry point: serve what the owner asks for until it is gone."""
+    _close_inherited({commands_fd, events_fd})
+    watch = OrphanWatch(owner)
+    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
+    logging.raiseExceptions = False
+    try:
+        Host(commands_fd, events_fd, watch).run()
+    except WireError as error:
+        sys.exit(f"the pipe from the owner broke: {error}")

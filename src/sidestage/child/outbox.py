@@ -1,0 +1,83 @@
+"""Frames on their way to the parent; a parent that does not read never blocks the loop.
+
+What the pipe does not take waits here. Records may wait in any number, because a server without
+a handler has nobody reading until the test looks: past the limit the oldest go, and are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+
+from ..wire.frames import encode
+from ..wire.messages import Dropped, Message
+
+
+class Outbox:
+    """Writes messages to the pipe, at once where it has room."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+        self.limit = 1 << 26  # bytes of records that may wait
+        self._loop = loop
+        self._fd = fd
+        self._head = memoryview(b"")  # the frames being written
+        self._queue: deque[tuple[bytearray, int]] = deque()  # frames, and how many are records
+        self._size = 0  # bytes in the queue
+        self._dropped = 0
+        os.set_blocking(fd, False)
+
+    def send(self, *messages: Message) -> None:
+        """Pass on what must not be lost."""
+        self._put(encode(*messages), 0)
+
+    def record(self, *messages: Message) -> None:
+        """Pass on records, which are bounded."""
+        self._put(encode(*messages), len(messages))
+
+    def _put(self, frames: bytearray, records: int) -> None:
+        if self._head:
+            self._queue.append((frames, records))
+            self._size += len(frames)
+            if self._size > self.limit:
+                self._shed()
+            return
+        self._head = memoryview(frames)
+        self._flush()
+        if self._head:
+            self._loop.add_writer(self._fd, self._flush_queue)
+
+    def _flush(self) -> None:
+        try:
+            while self._head:
+                self._head = self._head[os.write(self._fd, self._head) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # the parent is gone, and so are we in a moment
+            self._head = memoryview(b"")
+
+    def _flush_queue(self) -> None:
+        self._flush()
+        while not self._head:
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                self._head = memoryview(encode(Dropped(count=dropped)))
+            elif self._queue:
+                frames, _ = self._queue.popleft()
+                self._size -= len(frames)
+                self._head = memoryview(frames)
+            else:
+                self._loop.remove_writer(self._fd)
+                return
+            self._flush()
+
+    def _shed(self) -> None:
+        kept: list[tuple[bytearray, int]] = []
+        while self._size > self.limit and self._queue:
+            frames, records = self._queue.popleft()
+            if records:
+                self._size -= len(frames)
+                self._dropped += records
+            else:
+                kept.append((frames, records))
+        self._queue.extendleft(reversed(kept))

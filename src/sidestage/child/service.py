@@ -1,0 +1,257 @@
+"""What the four protocols share in the child: calls, listeners, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol
+
+from ..wire.frames import WINDOW
+from ..wire.messages import (
+    Ack,
+    Close,
+    Configure,
+    Data,
+    Diagnostic,
+    End,
+    Lost,
+    MailReply,
+    OpenConnection,
+    Respond,
+    SendTo,
+    SetOption,
+)
+from .listen import wire_address
+from .outbox import Outbox
+
+CallCommand = Respond | MailReply | SendTo | Close | SetOption | Data | Ack | End
+
+# Passes of the loop in which a stop still takes what clients had sent before it: accepting takes
+# asyncio three, reading one.
+_LAST_ACCEPTS = 3
+_LAST_READS = 3
+
+# Over the life of the process, so that a late reply never hits another's call.
+next_call_id = itertools.count(1).__next__
+
+
+class Target(Protocol):
+    """What a call's commands are for."""
+
+    def command(self, message: CallCommand) -> None:
+        """Carry out one command."""
+
+
+class Peer(Protocol):
+    """A client's connection, as the drain sees it."""
+
+    def describe(self) -> OpenConnection:
+        """Who is connected, and in the middle of what."""
+
+    def call_ids(self) -> Iterable[int]:
+        """The calls that it waits for."""
+
+    def close_if_idle(self) -> None:
+        """Close unless an exchange is in progress, else after it."""
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+
+
+class Service:
+    """One server: its listeners, its connections, its calls under way."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox, config: Configure) -> None:
+        self.loop = loop
+        self.outbox = outbox
+        self.config = config
+        self.handled = config.handled
+        self.record_limit = config.keep // 4  # bytes of one record's body
+        self.draining = False
+        self.calls: dict[int, Target] = {}
+        self.peers: set[Peer] = set()
+        self._servers: list[asyncio.Server] = []
+        self._emptied = Flag()
+
+    # Serving -----------------------------------------------------------------------------------
+
+    async def serve(self, sockets: list[socket.socket]) -> None:
+        """Accept on ``sockets`` from now on."""
+        for sock in sockets:
+            server = await self.loop.create_server(
+                self.protocol, sock=sock, backlog=self.config.backlog
+            )
+            self._servers.append(server)
+
+    def protocol(self) -> asyncio.BaseProtocol:
+        """A protocol object for a new connection."""
+        raise AssertionError("each protocol has its own")
+
+    def command(self, message: CallCommand) -> None:
+        """Pass a command on to the call it is for; one that has ended needs none."""
+        target = self.calls.get(getattr(message, "call", 0))
+        if target is not None:
+            target.command(message)
+
+    def open_call(self, target: Target) -> int:
+        """A new call id, whose commands go to ``target``."""
+        call = next_call_id()
+        self.calls[call] = target
+        return call
+
+    def close_call(self, call: int) -> None:
+        """No more commands for ``call`` will find anybody."""
+        self.calls.pop(call, None)
+
+    def lose_call(self, call: int, *, reset: bool) -> None:
+        """The client of ``call`` is gone: tell the parent, if the call was still under way."""
+        if self.calls.pop(call, None) is not None:
+            self.outbox.send(Lost(call=call, reset=reset))
+
+    def joined(self, peer: Peer) -> None:
+        """A client has connected."""
+        self.peers.add(peer)
+
+    def left(self, peer: Peer) -> None:
+        """A client's connection is closed."""
+        self.peers.discard(peer)
+        if not self.peers:
+            self._emptied.set()
+
+    def diagnose(self, peer: object, text: str) -> None:
+        """Tell the test of something that is no handler's error."""
+        self.outbox.send(Diagnostic(peer=wire_address(peer), text=text))
+
+    # Stopping ----------------------------------------------------------------------------------
+
+    async def drain(
+        self, seconds: float, spare: int, announce: Callable[[], None]
+    ) -> list[OpenConnection]:
+        """Stop accepting, let exchanges finish, close everything; returns what had not finished.
+
+        ``announce`` is called once all that clients had sent before has been read.
+        """
+        for _ in range(_LAST_ACCEPTS):
+            await asyncio.sleep(0)
+        self.close_listeners()
+        for _ in range(_LAST_READS):
+            await asyncio.sleep(0)
+        self.draining = True
+        announce()
+        for peer in list(self.peers):
+            if spare and spare in peer.call_ids():
+                peer.abort()
+            else:
+                peer.close_if_idle()
+        await self._wait_until_empty(seconds)
+        unfinished = [peer.describe() for peer in self.peers]
+        for peer in list(self.peers):
+            peer.abort()
+        await self._wait_until_empty(1.0)  # aborted transports close within two passes
+        return unfinished
+
+    def close_listeners(self) -> None:
+        """Accept nobody any more."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def _wait_until_empty(self, seconds: float) -> None:
+        if self.peers:
+            self._emptied.clear()
+            await self._emptied.wait(seconds)
+
+
+class Flag(asyncio.Event):
+    """An event that can be waited for with a time-out that is no error."""
+
+    async def wait(self, seconds: float | None = None) -> Literal[True]:
+        """Wait until it is set, at most ``seconds``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await super().wait()
+        return True
+
+
+class Backpressure:
+    """Counts stream bytes both ways on one connection, so that neither side piles them up."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.call = 0
+        self._outbox = outbox
+        self._transport: asyncio.Transport | None = None
+        self._unread = 0  # sent to the parent, not acknowledged
+        self._paused = False
+        self._owed = 0  # taken from the parent, not acknowledged
+        self._blocked = False  # the client does not read
+
+    def connect(self, transport: asyncio.Transport) -> None:
+        """Control this transport."""
+        self._transport = transport
+
+    def start(self, call: int) -> None:
+        """Begin the stream ``call``."""
+        self.call, self._unread, self._owed = call, 0, 0
+
+    def sent(self, size: int) -> None:
+        """``size`` bytes from the client went to the parent."""
+        self._unread += size
+        if self._unread >= WINDOW and not self._paused:
+            self._paused = True
+            assert self._transport is not None
+            self._transport.pause_reading()
+
+    def acknowledged(self, size: int) -> None:
+        """The parent has consumed ``size`` bytes."""
+        self._unread -= size
+        if self._paused and self._unread < WINDOW // 2:
+            self.release()
+
+    def release(self) -> None:
+        """Read from the client again, whatever the parent has consumed."""
+        self._unread = 0
+        if self._paused:
+            self._paused = False
+            assert self._transport is not None
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def wrote(self, size: int) -> None:
+        """``size`` bytes from the parent went to the client's transport."""
+        self._owed += size
+        self._settle()
+
+    def client_blocked(self, blocked: bool) -> None:
+        """The transport's buffer is full, or has room again."""
+        self._blocked = blocked
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._owed >= WINDOW // 4 and not self._blocked:
+            owed, self._owed = self._owed, 0
+            self._outbox.send(Ack(call=self.call, size=owed))
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Drop the connection so that the client sees a reset (RST), not an end-of-file."""
+    sock: Any = transport.get_extra_info("socket")
+    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+        linger = b"\1\0\0\0\0\0\0\0"  # struct linger {1, 0}: close discards and resets
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
+
+
+def remove_path(path: str | None, identity: tuple[int, int] | None) -> None:
+    """Remove a Unix socket's path if it is still the one that was bound."""
+    if path is None or identity is None or path.startswith("\0"):
+        return
+    try:
+        found = os.stat(path)
+        if (found.st_dev, found.st_ino) == identity:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass

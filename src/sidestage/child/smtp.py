@@ -1,0 +1,164 @@
+"""SMTP in the child, through aiosmtpd (RFC 5321): each mail is one call, or one record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
+
+from ..wire.messages import MailIn, MailReply, OpenConnection
+from .listen import wire_address
+from .service import CallCommand, Service
+
+_SUCCESS = "250 OK"
+_IDENT = "Sidestage"
+_IDLE_SECONDS = 300.0  # RFC 5321 4.5.3.2.7: at least five minutes
+
+
+class SMTPService(Service):
+    """Listeners whose connections speak SMTP."""
+
+    def protocol(self) -> asyncio.BaseProtocol:
+        return SMTPConnection(self)
+
+    async def reply_to(self, connection: SMTPConnection, envelope: Envelope) -> str:
+        """Pass a mail on, and wait for what to answer."""
+        if not self.handled:
+            self.outbox.record(_mail(0, connection.session_now(), envelope))
+            return _SUCCESS
+        call = _Call(self.loop)
+        connection.call = self.open_call(call)
+        self.outbox.send(_mail(connection.call, connection.session_now(), envelope))
+        try:
+            async with asyncio.timeout(self.config.handler_timeout):
+                return await call.reply
+        except TimeoutError:
+            self.lose_call(connection.call, reset=False)
+            self.diagnose(
+                connection.peer,
+                f"the handler gave no answer to the mail from {envelope.mail_from!r} within "
+                f"{self.config.handler_timeout} s: sent 451",
+            )
+            return "451 4.3.0 the handler gave no answer in time"
+        except asyncio.CancelledError:  # the client is gone
+            self.lose_call(connection.call, reset=True)
+            raise
+        finally:
+            self.close_call(connection.call)
+            connection.call = 0
+
+
+class _Call:
+    """A mail that waits for its reply."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.reply: asyncio.Future[str] = loop.create_future()
+
+    def command(self, message: CallCommand) -> None:
+        assert isinstance(message, MailReply)
+        if not self.reply.done():
+            self.reply.set_result(message.reply)
+
+
+class _Hooks:
+    """What aiosmtpd calls; it finds the hooks by their names."""
+
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTPConnection, session: Session, envelope: Envelope
+    ) -> str:
+        reply = await server.service.reply_to(server, envelope)
+        if server.service.draining:
+            server.close_after_reply()
+        return reply
+
+    async def handle_exception(self, error: Exception) -> str:
+        return f"451 4.3.0 {type(error).__name__}"
+
+
+class SMTPConnection(SMTP):
+    """A client's connection."""
+
+    def __init__(self, service: SMTPService) -> None:
+        super().__init__(
+            _Hooks(),
+            data_size_limit=service.config.size_limit,
+            enable_SMTPUTF8=True,
+            hostname="localhost",
+            ident=_IDENT,
+            timeout=_IDLE_SECONDS,
+            loop=service.loop,
+        )
+        self.service = service
+        self.peer: object = ""
+        self.call = 0
+        self.in_data = False
+
+    @syntax("DATA")
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802 - aiosmtpd's name
+        self.in_data = True
+        try:
+            await super().smtp_DATA(arg)
+        finally:
+            self.in_data = False
+
+    def session_now(self) -> Session:
+        """The session, which aiosmtpd makes when the connection is."""
+        assert self.session is not None
+        return self.session
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.peer = wire_address(transport.get_extra_info("peername"))
+        self.service.joined(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self.service.left(self)
+
+    # For the drain -----------------------------------------------------------------------------
+
+    def call_ids(self) -> Iterable[int]:
+        return (self.call,) if self.call else ()
+
+    def describe(self) -> OpenConnection:
+        state = "handler running" if self.call else "in a mail"
+        return OpenConnection(client_address=wire_address(self.peer), state=state, call=self.call)
+
+    def close_if_idle(self) -> None:
+        if not self.in_data and self.transport is not None:
+            self._writer.write(b"421 4.3.2 the server is stopping\r\n")
+            self.transport.close()
+
+    def close_after_reply(self) -> None:
+        """Close once the reply to the mail in progress is out, two passes from now."""
+        self.service.loop.call_soon(lambda: self.service.loop.call_soon(self._close))
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self._writer.transport.abort()
+
+
+def _mail(call: int, session: Session, envelope: Envelope) -> MailIn:
+    data: Any = envelope.original_content
+    return MailIn(
+        call=call,
+        peer=wire_address(session.peer),
+        helo=_clean(session.host_name or ""),
+        esmtp=bool(session.extended_smtp),
+        mail_from=_clean(envelope.mail_from or ""),
+        mail_options=[_clean(option) for option in envelope.mail_options],
+        rcpt_tos=[_clean(address) for address in envelope.rcpt_tos],
+        rcpt_options=[_clean(option) for option in envelope.rcpt_options],
+        data=bytes(data or b""),
+    )
+
+
+def _clean(text: str) -> str:
+    """``text`` without the lone surrogates that stand for bytes that were not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,238 @@
+"""The names and signatures of the 2011 proposal, as they live on in CPython's ``test_logging``.
+
+A handler gets what it got there: the request handler object of ``socketserver`` or
+``http.server``, or the four arguments of an SMTP message. Those classes run in the test's
+process, over a connection that the server's process relays. ``RequestHandlerClass`` may be
+replaced by a subclass before ``start``.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from socketserver import BaseRequestHandler, DatagramRequestHandler, StreamRequestHandler
+from typing import TYPE_CHECKING, Any
+
+from .address import Listen
+from .report import Diagnostic
+from .server import Server
+from .smtp import SMTPServer
+from .tcp import TCPServer
+from .udp import UDPServer
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .connection import Connection
+    from .datagram import Datagram
+    from .mail import Mail
+
+__all__ = [
+    "TestHTTPServer",
+    "TestSMTPServer",
+    "TestTCPServer",
+    "TestUDPServer",
+    "TestUnixDatagramServer",
+    "TestUnixStreamServer",
+]
+
+
+class _Classic(Server[Any]):
+    """What ``socketserver`` servers have beyond ours."""
+
+    __test__ = False
+    address_family: int = socket.AF_INET
+    RequestHandlerClass: type[BaseRequestHandler]
+
+    def begin_start(self, deadline: Any) -> None:
+        if self.address_family == getattr(socket, "AF_INET6", None):
+            host = {"localhost": "::1", "": "::"}.get(self._listen.host or "", self._listen.host)
+            self._listen = Listen(host, self._listen.port, self._listen.path)
+        super().begin_start(deadline)
+
+    def server_bind(self) -> None:
+        """Nothing: the server's process binds at ``start``."""
+
+    def server_activate(self) -> None:
+        """Nothing: the server's process listens at ``start``."""
+
+    def server_close(self) -> None:
+        """Stop, as closing the listening socket did."""
+        self.stop()
+
+
+class TestTCPServer(_Classic, TCPServer):
+    """``TestTCPServer(addr, handler, poll_interval, bind_and_activate)``.
+
+    The handler gets a ``StreamRequestHandler``: ``request.connection``, ``rfile``, ``wfile``.
+    ``bind_and_activate`` is accepted and makes no difference: binding is part of ``start``.
+    """
+
+    def __init__(
+        self,
+        addr: Any,
+        handler: Callable[[Any], Any],
+        poll_interval: float = 0.5,
+        bind_and_activate: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(addr, handler, poll_interval, **options)
+
+        class DelegatingTCPRequestHandler(StreamRequestHandler):
+            def handle(self) -> None:
+                self.server._handler(self)  # type: ignore[attr-defined]  # our server
+
+        self.RequestHandlerClass = DelegatingTCPRequestHandler
+
+    def handle(self, request: Connection) -> None:
+        self.RequestHandlerClass(request, request.client_address, self)  # type: ignore[arg-type]  # socket-like
+
+
+class TestUDPServer(_Classic, UDPServer):
+    """``TestUDPServer(addr, handler, poll_interval, bind_and_activate)``.
+
+    The handler gets a ``DatagramRequestHandler``: ``request.packet``, ``rfile``, ``wfile``.
+    """
+
+    def __init__(
+        self,
+        addr: Any,
+        handler: Callable[[Any], Any],
+        poll_interval: float = 0.5,
+        bind_and_activate: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(addr, handler, poll_interval, **options)
+
+        class DelegatingUDPRequestHandler(DatagramRequestHandler):
+            def handle(self) -> None:
+                self.server._handler(self)  # type: ignore[attr-defined]  # our server
+
+            def finish(self) -> None:
+                if self.wfile.getvalue():  # type: ignore[attr-defined]  # a BytesIO
+                    super().finish()
+
+        self.RequestHandlerClass = DelegatingUDPRequestHandler
+
+    def handle(self, request: Datagram) -> None:
+        pair = (request.packet, _ReplySocket(request))
+        self.RequestHandlerClass(pair, request.client_address, self)  # type: ignore[arg-type]  # as there
+
+
+class _ReplySocket:
+    """What a datagram handler may do with the server's socket."""
+
+    def __init__(self, datagram: Datagram) -> None:
+        self._datagram = datagram
+
+    def sendto(self, data: bytes, address: Any) -> int:
+        """Reply to the sender."""
+        if tuple(address) != tuple(self._datagram.client_address):
+            raise ValueError(f"a reply can only go to {self._datagram.client_address!r}")
+        self._datagram.reply(data)
+        return len(data)
+
+
+class TestHTTPServer(_Classic, TCPServer):
+    """``TestHTTPServer(addr, handler, poll_interval, log, sslctx)``.
+
+    The handler gets a ``BaseHTTPRequestHandler``, whatever the method. ``log`` lets it write its
+    log lines to stderr. With ``sslctx`` the server speaks HTTPS; TLS is then terminated in the
+    test's process, in the handler's thread, because a context cannot leave it: any context
+    works, but while handlers are held up, so are handshakes.
+    """
+
+    def __init__(
+        self,
+        addr: Any,
+        handler: Callable[[Any], Any],
+        poll_interval: float = 0.5,
+        log: bool = False,
+        sslctx: ssl.SSLContext | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(addr, handler, poll_interval, **options)
+        self.scheme = "http" if sslctx is None else "https"
+        self.sslctx = sslctx
+
+        class DelegatingHTTPRequestHandler(BaseHTTPRequestHandler):
+            def __getattr__(self, name: str) -> Any:
+                if name.startswith("do_"):
+                    return self.process_request
+                raise AttributeError(name)
+
+            def process_request(self) -> None:
+                self.server._handler(self)  # type: ignore[attr-defined]  # our server
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+                if log:
+                    super().log_message(format, *args)
+
+        self.RequestHandlerClass = DelegatingHTTPRequestHandler
+
+    @property
+    def server_port(self) -> int:
+        """The bound port."""
+        return self.port
+
+    @property
+    def server_name(self) -> str:
+        """The bound host."""
+        return self.host
+
+    def handle(self, request: Connection) -> None:
+        if self.sslctx is None:
+            self.RequestHandlerClass(request, request.client_address, self)  # type: ignore[arg-type]  # socket-like
+            return
+        from .tls import TLSConnection
+
+        try:
+            secured: Any = TLSConnection(request, self.sslctx)
+        except OSError as error:  # as there: the client's failed handshake fails no test
+            text = f"the TLS handshake failed: {error}"
+            self.diagnosed(Diagnostic(client_address=request.client_address, text=text))
+            return
+        self.RequestHandlerClass(secured, request.client_address, self)  # type: ignore[arg-type]  # socket-like
+        secured.unwrap()
+
+
+class TestSMTPServer(_Classic, SMTPServer):
+    """``TestSMTPServer(addr, handler, poll_interval, sockmap)``.
+
+    The handler gets ``(peer, mailfrom, rcpttos, data)``, ``data`` being text with ``\\n`` line
+    ends and none at its end. ``sockmap`` is accepted and not used: it kept asyncore's state.
+    """
+
+    def __init__(
+        self,
+        addr: Any,
+        handler: Callable[[Any, str, list[str], str], Any],
+        poll_interval: float = 0.5,
+        sockmap: dict[int, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(addr, handler, poll_interval, **options)  # type: ignore[arg-type]  # four arguments
+
+    def handle(self, request: Mail) -> Any:
+        text = request.data.decode("utf-8", "replace").replace("\r\n", "\n")
+        return self.process_message(
+            request.peer, request.mail_from, request.rcpt_tos, text.removesuffix("\n")
+        )
+
+    def process_message(self, peer: Any, mailfrom: str, rcpttos: list[str], data: str) -> Any:
+        """Delegate to the handler; may be overridden. Returns ``None`` or an SMTP reply."""
+        assert self._handler is not None
+        return self._handler(peer, mailfrom, rcpttos, data)
+
+
+class TestUnixStreamServer(TestTCPServer):
+    """A ``TestTCPServer`` on the path of a Unix socket."""
+
+    address_family = getattr(socket, "AF_UNIX", -1)
+
+
+class TestUnixDatagramServer(TestUDPServer):
+    """A ``TestUDPServer`` on the path of a Unix socket."""
+
+    address_family = getattr(socket, "AF_UNIX", -1)

@@ -1,0 +1,303 @@
+"""A TCP connection as a handler has it, which reads and writes like a socket."""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .exchange import ClientLeft, Exchange, Link
+from .pristine import Deadline
+from .records import Records
+from .report import Address
+from .streams import Inflow, Outflow, StreamReader, StreamWriter
+from .wire import messages as wire
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """A TCP connection that has ended: who it was, what came, and how it ended.
+
+    ``cut`` is how many bytes beyond the first quarter of ``keep`` were not kept.
+    """
+
+    client_address: Address
+    server_address: Address
+    data: bytes
+    ended: str
+    cut: int = 0
+
+
+class Connection:
+    """A client's connection, served by one call of the handler.
+
+    It has the methods of a socket; the bytes are relayed by the server's process. Reading from
+    a client that has left gives what it had sent and then ``b""``, or ConnectionResetError if it
+    reset the connection; when the server stops, I/O that would block raises ServerStopped.
+    """
+
+    def __init__(self, exchange: TCPExchange, server_address: Address) -> None:
+        self._exchange = exchange
+        self._server_address = server_address
+        self._timeout: float | None = None
+        self._closed = False
+        self._rfile: io.BufferedReader | None = None
+        self.client_address = exchange.client_address
+
+    @property
+    def connection(self) -> Connection:
+        """This object: handlers written for ``socketserver`` say ``request.connection.recv``."""
+        return self
+
+    @property
+    def rfile(self) -> io.BufferedReader:
+        """The client's bytes as a buffered binary file."""
+        if self._rfile is None:
+            self._rfile = io.BufferedReader(StreamReader(self.recv))
+        return self._rfile
+
+    @property
+    def wfile(self) -> StreamWriter:
+        """A binary file to the client; each write is sent at once."""
+        return StreamWriter(self.sendall)
+
+    # Reading -----------------------------------------------------------------------------------
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Up to ``bufsize`` bytes, at least one; ``b""`` once the client has stopped sending.
+
+        ``flags`` may be 0, ``MSG_PEEK`` or ``MSG_WAITALL``. Raises TimeoutError after the
+        time set by ``settimeout``.
+        """
+        if flags == socket.MSG_WAITALL:
+            return self._read(bufsize, Deadline(self._timeout))
+        if flags not in (0, socket.MSG_PEEK):
+            raise ValueError(f"flags may be 0, MSG_PEEK or MSG_WAITALL, not {flags}")
+        if bufsize < 0:
+            raise ValueError(f"bufsize must be at least 0, not {bufsize}")
+        self._check_open()
+        if bufsize == 0:
+            return b""
+        peek = flags == socket.MSG_PEEK
+        return self._exchange.inflow.read_some(bufsize, Deadline(self._timeout), peek=peek)
+
+    def recv_exactly(self, size: int) -> bytes:
+        """``size`` bytes; raises EOFError, naming what did come, if the client stops before."""
+        data = self._read(size, Deadline(self._timeout))
+        if len(data) < size:
+            raise EOFError(f"the client closed after {len(data)} of {size} bytes: {data[:200]!r}")
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into ``buffer``; returns how many bytes."""
+        view = memoryview(buffer).cast("B")
+        data = self.recv(nbytes or len(view), flags)
+        view[: len(data)] = data
+        return len(data)
+
+    def _read(self, size: int, deadline: Deadline) -> bytes:
+        self._check_open()
+        parts: list[bytes] = []
+        while size > 0 and (data := self._exchange.inflow.read_some(size, deadline)):
+            parts.append(data)
+            size -= len(data)
+        return b"".join(parts)
+
+    # Writing -----------------------------------------------------------------------------------
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all of ``data``; blocks while the client does not read."""
+        self._check_open()
+        self._exchange.outflow.write(data, Deadline(self._timeout))
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send ``data``; returns its size in bytes."""
+        self.sendall(data, flags)
+        return memoryview(data).nbytes
+
+    # The socket's other methods ----------------------------------------------------------------
+
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> Any:
+        """A file over this connection, like ``socket.makefile``: mode ``r`` or ``w``, and ``b``."""
+        if set(mode) - set("rwb") or ("r" in mode and "w" in mode):
+            raise ValueError(f"mode must be 'r' or 'w', with 'b' for bytes, not {mode!r}")
+        if "w" in mode:
+            raw: Any = self.wfile
+            binary = raw if buffering == 0 else io.BufferedWriter(raw)
+        else:
+            raw = StreamReader(self.recv)
+            binary = raw if buffering == 0 else io.BufferedReader(raw)
+        return binary if "b" in mode else io.TextIOWrapper(binary, encoding, errors, newline)
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Let every later call raise TimeoutError after ``timeout`` seconds; ``None`` is never."""
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"timeout must be at least 0 seconds, not {timeout}")
+        self._timeout = timeout
+
+    def gettimeout(self) -> float | None:
+        """What ``settimeout`` has set, in seconds."""
+        return self._timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """``settimeout(None)`` or ``settimeout(0)``."""
+        self._timeout = None if flag else 0.0
+
+    def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
+        """Set an option on the real socket; the server's process reports if that fails."""
+        self._exchange.link.send(
+            wire.SetOption(call=self._exchange.call, level=level, name=optname, value=value)
+        )
+
+    def getpeername(self) -> Address:
+        """The client's address."""
+        return self.client_address
+
+    def getsockname(self) -> Address:
+        """The address that the client connected to."""
+        return self._server_address
+
+    def shutdown(self, how: int) -> None:
+        """Stop sending (``SHUT_WR``), receiving (``SHUT_RD``), or both (``SHUT_RDWR``)."""
+        if how in (socket.SHUT_RD, socket.SHUT_RDWR):
+            self._exchange.inflow.end()
+        if how in (socket.SHUT_WR, socket.SHUT_RDWR):
+            self.shutdown_write()
+
+    def shutdown_write(self) -> None:
+        """Send an end-of-file; the client can still send (a half-close)."""
+        self._check_open()
+        self._exchange.link.send(wire.End(call=self._exchange.call))
+
+    def close(self) -> None:
+        """Close both directions once what was sent has gone out; again is fine."""
+        self._end(reset=False)
+
+    def reset(self) -> None:
+        """Drop the connection with a reset (RST): the client gets ConnectionResetError."""
+        self._end(reset=True)
+
+    def _end(self, *, reset: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            self._exchange.close(reset=reset)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OSError("the handler has closed this connection")
+
+    def __repr__(self) -> str:
+        return f"<Connection from {self.client_address}{' closed' if self._closed else ''}>"
+
+
+class TCPExchange(Exchange):
+    """A connection and the transcript of it."""
+
+    request: Connection
+
+    def __init__(
+        self, link: Link, message: wire.Opened, keep: int, record: Callable[[Transcript], None]
+    ) -> None:
+        super().__init__(link, message.call, message.peer)
+        self.inflow = Inflow(link.send, message.call)
+        self.outflow = Outflow(link.send, message.call)
+        self.request = Connection(self, message.local)
+        self._keep = keep
+        self._record: Callable[[Transcript], None] | None = record
+        self._data = bytearray()
+        self._cut = 0
+
+    def complete(self, result: object) -> None:
+        if isinstance(result, (bytes, bytearray, memoryview)):
+            self.request.sendall(result)
+        elif result is not None:
+            raise TypeError(
+                "the handler of a TCP server may return None, or bytes to send before the "
+                f"close, not {type(result).__name__}: {result!r:.200}"
+            )
+        self.request.close()
+
+    def fail(self, error: BaseException) -> None:
+        self.request.reset()
+
+    def close(self, *, reset: bool) -> None:
+        """The handler's end of the connection."""
+        self._ended("reset by the handler" if reset else "closed by the handler")
+        self.link.send(wire.Close(call=self.call, reset=reset))
+
+    def event(self, message: wire.Event) -> None:
+        match message:
+            case wire.Data():
+                room = max(0, self._keep - len(self._data))
+                self._data += message.data[:room]
+                self._cut += max(0, len(message.data) - room)
+                self.inflow.feed(message.data)
+            case wire.Ack():
+                self.outflow.acknowledged(message.size)
+            case wire.End():
+                self.inflow.end()
+                self._ended("closed by the client")
+            case wire.Lost():
+                self._lost(message.reset)
+            case _:
+                raise AssertionError(message)
+
+    def _lost(self, reset: bool) -> None:
+        gone = ClientLeft(f"the client {self.client_address} has closed the connection")
+        self._ended("reset by the client" if reset else "closed by the client")
+        self.inflow.fail(gone)
+        self.outflow.fail(gone)
+
+    def stopping(self, error: Exception) -> None:
+        self.inflow.fail(error)
+
+    def broken(self, error: Exception) -> None:
+        self._ended("closed by the stop of the server")
+        self.inflow.fail(error)
+        self.outflow.fail(error)
+
+    def _ended(self, how: str) -> None:
+        record, self._record = self._record, None
+        if record is not None:
+            record(
+                Transcript(
+                    client_address=self.client_address,
+                    server_address=self.request.getsockname(),
+                    data=bytes(self._data),
+                    ended=how,
+                    cut=self._cut,
+                )
+            )
+
+    def describe(self) -> str:
+        return "a connection"
+
+
+def open_tcp(link: Link, message: Any, records: Records[Transcript], keep: int) -> Exchange | None:
+    """The exchange of a connection that a handler is to serve; or the record of one."""
+
+    def record(transcript: Transcript) -> None:
+        records.add(transcript, len(transcript.data))
+
+    if isinstance(message, wire.Opened):
+        return TCPExchange(link, message, keep, record)
+    record(
+        Transcript(
+            client_address=message.peer,
+            server_address=message.local,
+            data=message.data,
+            ended=message.ended,
+            cut=message.cut,
+        )
+    )
+    return None

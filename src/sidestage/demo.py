@@ -1,0 +1,65 @@
+"""Runs all four servers, hits each with a real client, and tells what happened: ``make demo``."""
+
+from __future__ import annotations
+
+import logging.handlers
+import os
+import smtplib
+import socket
+import threading
+import urllib.request
+from typing import Any
+
+from . import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _handler(reply: Any) -> Any:
+    def handle(request: Any) -> Any:
+        _say(f"    handled in pid {os.getpid()}, {threading.current_thread().name}: {request!r}")
+        return reply(request)
+
+    return handle
+
+
+def main() -> None:
+    """The demonstration."""
+    servers = ServerManager(
+        http=HTTPServer(handler=_handler(lambda request: {"you asked for": request.path})),
+        smtp=SMTPServer(handler=_handler(lambda mail: "250 filed")),
+        tcp=TCPServer(handler=_handler(lambda connection: connection.recv(100).upper())),
+        udp=UDPServer(handler=_handler(lambda datagram: None)),
+    )
+    _say(f"the test process is pid {os.getpid()}")
+    with servers:
+        for name, server in servers.items():
+            _say(f"  {name}: {server.url} served by pid {server.pid}")
+        _say("HTTP, by urllib:")
+        with urllib.request.urlopen(f"{servers['http'].url}/greet") as response:
+            _say(f"    the client got {response.status} {response.read().decode()}")
+        _say("SMTP, by smtplib:")
+        with smtplib.SMTP(servers["smtp"].host, servers["smtp"].port) as client:
+            client.sendmail("me@example.org", ["you@example.org"], "Subject: hello\r\n\r\nhi\r\n")
+        _say(f"    the mail's subject is {servers['smtp'].wait_for(1)[0].message['Subject']!r}")
+        _say("TCP, by a socket:")
+        with socket.create_connection(servers["tcp"].server_address) as client_socket:
+            client_socket.sendall(b"shout")
+            _say(f"    the client got {client_socket.recv(100)!r}")
+        _say("UDP, by logging.handlers.SysLogHandler:")
+        syslog = logging.handlers.SysLogHandler(servers["udp"].server_address)
+        syslog.emit(logging.makeLogRecord({"msg": "disk full", "levelno": logging.ERROR}))
+        syslog.close()
+        servers["udp"].wait_for(1)
+        reports = servers.stop()
+    _say("stopped:")
+    for name, report in reports.items():
+        _say(f"  {name}: {report}")
+    for name, server in servers.items():
+        _say(f"  {name} had received {server.received}")
+
+
+if __name__ == "__main__":
+    main()

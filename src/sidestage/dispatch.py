@@ -1,0 +1,360 @@
+"""Reads one server's events and runs its handlers, in threads that exist only while it serves.
+
+The thread that reads runs the handler it has read the call for, and by then the turn to read is
+passed on, so that a handler which blocks, calls its own server or waits for another request
+holds nobody up. A server without a handler has no thread here: who wants to know something
+reads the pipe himself. Before a fork the idle threads are gone, after it they are back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from . import pristine
+from .pristine import POLLIN, Deadline, Signal
+from .wire.channel import Channel, ChannelClosed
+from .wire.frames import WireError
+from .wire.messages import Event
+
+Job = Callable[[], None]
+
+MAX_IDLE = 2  # threads that wait; one must, and a second saves starting one for each overlap
+_EXIT_SECONDS = 1.0  # for idle threads to leave, which takes microseconds
+
+_EPOLLIN, _ONESHOT, _EDGE = 1, 1 << 30, 1 << 31
+_EFD_FLAGS = 0o2000000 | 0o4000  # EFD_CLOEXEC | EFD_NONBLOCK
+
+
+class Sink(Protocol):
+    """Who wants the events."""
+
+    def event(self, message: Event) -> Job | None:
+        """Take note of an event; returns what is to be run for it, if anything."""
+
+    def disconnected(self) -> None:
+        """No event will come any more."""
+
+
+class Gate(Protocol):
+    """Lets one thread at a time read, and the others wait for their turn."""
+
+    def wait(self) -> bool:
+        """Block until woken; returns whether the caller has the turn to read."""
+
+    def pass_on(self) -> None:
+        """Give the turn to another."""
+
+    def wake(self) -> None:
+        """Wake one waiting thread without a turn."""
+
+    def close(self) -> None:
+        """Close the descriptors; nobody waits any more."""
+
+
+class EpollGate:
+    """The kernel picks the thread (Linux): passing the turn on wakes nobody until there is need."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._epoll = pristine.make_epoll()
+        assert pristine.eventfd is not None
+        self._waker = pristine.eventfd(0, _EFD_FLAGS)
+        self._epoll.register(fd, _EPOLLIN | _ONESHOT)
+        self._epoll.register(self._waker, _EPOLLIN | _EDGE)
+
+    def wait(self) -> bool:
+        ready: list[tuple[int, int]] = self._epoll.poll(None, 1)
+        return bool(ready) and ready[0][0] == self._fd
+
+    def pass_on(self) -> None:
+        self._epoll.modify(self._fd, _EPOLLIN | _ONESHOT)
+
+    def wake(self) -> None:
+        assert pristine.eventfd_write is not None
+        pristine.eventfd_write(self._waker, 1)
+
+    def close(self) -> None:
+        self._epoll.close()
+        pristine.close_quietly(self._waker)
+
+
+class LockGate:
+    """Any POSIX: the turn is a lock, and its holder polls."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._turn = pristine.Lock()
+        self._waker, self._wake_end = pristine.pipe()
+        self._poll = pristine.make_poll()
+        self._poll.register(fd, POLLIN)
+        self._poll.register(self._waker, POLLIN)
+
+    def wait(self) -> bool:
+        self._turn.acquire()
+        ready = [fd for fd, _ in self._poll.poll()]
+        if self._waker in ready:
+            pristine.read(self._waker, 1)
+        elif self._fd in ready:
+            return True
+        self._turn.release()
+        return False
+
+    def pass_on(self) -> None:
+        self._turn.release()
+
+    def wake(self) -> None:
+        pristine.write(self._wake_end, b"\0")
+
+    def close(self) -> None:
+        pristine.close_quietly(self._waker)
+        pristine.close_quietly(self._wake_end)
+
+
+def make_gate(fd: int) -> Gate:
+    """The best gate of this platform."""
+    if pristine.make_epoll is not None and pristine.eventfd is not None:
+        return EpollGate(fd)
+    return LockGate(fd)
+
+
+class Dispatcher:
+    """One server's reader and its handler threads."""
+
+    def __init__(self, channel: Channel, sink: Sink) -> None:
+        self.changed = Signal()
+        self.connected = True
+        self._channel = channel
+        self._sink = sink
+        self._jobs: deque[Job] = deque()
+        self._guard = pristine.Lock()
+        self._pumping = pristine.Lock()
+        self._gate: Gate | None = None
+        self._leaving = False
+        self._handing_over = False
+        self._idle = 0
+        self._threads: dict[int, int] = {}  # ident to the kernel's id
+        self._starting = 0
+
+    # Without threads ---------------------------------------------------------------------------
+
+    def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Block until ``condition()`` holds; returns ``False`` at the deadline.
+
+        Ends too when no event can come any more.
+        """
+
+        def over() -> bool:
+            return condition() or not self.connected
+
+        while not over():
+            if self._gate is None and self._pumping.acquire(False):
+                try:
+                    in_time = self._pump(over, deadline)
+                finally:
+                    self._pumping.release()
+                    self.changed.notify()
+            else:
+                in_time = self.changed.wait_until(lambda: over() or self._may_pump(), deadline)
+            if not in_time:
+                break
+        return condition()
+
+    def _may_pump(self) -> bool:
+        return self._gate is None and not self._handing_over and not self._pumping.locked()
+
+    def _pump(self, over: Callable[[], bool], deadline: Deadline) -> bool:
+        while not over():
+            if not self._channel.poll(deadline):
+                return False
+            self._take_events()
+            if self._handing_over:
+                break
+        return True
+
+    def _take_events(self) -> None:
+        events: Sequence[Event] = ()
+        try:
+            events = self._channel.receive()
+        except (ChannelClosed, WireError):
+            self._disconnect()
+        for event in events:
+            job = self._sink.event(event)
+            if job is not None:
+                self._jobs.append(job)
+        self.changed.notify()
+
+    def _disconnect(self) -> None:
+        self.connected = False
+        self._leaving = True
+        self._sink.disconnected()
+
+    # With threads ------------------------------------------------------------------------------
+
+    def start_threads(self, confirm: Callable[[], None]) -> None:
+        """Run calls in threads from now on; ``confirm`` has the child send them.
+
+        Another thread may be reading for itself: the answer that ``confirm`` waits for ends its
+        turn, and this one takes the reading over.
+        """
+        if self._gate is not None:
+            confirm()
+            return
+        self._handing_over = True
+        confirm()
+        self._pumping.acquire()  # and never released
+        self._gate = make_gate(self._channel.events_fd)
+        self._handing_over = False
+        self._start_thread()
+        self.changed.notify()
+
+    @property
+    def threaded(self) -> bool:
+        """Whether threads run."""
+        return self._gate is not None
+
+    def run_soon(self, job: Job) -> None:
+        """Have a handler thread run ``job``."""
+        self._jobs.append(job)
+        self._wake()
+
+    def _start_thread(self) -> None:
+        with self._guard:
+            self._starting += 1
+        try:
+            pristine.start_thread(self._work, ())
+        except BaseException:
+            with self._guard:
+                self._starting -= 1
+            raise
+
+    def _work(self) -> None:
+        ident = pristine.thread_id()
+        with self._guard:
+            self._starting -= 1
+            self._threads[ident] = pristine.native_thread_id()
+        try:
+            _trace_like_other_threads()
+            while (job := self._next_job()) is not None:
+                self._see_to_a_follower()
+                job()
+                del job
+                if self._idle >= MAX_IDLE:
+                    break
+        finally:
+            with self._guard:
+                del self._threads[ident]
+            if self._leaving:
+                self._wake()  # the next one, so that all leave
+            _forget_dummy(ident)
+            self.changed.notify()
+
+    def _next_job(self) -> Job | None:
+        gate = self._gate
+        assert gate is not None
+        while not self._leaving:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                self._wait_for_turn(gate)
+                continue
+            if self._jobs:
+                self._wake()
+            return job
+        return None
+
+    def _wait_for_turn(self, gate: Gate) -> None:
+        with self._guard:
+            self._idle += 1
+        try:
+            if gate.wait():
+                self._take_events()
+                if self.connected:
+                    gate.pass_on()
+        finally:
+            with self._guard:  # only now: close() must not close the gate under us
+                self._idle -= 1
+
+    def _see_to_a_follower(self) -> None:
+        """Somebody must be able to read while this thread runs a handler."""
+        if self._idle == 0 and self._starting == 0 and not self._leaving:
+            with contextlib.suppress(RuntimeError):  # no thread to be had: then one by one
+                self._start_thread()
+
+    def _wake(self) -> None:
+        with self._guard:  # so that the gate is not closed meanwhile
+            if self._gate is not None:
+                self._gate.wake()
+
+    # The end, and forks ------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """The last event has come: who reads shall stop."""
+        self._leaving = True
+
+    def close(self) -> None:
+        """Let the idle threads go; those in a handler leave when it returns."""
+        self._leaving = True
+        self._settle()
+        with self._guard:
+            gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.close()
+
+    def _settle(self) -> list[int]:
+        """Wait until no thread is idle; returns the kernel's ids of those that were there."""
+        if self._gate is None:
+            return []
+        with self._guard:
+            there = list(self._threads.values())
+        self._wake()
+        self.changed.wait_until(self._nobody_idle, Deadline(_EXIT_SECONDS))
+        return there
+
+    def _nobody_idle(self) -> bool:
+        with self._guard:
+            return not (self._idle or self._starting)
+
+    def park(self) -> list[int]:
+        """Before a fork: let the idle threads end; returns the kernel's ids of those that do."""
+        self._leaving = True
+        before = self._settle()
+        with self._guard:
+            still = set(self._threads.values())
+        return [tid for tid in before if tid not in still]
+
+    def resume(self) -> None:
+        """After a fork: have a reader again."""
+        if self.connected and self._gate is not None:
+            self._leaving = False
+            self._start_thread()
+
+    def forget(self) -> None:
+        """In a forked copy: close the descriptors; there are no threads."""
+        gate, self._gate = self._gate, None
+        self._leaving, self.connected = True, False
+        self._guard = pristine.Lock()
+        if gate is not None:
+            gate.close()
+
+
+def _trace_like_other_threads() -> None:
+    """Coverage and debuggers see handlers only in threads that install their hooks."""
+    if trace := threading.gettrace():
+        sys.settrace(trace)
+    if profile := threading.getprofile():
+        sys.setprofile(profile)
+
+
+def _forget_dummy(ident: int) -> None:
+    """Remove what ``threading`` notes of a thread that it did not start but was asked about.
+
+    Python 3.13 does so itself.
+    """
+    active: dict[int, Any] = getattr(threading, "_active", {})
+    if isinstance(active.get(ident), getattr(threading, "_DummyThread", ())):
+        active.pop(ident, None)

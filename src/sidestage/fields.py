@@ -1,0 +1,75 @@
+"""Names with one or more text values, in the order they came: headers, queries, forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+
+class Fields(Mapping[str, str]):
+    """A mapping that remembers every value: ``[name]`` is the first, ``get_all`` gives all."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = tuple((name, value) for name, value in pairs)
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name
+
+    def __getitem__(self, name: str) -> str:
+        wanted = self._key(name)
+        for given, value in self._pairs:
+            if self._key(given) == wanted:
+                return value
+        raise KeyError(name)
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of ``name``, in order; empty if there is none."""
+        wanted = self._key(name)
+        return [value for given, value in self._pairs if self._key(given) == wanted]
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every name and value as they came."""
+        return self._pairs
+
+    def __iter__(self) -> Iterator[str]:
+        seen = set()
+        for name, _ in self._pairs:
+            if self._key(name) not in seen:
+                seen.add(self._key(name))
+                yield name
+
+    def __len__(self) -> int:
+        return len({self._key(name) for name, _ in self._pairs})
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(
+            self._key(given) == self._key(name) for given, _ in self._pairs
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Fields):
+            return self._normal() == other._normal()
+        if isinstance(other, Mapping):
+            return self._normal() == {self._key(k): [v] for k, v in other.items()}
+        return NotImplemented
+
+    def _normal(self) -> dict[str, list[str]]:
+        return {self._key(name): self.get_all(name) for name in self}
+
+    def __hash__(self) -> int:
+        return hash(self._pairs)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self._pairs)!r})"
+
+
+class Headers(Fields):
+    """HTTP header fields: names are case-insensitive (RFC 9110 5.1)."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name.lower()

@@ -1,0 +1,53 @@
+"""The HTTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .checks import count
+from .server import Opener, Server
+
+if TYPE_CHECKING:
+    from .request import HTTPRequest
+
+HEAD_LIMIT = 65536  # bytes; larger heads are refused with 431
+
+
+class HTTPServer(Server["HTTPRequest"]):
+    """An HTTP/1.1 server.
+
+    The handler gets an :class:`HTTPRequest` and returns the response: ``str``, ``bytes``, a
+    ``dict`` or ``list`` (JSON), an ``int`` (status), ``(body, status[, headers])``, an iterator
+    of bytes (sent chunk by chunk), an :class:`HTTPResponse`, or ``None`` (200, or what it wrote
+    by hand). A request head larger than ``head_limit`` bytes is refused with 431. The rest is as
+    for every server; after ``handler_timeout`` seconds the client gets a 504.
+    """
+
+    protocol = "http"
+    scheme = "http"
+
+    def __init__(
+        self,
+        address: Any = ("127.0.0.1", 0),
+        handler: Callable[[HTTPRequest], Any] | None = None,
+        poll_interval: float = 0.5,
+        *,
+        head_limit: int = HEAD_LIMIT,
+        **options: Any,
+    ) -> None:
+        super().__init__(address, handler, poll_interval, **options)
+        self._head_limit = count("head_limit", head_limit)
+
+    @property
+    def server_port(self) -> int:
+        """The bound port; the name that ``http.server`` has for it."""
+        return self.port
+
+    def _options(self) -> dict[str, int]:
+        return {"head_limit": self._head_limit}
+
+    def _opener(self) -> Opener:
+        from .request import open_http
+
+        return open_http

@@ -1,0 +1,127 @@
+"""The stop of a server, rung by rung, under one deadline: ask, close, terminate, kill, sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+from . import pristine
+from .pool import Child, end, pool
+from .pristine import Deadline
+from .report import OpenConnection, Rung, StopReport
+
+if TYPE_CHECKING:
+    from .run import Run
+
+# Up to which part of the stop's time each rung may take.
+_DRAIN, _ASK, _CLOSE, _TERMINATE = 0.75, 0.8, 0.87, 0.94
+_REAP_SECONDS = 5.0  # after SIGKILL, which takes a process of ours a millisecond
+
+
+class Ladder:
+    """One stop, rung by rung, under one deadline."""
+
+    def __init__(self, run: Run, seconds: float) -> None:
+        self._run = run
+        self._process = run.child.process
+        self._seconds = seconds
+        self._began = pristine.Clock.monotonic()
+        self._deadline = Deadline(seconds)
+        self._stderr_start = 0
+
+    def ask(self) -> None:
+        """The first rung, without waiting for it."""
+        from .wire.channel import ChannelClosed
+        from .wire.messages import Stop
+
+        run = self._run
+        if run.death is not None:
+            return
+        run.stopping = True
+        stop = Stop(drain=self._seconds * _DRAIN, spare=run.current_call())
+        with contextlib.suppress(ChannelClosed, TimeoutError):
+            run.child.channel.send(stop, deadline=self._rung(_ASK))
+
+    def climb(self) -> StopReport:
+        """Climb until the child is back in the pool, or has ended and is reaped."""
+        run = self._run
+        if run.death is None:
+            run.dispatcher.wait_until(lambda: run.stopped is not None, self._rung(_ASK))
+        open_now = self._open_connections()
+        run.detach()
+        if run.stopped is not None:
+            self._give_back(run.child, clean=run.stopped.clean)
+            return self._reported("ask", open_now)
+        if not run.dispatcher.connected:
+            return self._bury("died" if run.death is not None else "close", open_now)
+        return self._force(open_now)
+
+    def _give_back(self, child: Child, *, clean: bool) -> None:
+        if clean:
+            pool.release(child)
+        else:
+            end([child])
+
+    def _bury(self, rung: Rung, open_now: tuple[OpenConnection, ...]) -> StopReport:
+        if not self._process.wait(self._deadline):
+            self._process.kill()
+        end([self._run.child])
+        return self._reported(rung, open_now)
+
+    def _force(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
+        process = self._process
+        process.snapshot()
+        self._stderr_start = process.stderr_size()
+        process.signal(signal.SIGUSR1)  # faulthandler writes where every thread is
+        rung: Rung = "close"
+        process.close_commands()
+        self._run.child.channel.closed = True
+        if not process.wait(self._rung(_CLOSE)):
+            rung = "terminate"
+            process.terminate()
+            if not process.wait(self._rung(_TERMINATE)):
+                rung = "kill"
+                process.kill()
+                process.wait(Deadline(_REAP_SECONDS))
+        swept = tuple(process.sweep())
+        stack = process.stderr_tail(self._stderr_start) or None
+        process.close()
+        return self._reported(rung, open_now, stack, swept)
+
+    def _reported(
+        self,
+        rung: Rung,
+        connections: tuple[OpenConnection, ...],
+        stack: str | None = None,
+        swept: tuple[int, ...] = (),
+    ) -> StopReport:
+        return StopReport(
+            rung=rung,
+            seconds=pristine.Clock.monotonic() - self._began,
+            connections=connections,
+            stack=stack,
+            swept=swept,
+        )
+
+    def _open_connections(self) -> tuple[OpenConnection, ...]:
+        told = self._run.stopped.open if self._run.stopped is not None else []
+        known = {entry.call for entry in told}
+        spared = self._run.current_call()
+        found = [
+            OpenConnection(client_address=entry.client_address, state=entry.state) for entry in told
+        ]
+        found += [
+            OpenConnection(
+                client_address=exchange.client_address,
+                state=f"{exchange.describe()}: handler running",
+            )
+            for exchange in self._run.unfinished()
+            if exchange.call not in known and exchange.call != spared
+        ]
+        return tuple(found)
+
+    def _rung(self, part: float) -> Deadline:
+        """The deadline of one rung: a part of the whole time, counted from its beginning."""
+        spent = pristine.Clock.monotonic() - self._began
+        return self._deadline.sooner(max(0.0, self._seconds * part - spent))

@@ -1,0 +1,161 @@
+"""Starts a lean interpreter for a server: no site, none of the user's paths, no fork.
+
+It knows nothing but how to start one. It is apart from ``process`` so that the child boots while
+the parent still imports what it needs to own it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from importlib.util import find_spec
+
+from . import pristine
+from .errors import StartError
+
+# What the child imports that is not in the standard library, dependencies of those included.
+_CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public")
+
+_BOOT = (
+    "import sys; paths, *args = sys.argv[1:]; sys.path += paths.split({sep!r});"
+    "from sidestage.child.host import main; main(*map(int, args))"
+)
+_FIRST_FREE = 3  # below are the standard streams, which the child gets anew
+
+_executable = sys.executable
+_posix_spawn = getattr(os, "posix_spawn", None)
+_paths: list[str] = []
+
+
+class Launched:
+    """A process just started, with the three descriptors through which it is owned."""
+
+    __slots__ = ("commands_fd", "events_fd", "pid", "stderr_fd")
+
+    def __init__(self, pid: int, events_fd: int, commands_fd: int, stderr_fd: int) -> None:
+        self.pid = pid
+        self.events_fd = events_fd
+        self.commands_fd = commands_fd
+        self.stderr_fd = stderr_fd
+
+
+def launch() -> Launched:
+    """Start a child and return at once; raises StartError where that is not possible."""
+    if _posix_spawn is None:  # pragma: no cover - Windows
+        raise StartError(
+            errno.ENOSYS, f"Sidestage cannot start servers on {sys.platform}; it needs POSIX"
+        )
+    if not _executable:
+        raise StartError(
+            errno.ENOENT, "sys.executable is empty, so there is no interpreter to run a server in"
+        )
+    kept: list[int] = []
+    lent: list[int] = []
+    try:
+        events_fd, child_events = _pipe(kept, lent)
+        child_commands, commands_fd = _pipe(lent, kept)
+        stderr_fd = _above_standard_streams(_unlinked_file(), kept)
+        pid = _spawn(child_commands, child_events, stderr_fd)
+    except OSError as error:
+        for fd in kept:
+            pristine.close(fd)
+        raise StartError(
+            error.errno, f"no process could be started for the server: {error.strerror or error}"
+        ) from error
+    finally:
+        for fd in lent:
+            pristine.close(fd)
+    return Launched(pid, events_fd, commands_fd, stderr_fd)
+
+
+def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:
+    reader, writer = pristine.pipe()
+    try:
+        reader = _above_standard_streams(reader, readers)
+    except OSError:
+        pristine.close(writer)
+        raise
+    return reader, _above_standard_streams(writer, writers)
+
+
+def _above_standard_streams(fd: int, owner: list[int]) -> int:
+    """``fd``, moved out of 0-2 if the test has closed those; noted with its owner."""
+    if fd < _FIRST_FREE:
+        import fcntl
+
+        low = fd
+        try:
+            fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+        finally:
+            pristine.close(low)
+    owner.append(fd)
+    return fd
+
+
+def _unlinked_file() -> int:
+    if pristine.memfd_create is not None:
+        return pristine.memfd_create("sidestage-stderr", 1)  # MFD_CLOEXEC
+    import tempfile  # pragma: no cover
+
+    fd, path = tempfile.mkstemp(prefix="sidestage-")  # pragma: no cover - not on Linux
+    pristine.unlink(path)
+    return fd
+
+
+def _spawn(commands_fd: int, events_fd: int, stderr_fd: int) -> int:
+    argv = [
+        _executable,
+        "-I",  # neither the environment nor the working directory says what is imported
+        "-S",
+        "-X",
+        "faulthandler",
+        "-c",
+        _BOOT.format(sep=os.pathsep),
+        os.pathsep.join(_child_paths()),
+        str(commands_fd),
+        str(events_fd),
+        str(pristine.getpid()),
+    ]
+    assert _posix_spawn is not None
+    pid: int = _posix_spawn(
+        _executable,
+        argv,
+        dict(os.environ),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, stderr_fd, 1),
+            (os.POSIX_SPAWN_DUP2, stderr_fd, 2),
+            # Onto itself: that clears close-on-exec in the child alone.
+            (os.POSIX_SPAWN_DUP2, commands_fd, commands_fd),
+            (os.POSIX_SPAWN_DUP2, events_fd, events_fd),
+        ],
+        setsid=True,  # Ctrl-C at the terminal is for the test
+        setsigmask=[],
+        setsigdef=_signals_to_reset(),
+    )
+    return pid
+
+
+def _signals_to_reset() -> list[int]:
+    unchangeable = {signal.SIGKILL, signal.SIGSTOP}
+    return [number for number in signal.valid_signals() if number not in unchangeable]
+
+
+def _child_paths() -> list[str]:
+    """Where the child finds its packages; it appends them, so the standard library goes first."""
+    if not _paths:
+        found = [_two_up(__file__)]
+        for name in _CHILD_PACKAGES:
+            spec = find_spec(name)
+            if spec is not None and spec.origin is not None:
+                home = _two_up(spec.origin)
+                if home not in found:
+                    found.append(home)
+        _paths.extend(found)
+    return _paths
+
+
+def _two_up(path: str) -> str:
+    return os.path.dirname(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120 - pathlib takes 10 ms to import

@@ -1,0 +1,160 @@
+"""Many servers, one owner: started together, stopped in parallel under one deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from .aio import off_loop
+from .checks import seconds
+from .errors import StateError
+from .pristine import Deadline
+from .server import Server, attach
+
+if TYPE_CHECKING:
+    from .report import StopReport
+
+S = TypeVar("S", bound=Server[Any])
+
+STOP_SECONDS = 5.0
+
+
+class ServerManager(Mapping[str, Server[Any]]):
+    """Servers by name, which start and stop as one.
+
+    ``ServerManager(api=HTTPServer(), mail=SMTPServer())``, or with a mapping where a name is no
+    identifier. ``manager["api"]`` is the server.
+    """
+
+    __test__ = False
+
+    def __init__(self, servers: Mapping[str, Server[Any]] | None = None, /, **named: Any) -> None:
+        self._servers: dict[str, Server[Any]] = {}
+        self._started = False
+        for name, server in {**(servers or {}), **named}.items():
+            self.add(name, server)
+
+    def add(self, name: str, server: S) -> S:
+        """Take ``server`` under ``name``, and start it if the others run; returns it.
+
+        Raises ValueError if the name is taken, TypeError for what is no server.
+        """
+        if not isinstance(server, Server):
+            raise TypeError(f"{name!r} must be a server, not {server!r}")
+        if name in self._servers:
+            raise ValueError(f"there is a server named {name!r} already: {self._servers[name]!r}")
+        if server.name is None:
+            server.name = name
+        if self._started:
+            server.start()
+        self._servers[name] = server
+        return server
+
+    # Lookup ------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Server[Any]:
+        try:
+            return self._servers[name]
+        except KeyError:
+            known = ", ".join(map(repr, self._servers)) or "none"
+            raise KeyError(f"no server is named {name!r}; there are: {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._servers)
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._servers
+
+    def __repr__(self) -> str:
+        return f"<ServerManager {list(self._servers.values())!r}>"
+
+    __hash__ = object.__hash__
+
+    # Start and stop ----------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start all at once and wait until all are ready; returns the manager.
+
+        If one fails, those that had started are stopped, and its StartError is raised.
+        """
+        if self._started:
+            raise StateError(f"{self!r} runs already; stop it first")
+        begun: list[Server[Any]] = []
+        deadlines: dict[int, Deadline] = {}
+        try:
+            for server in self._servers.values():
+                deadlines[id(server)] = Deadline(server.start_timeout)
+                server.begin_start(deadlines[id(server)])
+                begun.append(server)
+            for server in begun:
+                server.finish_start(deadlines[id(server)])
+        except BaseException as error:
+            for server in begun:
+                server.cancel_start()
+            for failure in _stop_all(begun, STOP_SECONDS)[1]:
+                attach(error, failure)
+            raise
+        self._started = True
+        return self
+
+    def stop(self, timeout: float = STOP_SECONDS) -> dict[str, StopReport]:
+        """Stop all in parallel, within ``timeout`` seconds; returns each one's report by name.
+
+        Then raises what their handlers have raised, like ``Server.stop``.
+        """
+        limit = seconds("timeout", timeout)
+        self._started = False
+        reports, errors = _stop_all(list(self._servers.values()), limit)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise BaseExceptionGroup(f"{len(errors)} servers had errors to report", errors)
+        return dict(zip(self._servers, reports, strict=True))
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.stop()
+            return
+        try:
+            self.stop()
+        except BaseException as raised:  # noqa: BLE001 - told in a note
+            attach(error, raised)
+
+    async def __aenter__(self) -> Self:
+        return await off_loop(self.start)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await off_loop(lambda: self.__exit__(kind, error, trace))
+
+
+def _stop_all(
+    servers: list[Server[Any]], limit: float
+) -> tuple[list[StopReport], list[BaseException]]:
+    """Ask all, then climb each ladder; all of them were given the same time."""
+    errors: list[BaseException] = []
+    halves = [server.begin_stop(limit) for server in servers]
+    for server, begun in zip(servers, halves, strict=True):
+        try:
+            if begun:
+                server.finish_stop()
+            server.raise_errors()
+        except BaseException as error:  # noqa: BLE001 - raised once all have stopped
+            errors.append(error)
+    return [server.stop_report for server in servers], errors

@@ -1,0 +1,230 @@
+"""Owns one process: its exit, its signals, its tree, its stderr. It knows no servers.
+
+multiprocess supplies the process object and the ends of the pipes; what its own classes would do
+beyond that (register the child to be terminated by any forked copy of the test at exit, start a
+resource tracker, run ``__main__`` again) is what must not happen here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from typing import Any
+
+import psutil
+from multiprocess.connection import Connection
+from multiprocess.popen_fork import Popen
+from multiprocess.process import BaseProcess
+
+from . import pristine
+from .launch import Launched
+from .pristine import POLLIN, Deadline
+
+TAIL = 8192  # bytes of stderr in messages
+
+_pidfd_send_signal = getattr(signal, "pidfd_send_signal", None)
+
+
+class _Adopted(Popen):  # type: ignore[misc]  # multiprocess has no types
+    """The launched process as multiprocess sees it."""
+
+    method = "sidestage"
+
+    def _launch(self, process_obj: ServerProcess) -> None:
+        self.pid = process_obj.launched.pid
+        self.sentinel = process_obj.launched.events_fd
+
+
+class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no types
+    """A launched child: signal it, wait for it, read what it wrote, and close it."""
+
+    _start_method = None
+
+    def __init__(self, launched: Launched) -> None:
+        super().__init__(name="sidestage")
+        self.launched = launched
+        self.owner = pristine.getpid()
+        self.events = Connection(launched.events_fd, writable=False)
+        self.commands = Connection(launched.commands_fd, readable=False)
+        # The base class's start() would put it among the children that multiprocess ends at
+        # the exit of any copy of this process.
+        self._popen = _Adopted(self)
+        self._sentinel = self._popen.sentinel
+        self._pidfd = _open_pidfd(launched.pid)
+        self._root = _psutil_process(launched.pid)
+        self._family: list[psutil.Process] = []
+        self._reaped = False
+        self._exit_code: int | None = None
+
+    # Exit ------------------------------------------------------------------------------------
+
+    def wait(self, deadline: Deadline) -> bool:
+        """Whether the process has ended by the deadline; reaps it if so."""
+        while not self._reap():
+            if not self._wait_for_exit(deadline):
+                return self._reap()
+        return True
+
+    def _wait_for_exit(self, deadline: Deadline) -> bool:
+        if self._pidfd is not None:
+            return bool(pristine.poll_fd(self._pidfd, POLLIN, deadline.left()))
+        # Without a pidfd (not on Linux) there is no event for the end of a process that can
+        # be waited for with a time-out, except that its end of the pipe closes just before.
+        pristine.poll_fd(self.launched.events_fd, 0, deadline.sooner(0.01).left())
+        return not deadline.passed()
+
+    def _reap(self) -> bool:
+        if self._reaped:
+            return True
+        try:
+            pid, status = pristine.waitpid(self.launched.pid, os.WNOHANG)
+        except ChildProcessError:  # somebody's waitpid(-1), or SIGCHLD is ignored
+            self._reaped = self._gone()
+            return self._reaped
+        if pid == self.launched.pid:
+            self._exit_code = os.waitstatus_to_exitcode(status)
+            self._popen.returncode = self._exit_code
+            self._reaped = True
+        return self._reaped
+
+    def _gone(self) -> bool:
+        if self._pidfd is not None:
+            return bool(pristine.poll_fd(self._pidfd, POLLIN, 0.0))
+        return self._root is None or not self._root.is_running()
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit status, negative for a signal; ``None`` while it runs or if it was stolen."""
+        return self._exit_code
+
+    # Signals ---------------------------------------------------------------------------------
+
+    def signal(self, number: int) -> None:
+        """Send a signal to this process and no other that may have got its number since."""
+        if self._reaped:
+            return
+        try:
+            if self._pidfd is not None and _pidfd_send_signal is not None:
+                _pidfd_send_signal(self._pidfd, number)
+            elif not self._gone():
+                pristine.kill(self.launched.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def terminate(self) -> None:
+        """Ask through SIGTERM."""
+        self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the process group, which is the child's own."""
+        if not self._gone():
+            with contextlib.suppress(ProcessLookupError):
+                pristine.killpg(self.launched.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+
+    def snapshot(self) -> None:
+        """Note the descendants, before a signal can part them from the root."""
+        if self._root is None:
+            return
+        try:
+            self._family = self._root.children(recursive=True)
+        except psutil.Error:
+            self._family = []
+
+    def sweep(self) -> list[int]:
+        """Kill what is left of the noted descendants; returns their pids."""
+        left = [process for process in self._family if process.is_running()]
+        for process in left:
+            try:
+                process.kill()  # psutil compares pid and create time first
+            except psutil.Error:
+                continue
+        return [process.pid for process in left]
+
+    # What it tells -----------------------------------------------------------------------------
+
+    def stderr_size(self) -> int:
+        """Bytes written to stdout and stderr so far."""
+        return os.fstat(self.launched.stderr_fd).st_size
+
+    def stderr_tail(self, since: int = 0) -> str:
+        """The end of what was written there after the first ``since`` bytes."""
+        assert pristine.pread is not None
+        end = self.stderr_size()
+        start = max(since, end - TAIL)
+        if start >= end:
+            return ""
+        tail = pristine.pread(self.launched.stderr_fd, end - start, start)
+        return tail.decode("utf-8", "replace").strip()
+
+    def usage(self) -> dict[str, Any]:
+        """What psutil knows of the process; raises psutil.Error when it is gone."""
+        process = psutil.Process(self.launched.pid)
+        with process.oneshot():
+            times = process.cpu_times()
+            return {
+                "rss": process.memory_info().rss,
+                "cpu_seconds": times.user + times.system,
+                "fds": process.num_fds(),
+                "threads": process.num_threads(),
+                "connections": sum(1 for c in process.net_connections("all") if _is_connection(c)),
+            }
+
+    # Descriptors -------------------------------------------------------------------------------
+
+    def descriptors(self) -> list[int]:
+        """Those that this process holds for the child."""
+        held = [self.launched.stderr_fd]
+        held += [c.fileno() for c in (self.events, self.commands) if not c.closed]
+        return held if self._pidfd is None else [*held, self._pidfd]
+
+    def close_commands(self) -> None:
+        """Close the pipe to the child: it ends when it sees that."""
+        self.commands.close()
+
+    def close(self) -> None:
+        """Close every descriptor; safe in a forked copy and more than once."""
+        self.events.close()
+        self.commands.close()
+        stderr_fd, self.launched.stderr_fd = self.launched.stderr_fd, -1
+        pidfd, self._pidfd = self._pidfd, None
+        for fd in (stderr_fd, pidfd):
+            if fd is not None and fd >= 0:
+                pristine.close_quietly(fd)
+
+
+def _open_pidfd(pid: int) -> int | None:
+    if pristine.pidfd_open is None:
+        return None
+    try:
+        return pristine.pidfd_open(pid, 0)
+    except OSError:
+        return None
+
+
+def _psutil_process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.Error:
+        return None
+
+
+def _is_connection(entry: Any) -> bool:
+    return entry.status == psutil.CONN_ESTABLISHED or (
+        entry.status == psutil.CONN_NONE and bool(entry.raddr)
+    )
+
+
+def end_all(processes: Iterable[ServerProcess], seconds: float) -> None:
+    """End children that serve nobody: close the pipes, wait a moment, kill, reap, close."""
+    ending = list(processes)
+    for process in ending:
+        process.close_commands()
+    deadline = Deadline(seconds)
+    for process in ending:
+        if not process.wait(deadline):
+            process.kill()
+            process.wait(Deadline(seconds))
+        process.close()

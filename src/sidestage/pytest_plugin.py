@@ -1,0 +1,141 @@
+"""Fixtures for pytest, a warm pool while it collects, and what servers tell in failure reports.
+
+``http_server``, ``smtp_server``, ``tcp_server`` and ``udp_server`` are started servers of the
+test's own; set ``.handler`` in the test. ``server_manager`` keeps servers for the whole run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from . import HTTPServer, Server, ServerManager, SMTPServer, TCPServer, UDPServer
+
+S = TypeVar("S", bound="Server[Any]")
+
+_FIXTURES = frozenset({"http_server", "smtp_server", "tcp_server", "udp_server", "server_manager"})
+_SHOWN = 20  # records in a failure report
+
+_servers = pytest.StashKey[list["Server[Any]"]]()
+_warmed = pytest.StashKey[bool]()
+
+
+@pytest.fixture
+def http_server(request: pytest.FixtureRequest) -> Iterator[HTTPServer]:
+    """A started HTTP server of this test; set ``http_server.handler``."""
+    from . import HTTPServer
+
+    yield from _serving(request, HTTPServer(name="http_server"))
+
+
+@pytest.fixture
+def smtp_server(request: pytest.FixtureRequest) -> Iterator[SMTPServer]:
+    """A started SMTP server of this test; set ``smtp_server.handler``."""
+    from . import SMTPServer
+
+    yield from _serving(request, SMTPServer(name="smtp_server"))
+
+
+@pytest.fixture
+def tcp_server(request: pytest.FixtureRequest) -> Iterator[TCPServer]:
+    """A started TCP server of this test; set ``tcp_server.handler``."""
+    from . import TCPServer
+
+    yield from _serving(request, TCPServer(name="tcp_server"))
+
+
+@pytest.fixture
+def udp_server(request: pytest.FixtureRequest) -> Iterator[UDPServer]:
+    """A started UDP server of this test; set ``udp_server.handler``."""
+    from . import UDPServer
+
+    yield from _serving(request, UDPServer(name="udp_server"))
+
+
+@pytest.fixture(scope="session")
+def server_manager() -> Iterator[ServerManager]:
+    """A started manager for the whole run: ``server_manager.add("api", HTTPServer())``."""
+    from . import ServerManager
+
+    with ServerManager() as manager:
+        yield manager
+
+
+def _serving(request: pytest.FixtureRequest, server: S) -> Iterator[S]:
+    request.node.stash.setdefault(_servers, []).append(server)
+    with server:
+        yield server
+
+
+# Handler errors fail the test itself, not its teardown ------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Raise what handlers raised while the test can still fail by it."""
+    from .server import attach
+
+    try:
+        result = yield
+    except BaseException as error:
+        for server in _servers_of(item):
+            try:
+                server.raise_errors()
+            except BaseException as raised:  # noqa: BLE001 - told in a note
+                attach(error, raised)
+        raise
+    for server in _servers_of(item):
+        server.raise_errors()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what the test's servers know to the report of its failure."""
+    report = yield
+    if report.failed:
+        for server in _servers_of(item):
+            report.sections.append((f"sidestage: {server.name}", _account(server)))
+    return report
+
+
+def _servers_of(item: pytest.Item) -> list[Server[Any]]:
+    return item.stash.get(_servers, [])
+
+
+def _account(server: Server[Any]) -> str:
+    received = server.received
+    lines = [repr(server), f"received: {len(received)}"]
+    lines += [f"  {record!r}" for record in received[-_SHOWN:]]
+    lines += [f"diagnostic: {diagnostic}" for diagnostic in server.diagnostics]
+    lines += [f"handler error: {error!r}" for error in server.errors]
+    if stderr := server.stderr_tail():
+        lines += ["stderr of the server's process:", stderr]
+    return "\n".join(lines)
+
+
+# A warm child before the first test --------------------------------------------------------------
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have a child boot while pytest collects, once a test is seen that may want one."""
+    stash = item.config.stash
+    if stash.get(_warmed, False) or item.config.option.collectonly:
+        return
+    if "sidestage.server" in sys.modules or _FIXTURES.intersection(
+        getattr(item, "fixturenames", ())
+    ):
+        stash[_warmed] = True
+        from .errors import StartError
+        from .pool import pool
+
+        try:
+            pool.warm()
+        except StartError:
+            return  # the test that wants a server will say so

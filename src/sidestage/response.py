@@ -1,0 +1,302 @@
+"""HTTP responses: what a handler may return, and how one is written piece by piece."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from .exchange import Link
+from .pristine import Deadline
+from .streams import Outflow
+from .wire import messages as wire
+from .wire.frames import CHUNK
+
+ALLOWED = (
+    "str, bytes, a dict or list (JSON), an int (status), (body, status[, headers]), an iterator "
+    "of bytes, an HTTPResponse, or None"
+)
+
+_TEXT = "text/plain; charset=utf-8"
+_BINARY = "application/octet-stream"
+_JSON = "application/json"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
+_NEVER = Deadline(None)
+
+HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class HTTPResponse:
+    """A response: body, status, headers and, if not the standard one, the reason.
+
+    ``body`` is bytes, text (sent as UTF-8) or an iterable of bytes, which is sent chunk by
+    chunk. A Content-Type, Content-Length or Transfer-Encoding among the headers is sent as it
+    is, right or wrong. Raises TypeError or ValueError for what cannot be sent.
+    """
+
+    body: Any = b""
+    status: int = 200
+    headers: HeaderPairs = field(default_factory=dict[str, str])
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        check_status(self.status)
+        if self.reason is not None:
+            check_text("reason", self.reason)
+        pairs = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
+        checked = [check_header(name, value) for name, value in pairs]
+        object.__setattr__(self, "headers", checked)
+        if not isinstance(self.body, (str, bytes, bytearray, memoryview, Iterable)):
+            raise TypeError(f"body must be str, bytes or an iterable of bytes, not {self.body!r}")
+
+    @classmethod
+    def of(cls, result: object) -> HTTPResponse:
+        """The response that a handler's return value stands for; raises TypeError if none."""
+        match result:
+            case HTTPResponse():
+                return result
+            case None:
+                return cls()
+            case tuple():
+                return cls._of_tuple(result)
+            case bool():
+                raise cls._refusal(result)
+            case int():
+                return cls(status=result)
+            case _:
+                return cls._of_body(result)
+
+    @classmethod
+    def _of_tuple(cls, result: tuple[Any, ...]) -> HTTPResponse:
+        if len(result) not in (2, 3) or isinstance(result[1], bool):
+            raise cls._refusal(result)
+        body, status, *rest = result
+        made = cls._of_body(b"" if body is None else body)
+        given = cls(status=status, headers=rest[0] if rest else {})
+        names = {name.lower() for name, _ in _pairs(given)}
+        kept = [pair for pair in _pairs(made) if pair[0].lower() not in names]
+        return cls(made.body, status, kept + _pairs(given))
+
+    @classmethod
+    def _of_body(cls, body: Any) -> HTTPResponse:
+        match body:
+            case str():
+                return cls(body.encode("utf-8", "surrogateescape"), headers={"Content-Type": _TEXT})
+            case bytes() | bytearray() | memoryview():
+                return cls(bytes(body), headers={"Content-Type": _BINARY})
+            case dict() | list():
+                return cls(json.dumps(body).encode(), headers={"Content-Type": _JSON})
+            case Iterator():
+                return cls(body, headers={"Content-Type": _BINARY})
+            case _ if hasattr(body, "__anext__"):
+                raise TypeError(
+                    "an asynchronous generator cannot be returned; return an iterator of bytes"
+                )
+            case _:
+                raise cls._refusal(body)
+
+    @staticmethod
+    def _refusal(result: object) -> TypeError:
+        return TypeError(
+            f"no response can be made of {type(result).__name__} {result!r:.200}; "
+            f"the handler of an HTTP server may return {ALLOWED}"
+        )
+
+
+def _pairs(response: HTTPResponse) -> list[tuple[str, str]]:
+    assert isinstance(response.headers, list)
+    return response.headers
+
+
+def check_status(status: object) -> int:
+    """``status`` if it is one that a final response can have."""
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise TypeError(f"the status must be an int, not {status!r}")
+    if not 200 <= status <= 999:
+        raise ValueError(f"the status must be between 200 and 999, not {int(status)}")
+    return int(status)
+
+
+def check_header(name: object, value: object) -> tuple[str, str]:
+    """A header field that can be sent as it is."""
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for a header field")
+    return name, check_text(f"the value of {name}", str(value))
+
+
+def check_text(what: str, text: str) -> str:
+    """Text that fits in one line of a head."""
+    if any(character in text for character in "\r\n\0"):
+        raise ValueError(f"{what} must not contain a line end or NUL: {text!r}")
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be Latin-1, encode it first: {text!r}") from None
+    return text
+
+
+def reason_of(status: int) -> str:
+    """The standard reason phrase."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+class Responder:
+    """Sends one response, whole or piece by piece; it is the ``wfile`` of a request.
+
+    What is written waits here until the handler returns, so that its length can be told; with
+    ``flush``, or once it is more than 64 KiB, it is sent, and the rest follows in chunks.
+    """
+
+    def __init__(self, link: Link, call: int, outflow: Outflow) -> None:
+        self.begun = False
+        self.closed = False
+        self._link = link
+        self._call = call
+        self._outflow = outflow
+        self._status = 0
+        self._reason = ""
+        self._headers: list[tuple[str, str]] = []
+        self._in_body = False
+        self._sent = False  # the head
+        self._waiting = bytearray()
+
+    # Piece by piece ----------------------------------------------------------------------------
+
+    def begin(self, status: int, reason: str | None) -> None:
+        """Set status and reason."""
+        if self._in_body:
+            raise ValueError("the headers of this response have ended already")
+        self._status = check_status(status)
+        self._reason = reason_of(status) if reason is None else check_text("reason", reason)
+        self.begun = True
+
+    def header(self, name: str, value: str) -> None:
+        """Add a header field."""
+        if not self.begun or self._in_body:
+            raise ValueError("send_header goes between send_response and end_headers")
+        self._headers.append(check_header(name, value))
+
+    def end_headers(self) -> None:
+        """The body comes next."""
+        if not self.begun:
+            raise ValueError("call send_response first")
+        self._in_body = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Add to the body; returns the number of bytes."""
+        if not self._in_body:
+            raise ValueError("call send_response and end_headers before writing the body")
+        if self.closed:
+            raise ValueError("this response is complete")
+        view = memoryview(data).cast("B")
+        self._waiting += view
+        if len(self._waiting) > CHUNK:
+            self.flush()
+        return len(view)
+
+    def flush(self) -> None:
+        """Send the head and what was written so far."""
+        if not self._in_body or self.closed:
+            return
+        waiting, self._waiting = self._waiting, bytearray()
+        if not self._sent:
+            self._send_head(b"", length=None, more=True)
+        if waiting:
+            self._outflow.write(waiting, _NEVER)
+
+    def writable(self) -> bool:
+        """A file's method; always true."""
+        return True
+
+    def finish(self) -> None:
+        """The response is complete."""
+        self._in_body = True
+        self.closed = True
+        body = bytes(self._waiting)
+        if self._sent:
+            if body:
+                self._outflow.write(body, _NEVER)
+            self._link.send(wire.End(call=self._call))
+        else:
+            self._send_bytes(body)
+
+    # Whole -------------------------------------------------------------------------------------
+
+    def respond(self, response: HTTPResponse) -> None:
+        """Send ``response``."""
+        self.begun = self._in_body = self.closed = True
+        self._status = response.status
+        self._reason = reason_of(response.status) if response.reason is None else response.reason
+        self._headers = _pairs(response)
+        body = response.body
+        if isinstance(body, str):
+            body = body.encode("utf-8", "surrogateescape")
+        if isinstance(body, (bytes, bytearray, memoryview)):
+            self._send_bytes(bytes(body))
+        else:
+            self._send_iterable(iter(body))
+
+    def _send_bytes(self, body: bytes) -> None:
+        more = len(body) > CHUNK
+        self._send_head(body[:CHUNK], length=len(body), more=more)
+        if more:
+            self._outflow.write(memoryview(body)[CHUNK:], _NEVER)
+            self._link.send(wire.End(call=self._call))
+
+    def _send_iterable(self, chunks: Iterator[Any]) -> None:
+        # The first chunk is made before the head is sent, so that an error there is a 500.
+        first = _checked_chunk(next(chunks, b""))
+        self._send_head(first[:CHUNK], length=None, more=True)
+        self._outflow.count(len(first[:CHUNK]))
+        self._outflow.write(memoryview(first)[CHUNK:], _NEVER)
+        for chunk in chunks:
+            self._outflow.write(_checked_chunk(chunk), _NEVER)
+        self._link.send(wire.End(call=self._call))
+
+    def _send_head(self, body: bytes, *, length: int | None, more: bool) -> None:
+        self._sent = True
+        self._link.send(
+            wire.Respond(
+                call=self._call,
+                status=self._status,
+                reason=self._reason,
+                headers=self._headers,
+                body=body,
+                length=length,
+                more=more,
+            )
+        )
+
+    # Failure -----------------------------------------------------------------------------------
+
+    def error(self, status: int, message: str | None, explain: str | None) -> None:
+        """A whole response that tells of an error in plain text."""
+        self.begin(status, message)
+        self.header("Content-Type", _TEXT)
+        self.header("Connection", "close")
+        self.end_headers()
+        self.write(f"{status} {self._reason}\n{explain or ''}".rstrip().encode() + b"\n")
+
+    def fail(self, error: BaseException) -> None:
+        """The handler has raised: a 500, or if the head is out already, a broken connection."""
+        if self._sent:
+            self._link.send(wire.Close(call=self._call, reset=False))
+            return
+        text = f"the handler raised {type(error).__name__}: {error}"[:1000]
+        self.respond(HTTPResponse(text + "\n", 500, {"Content-Type": _TEXT}))
+
+
+def _checked_chunk(chunk: Any) -> bytes:
+    if not isinstance(chunk, (bytes, bytearray, memoryview)):
+        raise TypeError(
+            f"an iterator that is a response must give bytes, not {type(chunk).__name__}: "
+            f"{chunk!r:.200}"
+        )
+    return bytes(chunk)

@@ -1,0 +1,295 @@
+"""One run of a server, from its start to its stop: the child, its events, its handlers.
+
+A server object may start again and again; what belongs to one time between start and stop is
+here, so that nothing of it can reach the next. Whatever a handler of an earlier run still sends
+ends here with ServerStopped.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import pristine
+from .aio import CoroutineRunner
+from .dispatch import Dispatcher, Job
+from .errors import ServerDied, ServerStopped, SidestageError
+from .exchange import ClientLeft, Exchange, Link
+from .pool import Child
+from .pristine import Deadline
+from .report import Diagnostic
+from .wire import messages as wire
+from .wire.channel import ChannelClosed
+
+if TYPE_CHECKING:
+    import asyncio
+
+_STREAM_EVENTS = (wire.Data, wire.End, wire.Ack, wire.Lost)
+_REQUESTS = (wire.Request, wire.MailIn, wire.Opened, wire.Packet, wire.TranscriptIn)
+_EXIT_SECONDS = 1.0  # for a process whose pipe has ended to have ended itself
+
+
+class Owner(Protocol):
+    """What a run needs of its server."""
+
+    def describe(self) -> str:
+        """The server as a person would name it."""
+
+    def handle(self, request: Any) -> Any:
+        """Call the handler."""
+
+    def handler_failed(self, error: BaseException) -> None:
+        """A handler raised."""
+
+    def diagnosed(self, diagnostic: Diagnostic) -> None:
+        """A client misbehaved."""
+
+    def dropped(self, count: int) -> None:
+        """The child had to drop records."""
+
+    def died(self) -> None:
+        """The child is gone without having been asked to."""
+
+
+class Run:
+    """A child that serves, as the parent knows it."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        child: Child,
+        loop: asyncio.AbstractEventLoop | None,
+        opener: Callable[[Link, Any], Exchange | None],
+    ) -> None:
+        self.child = child
+        self.addresses: list[wire.Address] | None = None
+        self.failure: wire.Failed | None = None
+        self.stopped: wire.Stopped | None = None
+        self.death: ServerDied | None = None
+        self.stopping = False
+        self.over = False
+        self.dispatcher = Dispatcher(child.channel, self)
+        self._owner = owner
+        self._opener = opener
+        self._exchanges: dict[int, Exchange] = {}
+        self._draining = False
+        self._tokens = itertools.count(1)
+        self._synced = 0
+        self._in_handler: dict[int, Exchange] = {}
+        self._context = contextvars.copy_context()
+        self._coroutines = CoroutineRunner(loop)
+        self._reactions: dict[type, Callable[[Any], Job | None]] = {
+            wire.Hello: self._hello,
+            wire.Ready: self._ready,
+            wire.Failed: self._failed,
+            wire.Synced: self._note_synced,
+            wire.Dropped: lambda message: owner.dropped(message.count),
+            wire.Draining: self._note_draining,
+            wire.Stopped: self._note_stopped,
+            wire.Diagnostic: self._diagnostic,
+            wire.LogLine: _log,
+        }
+        self._reactions |= dict.fromkeys(_STREAM_EVENTS, self._stream_event)
+        self._reactions |= dict.fromkeys(_REQUESTS, self._open)
+
+    # To the child ------------------------------------------------------------------------------
+
+    def send(self, *messages: wire.Message) -> None:
+        """Send to the child; raises ServerStopped when the run is over."""
+        if self.over:
+            raise self._gone()
+        try:
+            self.child.channel.send(*messages)
+        except ChannelClosed:
+            raise self._gone() from None
+
+    def _gone(self) -> ServerStopped:
+        return ServerStopped(f"{self._owner.describe()} has stopped, so its clients are gone")
+
+    def confirm(self, message: Callable[[int], wire.Message], deadline: Deadline) -> bool:
+        """Send a message that is made with a token, and wait until the child has confirmed it."""
+        token = next(self._tokens)
+        self.send(message(token))
+        return self.dispatcher.wait_until(lambda: self._synced >= token, deadline)
+
+    def sync(self, deadline: Deadline) -> None:
+        """See to it that all that the child knows is known here."""
+        if self.dispatcher.connected and not self.over:
+            try:
+                self.confirm(lambda token: wire.Sync(token=token), deadline)
+            except ServerStopped:
+                return
+
+    def start_handling(self, deadline: Deadline) -> None:
+        """Run handlers from now on."""
+        self.dispatcher.start_threads(lambda: self._switch(True, deadline))
+
+    def stop_handling(self, deadline: Deadline) -> None:
+        """Have the child answer by itself from now on."""
+        self._switch(False, deadline)
+
+    def _switch(self, on: bool, deadline: Deadline) -> None:
+        self.confirm(lambda token: wire.Handle(on=on, token=token), deadline)
+
+    # From the child ----------------------------------------------------------------------------
+
+    def event(self, message: wire.Event) -> Job | None:
+        """Take note of an event; returns what is to be run for it, if anything."""
+        return self._reactions[type(message)](message)
+
+    def _hello(self, message: wire.Hello) -> None:
+        if message.version != wire.WIRE_VERSION:
+            raise SidestageError(
+                f"the server's process speaks version {message.version} of the wire, this one "
+                f"{wire.WIRE_VERSION}: Sidestage was replaced while it ran; start the tests again"
+            )
+
+    def _ready(self, message: wire.Ready) -> None:
+        self.addresses = message.addresses
+
+    def _failed(self, message: wire.Failed) -> None:
+        self.failure = message
+
+    def _note_synced(self, message: wire.Synced) -> None:
+        self._synced = max(self._synced, message.token)
+
+    def _note_stopped(self, message: wire.Stopped) -> None:
+        self.stopped = message
+        self.dispatcher.finish()
+
+    def _diagnostic(self, message: wire.Diagnostic) -> None:
+        self._owner.diagnosed(Diagnostic(client_address=message.peer, text=message.text))
+
+    def _note_draining(self, message: wire.Draining) -> None:
+        self._draining = True
+        for exchange in list(self._exchanges.values()):
+            exchange.stopping(self._gone())
+        self._release_child()
+
+    def _open(self, message: Any) -> Job | None:
+        exchange = self._opener(self, message)
+        if exchange is None:
+            return None
+        self._exchanges[exchange.call] = exchange
+        if self._draining:
+            exchange.stopping(self._gone())
+        return functools.partial(self._invoke, exchange)
+
+    def _stream_event(self, message: wire.Data | wire.End | wire.Ack | wire.Lost) -> None:
+        exchange = self._exchanges.get(message.call)
+        if exchange is not None:
+            exchange.event(message)
+
+    def disconnected(self) -> None:
+        """The pipe from the child has ended."""
+        for exchange in list(self._exchanges.values()):
+            exchange.broken(self._gone())
+        if self.stopping or self.over:
+            return
+        process = self.child.process
+        process.wait(Deadline(_EXIT_SECONDS))
+        self.death = ServerDied(
+            self._owner.describe(),
+            pid=process.launched.pid,
+            exit_code=process.exit_code,
+            stderr=self.child.stderr_tail(),
+        )
+        self._owner.died()
+
+    # Handlers ----------------------------------------------------------------------------------
+
+    def _invoke(self, exchange: Exchange) -> None:
+        ident = pristine.thread_id()
+        self._in_handler[ident] = exchange
+        context = self._context.copy()
+        try:
+            result = context.run(self._owner.handle, exchange.request)
+            if isinstance(result, Awaitable):
+                done = functools.partial(self._awaited, exchange, context)
+                self._coroutines.submit(result, context, done)
+                return
+            context.run(exchange.complete, result)
+        except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
+            self._failed_handler(exchange, error)
+        finally:
+            del self._in_handler[ident]
+        self.forget(exchange)
+
+    def _awaited(
+        self, exchange: Exchange, context: contextvars.Context, task: asyncio.Future[Any]
+    ) -> None:
+        # On the loop: what follows may block, so a handler thread has to do it.
+        self.dispatcher.run_soon(functools.partial(self._complete, exchange, context, task))
+
+    def _complete(
+        self, exchange: Exchange, context: contextvars.Context, task: asyncio.Future[Any]
+    ) -> None:
+        try:
+            context.run(lambda: exchange.complete(task.result()))
+        except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
+            self._failed_handler(exchange, error)
+        self.forget(exchange)
+
+    def _failed_handler(self, exchange: Exchange, error: BaseException) -> None:
+        if isinstance(error, ServerStopped) and (self.stopping or self.over):
+            return
+        if isinstance(error, ClientLeft):
+            text = f"the client left while the handler was at {exchange.describe()}"
+            self._owner.diagnosed(Diagnostic(client_address=exchange.client_address, text=text))
+            return
+        error.add_note(
+            f"raised by the handler of {self._owner.describe()} "
+            f"for {exchange.describe()} from {exchange.client_address}"
+        )
+        self._owner.handler_failed(error)
+        try:
+            exchange.fail(error)
+        except (ServerStopped, ConnectionError):
+            return  # nobody is there to be told
+
+    def forget(self, exchange: Exchange) -> None:
+        """No event for this exchange matters any more."""
+        self._exchanges.pop(exchange.call, None)
+        if self._draining:
+            self._release_child()
+
+    def _release_child(self) -> None:
+        """While it drains, the child waits for handlers that it does not know of (UDP)."""
+        if not self._exchanges and not self.over and self.stopped is None:
+            try:
+                self.send(wire.Close(call=0, reset=False))
+            except ServerStopped:
+                return
+
+    def current_call(self) -> int:
+        """The call whose handler runs in this thread; 0 in any other."""
+        exchange = self._in_handler.get(pristine.thread_id())
+        return 0 if exchange is None else exchange.call
+
+    def unfinished(self) -> list[Exchange]:
+        """The exchanges whose handlers have not returned."""
+        return list(self._exchanges.values())
+
+    # The end -----------------------------------------------------------------------------------
+
+    def detach(self) -> None:
+        """Cut every tie between this run's handlers and the child; never waits for a handler."""
+        self.over = True
+        for exchange in list(self._exchanges.values()):
+            exchange.broken(self._gone())
+        self.dispatcher.close()
+        self._coroutines.close()
+
+    def forget_all(self) -> None:
+        """In a forked copy: let go of everything, touch nothing of the original's."""
+        self.over = True
+        self.dispatcher.forget()
+        self.child.process.close()
+
+
+def _log(message: wire.LogLine) -> None:
+    logging.getLogger(message.name).log(message.level, "%s", message.text)

@@ -1,0 +1,626 @@
+"""The lifecycle of a server: its states, its start, the ladder of its stop, its errors.
+
+Nothing here knows a protocol. The state changes only through ``_move``, by the table below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import threading
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+from . import address as addresses
+from . import checks, fork, pristine
+from .aio import off_loop, running_loop
+from .checks import handler_or_none, seconds
+from .errors import (
+    ForcedStopWarning,
+    ServerDied,
+    StartError,
+    StartTimeout,
+    StateError,
+    WaitTimeout,
+)
+from .ladder import Ladder
+from .pool import end, pool
+from .pristine import Deadline, Signal
+from .records import Received, Records
+from .report import Diagnostic, ServerStats, StopReport
+
+if TYPE_CHECKING:
+    from .exchange import Exchange, Link
+    from .run import Run
+    from .wire import messages as wire
+
+R = TypeVar("R")
+
+Opener = Callable[["Link", Any, Records[Any], int], "Exchange | None"]
+
+KEEP = 64 * 1024 * 1024  # bytes
+SYNC_SECONDS = 5.0  # for a child to confirm; one that does not is stuck
+
+
+class State(enum.Enum):
+    """Where in its life a server is."""
+
+    NEW = "NEW"
+    STARTING = "STARTING"
+    READY = "READY"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+
+_MOVES: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.STARTING}),
+    State.STARTING: frozenset({State.READY, State.FAILED}),
+    State.READY: frozenset({State.STOPPING, State.FAILED}),
+    State.STOPPING: frozenset({State.STOPPED, State.FAILED}),
+    State.STOPPED: frozenset({State.STARTING}),
+    State.FAILED: frozenset({State.STARTING, State.STOPPING}),
+}
+_PASSING = (State.STARTING, State.STOPPING)
+
+
+class Server(Generic[R]):
+    """What all servers have in common.
+
+    ``address`` is ``(host, port)``, IPv4 or IPv6, where port 0 lets the kernel choose and the
+    host ``localhost`` means both loopbacks on one port, or the path of a Unix socket.
+    ``handler`` is called in this process with each request; without one the server records and
+    answers with its protocol's plain success. ``poll_interval`` (seconds) is how often the
+    child wakes to see that this process lives, beside the signals that it gets anyway.
+
+    Keyword-only: ``name`` for messages; ``handler_timeout`` (seconds, ``None`` for no end) until
+    a client is told that the handler gave no answer; ``start_timeout`` and ``stop_timeout``
+    (seconds); ``keep`` (bytes) of records; ``fresh`` for a process that has served nothing
+    before; ``backlog`` of connections that wait to be accepted.
+
+    Raises TypeError or ValueError for arguments that cannot be right.
+    """
+
+    __test__ = False  # pytest is not to collect it
+
+    protocol: ClassVar[Any]
+    scheme: str
+
+    def __init__(
+        self,
+        address: addresses.AddressLike = ("127.0.0.1", 0),
+        handler: Callable[..., Any] | None = None,
+        poll_interval: float = 0.5,
+        *,
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
+    ) -> None:
+        self.address = address
+        self.name = name
+        self.poll_interval = seconds("poll_interval", poll_interval)
+        self.handler_timeout = (
+            None if handler_timeout is None else seconds("handler_timeout", handler_timeout)
+        )
+        self.start_timeout = seconds("start_timeout", start_timeout)
+        self.stop_timeout = seconds("stop_timeout", stop_timeout)
+        self.fresh = fresh
+        self.ready = threading.Event()
+        self._listen = addresses.parse(address)
+        self._keep = checks.count("keep", keep)
+        self._backlog = checks.count("backlog", backlog)
+        self._handler = handler_or_none(handler)
+        self._records: Records[R] = Records(self._keep)
+        self._errors: list[BaseException] = []
+        self._raised = 0  # how many of the errors have been raised
+        self._diagnostics: list[Diagnostic] = []
+        self._state = State.NEW
+        self._guard = pristine.Lock()
+        self._moved = Signal()
+        self._run: Run | None = None
+        self._bound: list[wire.Address] = []
+        self._report = StopReport(rung="none")
+        self._death: ServerDied | None = None
+        self._owner = pristine.getpid()
+
+    # What it is --------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """NEW, STARTING, READY, STOPPING, STOPPED or FAILED."""
+        if self._state is State.READY and not self._foreign:
+            self._look()
+        return self._state
+
+    @property
+    def pid(self) -> int | None:
+        """The process that serves; ``None`` while none does."""
+        run = self._run
+        return None if run is None else run.child.process.launched.pid
+
+    @property
+    def server_address(self) -> Any:
+        """What was bound: ``(host, port)``, with two more items for IPv6, or a path."""
+        bound = self._bound_or_raise()[0]
+        return bound if isinstance(bound, str) else tuple(bound)
+
+    @property
+    def host(self) -> str:
+        """The host for clients; raises StateError on a Unix socket."""
+        self._bound_or_raise()
+        if self._listen.path is not None:
+            raise StateError(f"{self.describe()} listens on a path; use server_address")
+        return addresses.client_host(self._listen.host or "")
+
+    @property
+    def port(self) -> int:
+        """The bound port; raises StateError on a Unix socket."""
+        bound = self._bound_or_raise()[0]
+        if isinstance(bound, str):
+            raise StateError(f"{self.describe()} listens on a path, it has no port")
+        return int(bound[1])
+
+    @property
+    def url(self) -> str:
+        """What to give a client: ``scheme://host:port``, or ``unix:`` and a path."""
+        bound = self._bound_or_raise()[0]
+        port = None if isinstance(bound, str) else int(bound[1])
+        return addresses.url(self.scheme, self._listen.host, port, self._listen.path)
+
+    def _bound_or_raise(self) -> list[wire.Address]:
+        if not self._bound:
+            raise StateError(f"{self.describe()} is not bound yet: call start() first")
+        return self._bound
+
+    def describe(self) -> str:
+        """The server as messages name it."""
+        kind = type(self).__name__
+        if self.name is not None:
+            return f"{kind} {self.name!r}"
+        return f"{kind} at {self.url}" if self._bound else kind
+
+    def __repr__(self) -> str:
+        parts = [type(self).__name__]
+        if self.name is not None:
+            parts.append(repr(self.name))
+        parts.append(self._state.value)
+        if self._bound:
+            parts.append(self.url)
+        if self.pid is not None:
+            parts.append(f"pid={self.pid}")
+        return f"<{' '.join(parts)}>"
+
+    # What came ---------------------------------------------------------------------------------
+
+    @property
+    def handler(self) -> Callable[..., Any] | None:
+        """What is called with each request; may be replaced while the server runs."""
+        return self._handler
+
+    @handler.setter
+    def handler(self, handler: Callable[..., Any] | None) -> None:
+        previous, self._handler = self._handler, handler_or_none(handler)
+        run = self._run
+        if run is None or self._state is not State.READY or self._foreign:
+            return
+        if handler is not None and previous is None:
+            run.start_handling(Deadline(SYNC_SECONDS))
+        elif handler is None and previous is not None:
+            run.stop_handling(Deadline(SYNC_SECONDS))
+
+    @property
+    def received(self) -> Received[R]:
+        """A snapshot of everything the server got so far, oldest first; also after the stop."""
+        self._look()
+        return self._records.snapshot()
+
+    @property
+    def errors(self) -> tuple[BaseException, ...]:
+        """The exceptions that handlers have raised so far."""
+        self._look()
+        return tuple(self._errors)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """What clients did that the protocol does not allow, and what was given up on."""
+        self._look()
+        return tuple(self._diagnostics)
+
+    def wait_for(self, count: int, timeout: float = 5.0) -> Received[R]:
+        """Block until ``count`` requests were received, and return all that were.
+
+        Raises WaitTimeout after ``timeout`` seconds; its message lists what did come. Raises
+        ServerDied if the server's process ends first.
+        """
+        wanted = checks.count("count", count)
+        deadline = Deadline(seconds("timeout", timeout))
+        run = self._run
+
+        def enough() -> bool:
+            return len(self._records) + self._records.dropped >= wanted
+
+        if run is not None and not self._foreign:
+            run.dispatcher.wait_until(enough, deadline)
+        if enough():
+            return self._records.snapshot()
+        if self._death is not None:
+            raise self._death
+        received = self._records.snapshot()
+        came = "".join(f"\n  {record!r}" for record in received) or " nothing"
+        raise WaitTimeout(
+            f"{self.describe()} received {len(received)} of {wanted} within {timeout} s:{came}",
+            expected=wanted,
+            received=tuple(received),
+        )
+
+    def stats(self) -> ServerStats:
+        """What the server's process uses now; raises StateError when none runs."""
+        run = self._run
+        if run is None:
+            raise StateError(f"{self.describe()} has no process: it is {self._state.value}")
+        import psutil
+
+        try:
+            return ServerStats(**run.child.process.usage())
+        except psutil.Error:
+            self._look()
+            raise self._death or StateError(f"{self.describe()} has no process") from None
+
+    def stderr_tail(self) -> str:
+        """The end of what the server's process has written to stderr; empty if none runs."""
+        run = self._run
+        return "" if run is None else run.child.stderr_tail()
+
+    def _look(self) -> None:
+        """Take in what the child knows, and notice if it is gone."""
+        run = self._run
+        if run is not None and self._state in (State.READY, State.STOPPING) and not self._foreign:
+            run.sync(Deadline(SYNC_SECONDS))
+
+    @property
+    def stop_report(self) -> StopReport:
+        """How the last stop went; its rung is ``none`` if there was none."""
+        return self._report
+
+    # Start -------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start, wait until the server is ready, and return it.
+
+        Raises StartError (an OSError) with the errno when it cannot bind, StartTimeout after
+        ``start_timeout`` seconds, StateError when it runs already.
+        """
+        deadline = Deadline(self.start_timeout)
+        self.begin_start(deadline)
+        return self.finish_start(deadline)
+
+    def begin_start(self, deadline: Deadline) -> None:
+        """The first half of ``start``: everything up to the wait for the child."""
+        if self._foreign:
+            raise StateError(
+                f"{self.describe()} belongs to process {self._owner}, of which this one is a "
+                "forked copy: make a server of its own here"
+            )
+        self._move(State.STARTING)
+        try:
+            self._listen.resolve()
+            fork.install_hooks()
+            loop = running_loop()
+            child = pool.acquire(fresh=self.fresh)
+            from .run import Run  # after the child was launched: it boots while this is imported
+
+            self._death = None
+            self._run = Run(self, child, loop, self._open_with(self._opener()))
+            fork.runs.add(self._run)
+            child.channel.send(self._configuration(), deadline=deadline)
+        except TimeoutError:
+            self._abandon()
+            raise self._not_in_time() from None
+        except BaseException as error:
+            self._abandon()
+            if type(error).__name__ == "ChannelClosed":
+                raise self._died_at_start() from None
+            raise
+
+    def finish_start(self, deadline: Deadline) -> Self:
+        """The second half of ``start``: wait until the child serves."""
+        run = self._run
+        assert run is not None
+        try:
+            in_time = run.dispatcher.wait_until(
+                lambda: run.addresses is not None or run.failure is not None, deadline
+            )
+            if run.failure is not None:
+                raise StartError(
+                    run.failure.errno,
+                    f"{type(self).__name__} cannot listen on {self.address!r}: {run.failure.text}"
+                    f"{_advice(run.failure.errno)}",
+                    address=self.address,
+                )
+            if run.addresses is None:
+                raise self._not_in_time() if run.dispatcher.connected else self._died_at_start()
+            assert in_time
+            self._bound = run.addresses
+            if self._handler is not None:
+                run.dispatcher.start_threads(lambda: None)
+        except BaseException:
+            self._abandon()
+            raise
+        self._move(State.READY)
+        self.ready.set()
+        return self
+
+    def cancel_start(self) -> None:
+        """Undo the first half of a start whose second half did not come."""
+        if self._state is State.STARTING:
+            self._abandon()
+
+    def _not_in_time(self) -> StartTimeout:
+        return StartTimeout(
+            errno.ETIMEDOUT,
+            f"{type(self).__name__} was not ready within {self.start_timeout} s; "
+            "is the machine overloaded? A larger start_timeout gives it more",
+            address=self.address,
+        )
+
+    def _died_at_start(self) -> StartError:
+        return StartError(
+            errno.ECHILD,
+            f"the process of {type(self).__name__} ended before it was ready",
+            address=self.address,
+            stderr=self._last_stderr,
+        )
+
+    _last_stderr = ""
+
+    def _abandon(self) -> None:
+        """Undo a start that failed."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.stopping = True
+            self._last_stderr = run.child.stderr_tail()
+            run.detach()
+            fork.runs.discard(run)
+            self._dispose(run)
+        self._move(State.FAILED)
+
+    def _dispose(self, run: Run) -> None:
+        """A child whose bind failed has served nothing and may serve the next."""
+        if run.failure is not None and run.dispatcher.connected:
+            pool.release(run.child)
+        else:
+            run.child.process.kill()
+            end([run.child])
+
+    def _configuration(self) -> wire.Configure:
+        from .wire.messages import Configure
+
+        return Configure(
+            protocol=self.protocol,
+            host=self._listen.host,
+            port=self._listen.port,
+            path=self._listen.path,
+            poll_interval=self.poll_interval,
+            handled=self._handler is not None,
+            handler_timeout=self.handler_timeout,
+            keep=self._keep,
+            backlog=self._backlog,
+            **self._options(),
+        )
+
+    def _open_with(self, opener: Opener) -> Callable[[Link, Any], Exchange | None]:
+        records, keep = self._records, self._keep // 4
+        return lambda link, message: opener(link, message, records, keep)
+
+    def _opener(self) -> Opener:
+        """What records a message of the child and makes its exchange.
+
+        Imported only when a child boots already: what it needs takes time to import.
+        """
+        raise AssertionError("each protocol has its own")
+
+    def _options(self) -> dict[str, int]:
+        """What one protocol adds to the configuration."""
+        return {}
+
+    # Stop --------------------------------------------------------------------------------------
+
+    def stop(self, timeout: float | None = None) -> StopReport:
+        """Stop, and tell how it went; then raise what handlers have raised and nobody has seen.
+
+        Never takes longer than ``timeout`` seconds (default: ``stop_timeout``) plus the time to
+        reap the process. Exchanges in progress may finish until then; what has not is dropped
+        and named in the report. Stopping what does not run does nothing. Going further than to
+        ask the process warns ForcedStopWarning. Raises ServerDied if the process had ended on
+        its own, the exception of a handler, or an ExceptionGroup of all of them.
+        """
+        report = self._stop(timeout)
+        self._raise_all(report)
+        return report
+
+    def _stop(self, timeout: float | None) -> StopReport:
+        limit = self.stop_timeout if timeout is None else seconds("timeout", timeout)
+        if not self.begin_stop(limit):
+            return self._not_stopped_here(limit)
+        return self.finish_stop()
+
+    def _not_stopped_here(self, limit: float) -> StopReport:
+        if self._foreign:
+            return StopReport(rung="foreign")
+        if self._state in _PASSING:
+            run = self._run
+            if run is not None and run.current_call():
+                return StopReport(rung="underway")
+            deadline = Deadline(limit)
+            if not self._moved.wait_until(lambda: self._state not in _PASSING, deadline):
+                raise StateError(f"another thread has not finished with {self.describe()} yet")
+        return self._report
+
+    def begin_stop(self, limit: float) -> bool:
+        """The first half of a stop: ask the child. Returns whether there is a second half."""
+        if self._foreign:
+            return False
+        if self._state is State.STARTING:
+            self._moved.wait_until(lambda: self._state is not State.STARTING, Deadline(limit))
+        try:
+            if self._run is None:
+                return False
+            self._move(State.STOPPING)
+        except StateError:
+            return False
+        self._ladder = Ladder(self._run, limit)
+        self.ready.clear()
+        self._ladder.ask()
+        return True
+
+    def finish_stop(self) -> StopReport:
+        """The second half of a stop: climb until the server has stopped."""
+        run = self._run
+        assert run is not None
+        try:
+            self._report = self._ladder.climb()
+        finally:
+            self._run = None
+            fork.runs.discard(run)
+            self._move(State.STOPPED)
+        if self._report.rung not in ("ask", "died"):
+            warnings.warn(f"{self.describe()} {self._report}", ForcedStopWarning, stacklevel=3)
+        return self._report
+
+    def restart(self) -> Self:
+        """Stop and start again on the same port; what was received is kept.
+
+        A process that had died is replaced. Raises what ``stop`` and ``start`` raise.
+        """
+        if self._bound and not isinstance(self._bound[0], str):
+            self._listen = self._listen.at_port(int(self._bound[0][1]))
+        with contextlib.suppress(ServerDied):
+            self.stop()
+        return self.start()
+
+    # Errors ------------------------------------------------------------------------------------
+
+    def raise_errors(self) -> None:
+        """Raise what handlers have raised since the last time, if anything.
+
+        One exception as itself, several as an ExceptionGroup.
+        """
+        self._look()
+        self._raise_all(self._report if self._run is None else None)
+
+    def _raise_all(self, report: StopReport | None) -> None:
+        errors = self._unraised()
+        if report is not None and report.rung == "died" and self._death is not None:
+            errors.insert(0, self._death)
+            self._report = StopReport(rung="none")
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise BaseExceptionGroup(
+                f"{len(errors)} errors in the handlers of {self.describe()}", errors
+            )
+
+    def _unraised(self) -> list[BaseException]:
+        with self._guard:
+            fresh, self._raised = self._errors[self._raised :], len(self._errors)
+        return fresh
+
+    # Context managers --------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.stop()
+            return
+        try:
+            self.stop()
+        except BaseException as raised:  # noqa: BLE001 - told in a note
+            attach(error, raised)
+
+    async def __aenter__(self) -> Self:
+        deadline = Deadline(self.start_timeout)
+        self.begin_start(deadline)
+        return await off_loop(lambda: self.finish_start(deadline))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await off_loop(lambda: self.__exit__(kind, error, trace))
+
+    # For the run -------------------------------------------------------------------------------
+
+    def handle(self, request: Any) -> Any:
+        """Call the handler."""
+        handler = self._handler
+        return None if handler is None else handler(request)
+
+    def handler_failed(self, error: BaseException) -> None:
+        """A handler raised."""
+        self._errors.append(error)
+
+    def diagnosed(self, diagnostic: Diagnostic) -> None:
+        """A client misbehaved."""
+        self._diagnostics.append(diagnostic)
+
+    def dropped(self, count: int) -> None:
+        """The child had to drop records."""
+        self._records.dropped += count
+
+    def died(self) -> None:
+        """The child is gone without having been asked to."""
+        assert self._run is not None
+        self._death = self._run.death
+        self.ready.clear()
+        with contextlib.suppress(StateError):
+            self._move(State.FAILED)
+
+    # State -------------------------------------------------------------------------------------
+
+    @property
+    def _foreign(self) -> bool:
+        return self._owner != pristine.getpid()
+
+    def _move(self, to: State) -> None:
+        with self._guard:
+            if to not in _MOVES[self._state]:
+                raise StateError(
+                    f"{self.describe()} is {self._state.value} and cannot become {to.value}"
+                    + ("; stop it first" if to is State.STARTING else "")
+                )
+            self._state = to
+        self._moved.notify()
+
+
+def attach(error: BaseException, raised: BaseException) -> None:
+    """Tell of ``raised`` in a note on ``error``, which is failing the test already."""
+    if raised is error:
+        return
+    import traceback
+
+    text = "".join(traceback.format_exception(raised)).rstrip()
+    error.add_note(f"Besides, a server had this to report:\n{text}")
+
+
+def _advice(number: int | None) -> str:
+    if number == errno.EADDRINUSE:
+        return "; another process listens there, port 0 never clashes"
+    if number == errno.EACCES:
+        return "; ports below 1024 need privileges, port 0 does not"
+    return ""

@@ -1,0 +1,45 @@
+"""The SMTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .checks import count
+from .server import Opener, Server
+
+if TYPE_CHECKING:
+    from .mail import Mail
+
+SIZE_LIMIT = 33_554_432  # bytes; what aiosmtpd has by default
+
+
+class SMTPServer(Server["Mail"]):
+    """An SMTP server with ESMTP, 8BITMIME, SIZE and SMTPUTF8.
+
+    The handler gets a :class:`Mail` for each mail, and returns ``None`` (250) or a reply.
+    ``size_limit`` (bytes) is announced and enforced. The rest is as for every server.
+    """
+
+    protocol = "smtp"
+    scheme = "smtp"
+
+    def __init__(
+        self,
+        address: Any = ("127.0.0.1", 0),
+        handler: Callable[[Mail], Any] | None = None,
+        poll_interval: float = 0.5,
+        *,
+        size_limit: int = SIZE_LIMIT,
+        **options: Any,
+    ) -> None:
+        super().__init__(address, handler, poll_interval, **options)
+        self._size_limit = count("size_limit", size_limit)
+
+    def _options(self) -> dict[str, int]:
+        return {"size_limit": self._size_limit}
+
+    def _opener(self) -> Opener:
+        from .mail import open_smtp
+
+        return open_smtp

@@ -1,0 +1,157 @@
+"""The parent's ends of a call's byte streams, under flow control.
+
+What comes from the client waits in an Inflow until the handler takes it; what the handler sends
+leaves through an Outflow as far as the window allows. Both wake with an error when the client
+or the server goes away, so no handler waits for ever in our own I/O.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .pristine import Deadline, Signal
+from .wire.frames import CHUNK, WINDOW
+from .wire.messages import Ack, Data, Message
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class Inflow:
+    """Bytes from the client, in order."""
+
+    def __init__(self, send: Callable[[Message], None], call: int) -> None:
+        self._send = send
+        self._call = call
+        self._chunks: deque[memoryview] = deque()
+        self._ended = False
+        self._error: Exception | None = None
+        self._owed = 0
+        self._changed = Signal()
+
+    def feed(self, data: bytes) -> None:
+        """More bytes came."""
+        self._chunks.append(memoryview(data))
+        self._changed.notify()
+
+    def end(self) -> None:
+        """No more bytes will come."""
+        self._ended = True
+        self._changed.notify()
+
+    def fail(self, error: Exception) -> None:
+        """What has come can still be read; then ``error`` is raised."""
+        if self._error is None:
+            self._error = error
+        self._changed.notify()
+
+    def read_some(self, limit: int, deadline: Deadline, *, peek: bool = False) -> bytes:
+        """Up to ``limit`` bytes, at least one; ``b""`` at the end.
+
+        Raises TimeoutError at the deadline, and the error that the stream failed with.
+        """
+        if not self._changed.wait_until(self._ready, deadline):
+            raise TimeoutError("timed out")
+        if not self._chunks:
+            if self._error is not None:
+                raise self._error
+            return b""
+        chunk = self._chunks[0]
+        data = bytes(chunk[:limit])
+        if not peek:
+            self._consume(chunk, len(data))
+        return data
+
+    def _ready(self) -> bool:
+        return bool(self._chunks) or self._ended or self._error is not None
+
+    def _consume(self, chunk: memoryview, size: int) -> None:
+        if size == len(chunk):
+            self._chunks.popleft()
+        else:
+            self._chunks[0] = chunk[size:]
+        self._owed += size
+        if self._owed >= WINDOW // 4 and not self._ended:
+            owed, self._owed = self._owed, 0
+            self._send(Ack(call=self._call, size=owed))
+
+    def left(self) -> bytes:
+        """All that has come and was not read."""
+        return b"".join(self._chunks)
+
+
+class Outflow:
+    """Bytes to the client."""
+
+    def __init__(self, send: Callable[[Message], None], call: int) -> None:
+        self._send = send
+        self._call = call
+        self._unacknowledged = 0
+        self._error: Exception | None = None
+        self._changed = Signal()
+
+    def acknowledged(self, size: int) -> None:
+        """The child has passed ``size`` bytes on."""
+        self._unacknowledged -= size
+        self._changed.notify()
+
+    def fail(self, error: Exception) -> None:
+        """Every write from now on raises ``error``."""
+        if self._error is None:
+            self._error = error
+        self._changed.notify()
+
+    def count(self, size: int) -> None:
+        """``size`` bytes went another way, but on this account."""
+        self._unacknowledged += size
+
+    def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
+        """Send all of ``data``; raises TimeoutError at the deadline."""
+        view = memoryview(data).cast("B")
+        while view:
+            if not self._changed.wait_until(self._ready, deadline):
+                raise TimeoutError("timed out")
+            if self._error is not None:
+                raise self._error
+            chunk, view = bytes(view[:CHUNK]), view[CHUNK:]
+            self._unacknowledged += len(chunk)
+            self._send(Data(call=self._call, data=chunk))
+        if self._error is not None:
+            raise self._error
+
+    def _ready(self) -> bool:
+        return self._unacknowledged < WINDOW or self._error is not None
+
+
+class StreamReader(io.RawIOBase):
+    """A readable raw file over a function like ``recv``."""
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        self._receive = receive
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._receive(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+class StreamWriter(io.RawIOBase):
+    """A writable raw file over a function like ``sendall``: each write goes out at once."""
+
+    def __init__(self, send_all: Callable[[bytes], None]) -> None:
+        self._send_all = send_all
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+        view = bytes(data)
+        self._send_all(view)
+        return len(view)

@@ -1,0 +1,79 @@
+"""The parent's end: frames over two one-way pipes, with deadlines.
+
+Pipes, not sockets, because tests block and patch sockets. Both ends are non-blocking and every
+wait is the kernel's, so that no patched clock and no stuck child can hold a caller past its
+deadline. A closed or broken channel raises ChannelClosed, for readers and writers alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import pristine
+from ..pristine import POLLIN, POLLOUT, Deadline
+from .frames import READ_SIZE, encode, events
+from .messages import Event, Message
+
+NEVER = Deadline(None)
+
+
+class ChannelClosed(Exception):
+    """The other side is gone, or this one was closed."""
+
+
+class Channel:
+    """Commands out on one pipe, events in on the other."""
+
+    def __init__(self, events_fd: int, commands_fd: int) -> None:
+        self.events_fd = events_fd
+        self.commands_fd = commands_fd
+        self.closed = False
+        self._buffer = events()
+        self._writing = pristine.Lock()
+        assert pristine.set_blocking is not None
+        pristine.set_blocking(events_fd, False)
+        pristine.set_blocking(commands_fd, False)
+
+    def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
+        """Write all of ``messages`` or raise: ChannelClosed, or TimeoutError at the deadline."""
+        frames = encode(*messages)
+        if not self._writing.acquire(True, deadline.left()):
+            raise TimeoutError("another thread is still writing to the server's process")
+        try:
+            self._write(frames, deadline)
+        finally:
+            self._writing.release()
+
+    def _write(self, frames: bytearray, deadline: Deadline) -> None:
+        view = memoryview(frames)
+        while True:
+            if self.closed:
+                raise ChannelClosed
+            try:
+                view = view[pristine.write(self.commands_fd, view) :]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise ChannelClosed from error
+            if not view:
+                return
+            if not pristine.poll_fd(self.commands_fd, POLLOUT, deadline.left()):
+                # With half a frame out, nothing more can be said on this pipe.
+                self.closed = len(view) < len(frames)
+                raise TimeoutError("the server's process does not read its commands")
+
+    def poll(self, deadline: Deadline) -> bool:
+        """Whether there is something to receive before the deadline."""
+        return bool(pristine.poll_fd(self.events_fd, POLLIN, deadline.left()))
+
+    def receive(self) -> Sequence[Event]:
+        """What has come so far, perhaps nothing; raises ChannelClosed at the end."""
+        try:
+            data = pristine.read(self.events_fd, READ_SIZE)
+        except BlockingIOError:
+            return ()
+        except OSError as error:
+            raise ChannelClosed from error
+        if not data:
+            raise ChannelClosed
+        return self._buffer.feed(data)

@@ -1,0 +1,92 @@
+"""Frames: a length of four bytes, big-endian, then one message in MessagePack.
+
+Pure: bytes in, values out. A frame that is too long or does not decode is a WireError, and the
+stream that it came from is of no use any more.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from .messages import Command, Event, Message
+
+M = TypeVar("M")
+
+HEAD = 4  # bytes
+MAX_FRAME = 1 << 28  # bytes; every sender cuts streams far below it
+READ_SIZE = 1 << 18  # bytes asked of a pipe at once
+CHUNK = 1 << 16  # bytes of a stream in one Data
+WINDOW = 1 << 18  # bytes of a stream that may be under way unacknowledged
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class WireError(Exception):
+    """The other side sent what is not a frame of ours."""
+
+
+def encode(*messages: Message) -> bytearray:
+    """The frames of ``messages``, one after another."""
+    frames = bytearray()
+    for message in messages:
+        start = len(frames)
+        frames += b"\0\0\0\0"
+        _encoder.encode_into(message, frames, start + HEAD)
+        frames[start : start + HEAD] = (len(frames) - start - HEAD).to_bytes(HEAD, "big")
+    return frames
+
+
+class FrameBuffer(Generic[M]):
+    """Collects bytes as they come and gives the messages that are complete."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[M]) -> None:
+        self._decode = decoder.decode
+        self._rest = bytearray()
+        self._needed = 0  # bytes in the rest before it is worth a look
+
+    def feed(self, data: bytes) -> list[M]:
+        """The messages that ``data`` completes, in order."""
+        whole: bytes | bytearray = data
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return []
+            whole, self._rest = self._rest, bytearray()
+        messages: list[M] = []
+        view = memoryview(whole)
+        at, size = 0, len(whole)
+        self._needed = HEAD
+        while size - at >= HEAD:
+            end = at + HEAD + self._length(view[at : at + HEAD])
+            if end > size:
+                self._needed = end - at
+                break
+            messages.append(self._message(view[at + HEAD : end]))
+            at = end
+        self._rest += view[at:]
+        return messages
+
+    @staticmethod
+    def _length(head: memoryview) -> int:
+        length = int.from_bytes(head, "big")
+        if length > MAX_FRAME:
+            raise WireError(f"a frame of {length} bytes, {MAX_FRAME} are allowed")
+        return length
+
+    def _message(self, payload: memoryview) -> M:
+        try:
+            return self._decode(payload)
+        except msgspec.DecodeError as error:
+            raise WireError(f"not a message: {error}") from error
+
+
+def commands() -> FrameBuffer[Command]:
+    """A buffer for the child's side."""
+    return FrameBuffer(msgspec.msgpack.Decoder(Command))
+
+
+def events() -> FrameBuffer[Event]:
+    """A buffer for the parent's side."""
+    return FrameBuffer(msgspec.msgpack.Decoder(Event))
