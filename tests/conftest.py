@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from sidestage.pool import pool
+from support import eventually
 
 pytest_plugins = ["pytester"]
-
-SETTLE = 5.0  # seconds for what a test has let go to be gone
 
 
 class Leaks:
@@ -26,13 +22,9 @@ class Leaks:
         pooled = list(pool)
         pids = {child.process.launched.pid for child in pooled}
         kept = {fd for child in pooled for fd in child.process.descriptors()}
-        self.processes = {
-            p.pid for p in psutil.Process().children(recursive=True) if p.pid not in pids
-        }
-        self.descriptors = {
-            (fd, target) for fd, target in _descriptors().items() if fd not in kept
-        }
-        self.threads = {int(name) for name in os.listdir("/proc/self/task")}
+        self.processes = _descendants(os.getpid()) - pids
+        self.descriptors = {(fd, target) for fd, target in _descriptors().items() if fd not in kept}
+        self.threads = {int(task.name) for task in Path("/proc/self/task").iterdir()}
         self.files = {p.name for p in Path("/tmp").glob("sidestage-*")}
 
     def since(self, before: Leaks) -> str:
@@ -46,11 +38,21 @@ class Leaks:
         return ", ".join(f"{what}: {found}" for what, found in new.items() if found)
 
 
+def _descendants(pid: int) -> set[int]:
+    children: set[int] = set()
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children |= {int(child) for child in (task / "children").read_text().split()}
+    except FileNotFoundError:  # it has ended meanwhile
+        pass
+    return children.union(*map(_descendants, children))
+
+
 def _descriptors() -> dict[int, str]:
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            found[int(entry.name)] = str(entry.readlink())
         except FileNotFoundError:  # the listing's own
             continue
     return found
@@ -59,19 +61,8 @@ def _descriptors() -> dict[int, str]:
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """No process, thread, descriptor or temporary file more than before, pool aside."""
-    gc.collect()
     before = Leaks()
     yield
-    gc.collect()
+    gc.collect()  # what only a cycle still holds is no leak
     left = eventually(lambda: not Leaks().since(before))
     assert left, f"left by the test: {Leaks().since(before)}"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = SETTLE) -> bool:
-    """Whether ``condition`` comes true; for what has no event to wait for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        threading.Event().wait(0.005)
-    return True

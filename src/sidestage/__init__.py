@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from .report import Diagnostic, OpenConnection, ServerStats, StopReport
     from .request import HTTPRequest
     from .response import HTTPResponse
-    from .server import Server, State
+    from .server import Server
     from .smtp import SMTPServer
+    from .state import State
     from .tcp import TCPServer
     from .udp import UDPServer
 
@@ -58,7 +59,7 @@ _HOMES = {
     "SidestageError": "errors",
     "StartError": "errors",
     "StartTimeout": "errors",
-    "State": "server",
+    "State": "state",
     "StateError": "errors",
     "StopReport": "report",
     "TCPServer": "tcp",

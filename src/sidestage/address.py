@@ -34,10 +34,11 @@ class Listen(NamedTuple):
             return
         try:
             _socket.getaddrinfo(self.host, self.port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name in the sense of IDNA
+            why = getattr(error, "strerror", None) or error
             raise StartError(
                 errno.EADDRNOTAVAIL,
-                f"the host {self.host!r} does not resolve ({error.strerror}); "
+                f"the host {self.host!r} does not resolve ({why}); "
                 "listen on '127.0.0.1', '::1' or 'localhost'",
                 address=(self.host, self.port),
             ) from error
@@ -54,6 +55,8 @@ def parse(address: AddressLike) -> Listen:
     host, port = address[0], address[1]
     if host is not None and not isinstance(host, str):
         raise TypeError(f"the host in the address must be a str, not {host!r}")
+    if host and not _is_encodable(host):
+        raise ValueError(f"the host in the address cannot be one: {host!r}")
     return Listen(host or "", check_port(port))
 
 
@@ -69,6 +72,10 @@ def check_port(port: object) -> int:
 def _parse_path(path: str) -> Listen:
     if not path:
         raise ValueError("the path of a Unix socket must not be empty")
+    if "\0" in path[1:] and not path.startswith("\0"):
+        raise ValueError(f"the path of a Unix socket must not contain a NUL character: {path!r}")
+    if not _is_encodable(path.replace("\0", "")):
+        raise ValueError(f"the path of a Unix socket must be UTF-8 here: {path!r}")
     host, colon, port = path.rpartition(":")
     if colon and port.isdigit() and "/" not in host:
         raise ValueError(f"{path!r} is taken for a path; pass a tuple such as ('127.0.0.1', 0)")
@@ -78,6 +85,15 @@ def _parse_path(path: str) -> Listen:
             f"the path of a Unix socket may have {_MAX_PATH} bytes here, not {size}: {path!r}"
         )
     return Listen(path=path)
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether ``text`` can cross the wire and reach the kernel: no lone surrogates, no NUL."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _is_numeric(host: str | None) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import sys
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import pristine
@@ -81,7 +82,12 @@ class CoroutineRunner:
             task = loop.create_task(_as_coroutine(awaitable), context=context)
             task.add_done_callback(done)
 
-        loop.call_soon_threadsafe(begin)
+        try:
+            loop.call_soon_threadsafe(begin)
+        except RuntimeError:  # the loop is closed
+            if isinstance(awaitable, CoroutineType):
+                awaitable.close()  # else Python warns that it was never awaited
+            raise
 
     def _ensure_loop(self) -> asyncio.AbstractEventLoop:
         with self._guard:
@@ -93,14 +99,9 @@ class CoroutineRunner:
             return self._loop
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        import asyncio
-
         try:
             loop.run_forever()
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(_cancel_all())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
@@ -112,7 +113,18 @@ class CoroutineRunner:
         if self._own and self._loop is not None and self._running:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._loop.stop)
+            if running_loop() is self._loop:  # a coroutine handler is what stops the server
+                return
             self._ended.wait_until(lambda: not self._running, Deadline(_CLOSE_SECONDS))
+
+
+async def _cancel_all() -> None:
+    import asyncio
+
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _as_coroutine(awaitable: Awaitable[T]) -> T:

@@ -9,7 +9,7 @@ replaced by a subclass before ``start``.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http.server import BaseHTTPRequestHandler
 from socketserver import BaseRequestHandler, DatagramRequestHandler, StreamRequestHandler
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,17 @@ class _Classic(Server[Any]):
             self._listen = Listen(host, self._listen.port, self._listen.path)
         super().begin_start(deadline)
 
+    def delegate(self, request: Any) -> None:
+        """Call the handler, for the internal request-handler class."""
+        assert self._handler is not None
+        result = self._handler(request)
+        if isinstance(result, Coroutine):
+            result.close()
+            raise TypeError(
+                "a classic handler is called from socketserver's classes, which await nothing: "
+                f"{self._handler!r} must not be async"
+            )
+
     def server_bind(self) -> None:
         """Nothing: the server's process binds at ``start``."""
 
@@ -81,7 +92,7 @@ class TestTCPServer(_Classic, TCPServer):
 
         class DelegatingTCPRequestHandler(StreamRequestHandler):
             def handle(self) -> None:
-                self.server._handler(self)  # type: ignore[attr-defined]  # our server
+                self.server.delegate(self)  # type: ignore[attr-defined]  # our server
 
         self.RequestHandlerClass = DelegatingTCPRequestHandler
 
@@ -107,7 +118,7 @@ class TestUDPServer(_Classic, UDPServer):
 
         class DelegatingUDPRequestHandler(DatagramRequestHandler):
             def handle(self) -> None:
-                self.server._handler(self)  # type: ignore[attr-defined]  # our server
+                self.server.delegate(self)  # type: ignore[attr-defined]  # our server
 
             def finish(self) -> None:
                 if self.wfile.getvalue():  # type: ignore[attr-defined]  # a BytesIO
@@ -163,7 +174,7 @@ class TestHTTPServer(_Classic, TCPServer):
                 raise AttributeError(name)
 
             def process_request(self) -> None:
-                self.server._handler(self)  # type: ignore[attr-defined]  # our server
+                self.server.delegate(self)  # type: ignore[attr-defined]  # our server
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
                 if log:

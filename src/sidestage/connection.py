@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from .errors import ServerStopped
 from .exchange import ClientLeft, Exchange, Link
 from .pristine import Deadline
 from .records import Records
 from .report import Address
-from .streams import Inflow, Outflow, StreamReader, StreamWriter
+from .streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
 from .wire import messages as wire
 
 
@@ -43,6 +46,7 @@ class Connection:
         self._server_address = server_address
         self._timeout: float | None = None
         self._closed = False
+        self._sent_end = False
         self._rfile: io.BufferedReader | None = None
         self.client_address = exchange.client_address
 
@@ -71,23 +75,28 @@ class Connection:
         ``flags`` may be 0, ``MSG_PEEK`` or ``MSG_WAITALL``. Raises TimeoutError after the
         time set by ``settimeout``.
         """
-        if flags == socket.MSG_WAITALL:
-            return self._read(bufsize, Deadline(self._timeout))
-        if flags not in (0, socket.MSG_PEEK):
+        if flags not in (0, socket.MSG_PEEK, socket.MSG_WAITALL):
             raise ValueError(f"flags may be 0, MSG_PEEK or MSG_WAITALL, not {flags}")
-        if bufsize < 0:
-            raise ValueError(f"bufsize must be at least 0, not {bufsize}")
-        self._check_open()
-        if bufsize == 0:
-            return b""
-        peek = flags == socket.MSG_PEEK
-        return self._exchange.inflow.read_some(bufsize, Deadline(self._timeout), peek=peek)
+        parts: list[bytes] = []
+        if flags == socket.MSG_WAITALL:
+            self._read(bufsize, parts)
+        else:
+            self._read_some(bufsize, Deadline(self._timeout), parts, peek=flags == socket.MSG_PEEK)
+        return b"".join(parts)
 
     def recv_exactly(self, size: int) -> bytes:
-        """``size`` bytes; raises EOFError, naming what did come, if the client stops before."""
-        data = self._read(size, Deadline(self._timeout))
+        """``size`` bytes; raises EOFError, naming what did come, if the client stops before.
+
+        Raises TimeoutError, naming it too, after the time set by ``settimeout``.
+        """
+        parts: list[bytes] = []
+        try:
+            self._read(size, parts)
+        except TimeoutError:
+            raise TimeoutError(f"timed out after {_came(parts, size)}") from None
+        data = b"".join(parts)
         if len(data) < size:
-            raise EOFError(f"the client closed after {len(data)} of {size} bytes: {data[:200]!r}")
+            raise EOFError(f"the client closed after {_came(parts, size)}")
         return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
@@ -97,20 +106,43 @@ class Connection:
         view[: len(data)] = data
         return len(data)
 
-    def _read(self, size: int, deadline: Deadline) -> bytes:
+    def _read(self, size: int, parts: list[bytes]) -> None:
+        """Append ``size`` bytes to ``parts``, fewer at the end; those read before an error too."""
+        deadline = Deadline(self._timeout)
+        while (read := self._read_some(size, deadline, parts)) and (size := size - read):
+            continue
+
+    def _read_some(
+        self, size: int, deadline: Deadline, parts: list[bytes], *, peek: bool = False
+    ) -> int:
         self._check_open()
-        parts: list[bytes] = []
-        while size > 0 and (data := self._exchange.inflow.read_some(size, deadline)):
-            parts.append(data)
-            size -= len(data)
-        return b"".join(parts)
+        if size < 0:
+            raise ValueError(f"the number of bytes must be at least 0, not {size}")
+        if size == 0:
+            return 0
+        try:
+            data = self._exchange.inflow.read_some(size, deadline, peek=peek)
+        except TimeoutError:
+            raise self._not_in_time() from None
+        parts.append(data)
+        return len(data)
+
+    def _not_in_time(self) -> OSError:
+        if self._timeout == 0:  # as a socket in non-blocking mode
+            return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return TimeoutError("timed out")
 
     # Writing -----------------------------------------------------------------------------------
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``; blocks while the client does not read."""
         self._check_open()
-        self._exchange.outflow.write(data, Deadline(self._timeout))
+        if self._sent_end:
+            raise BrokenPipeError(errno.EPIPE, "the handler has shut this direction down")
+        try:
+            self._exchange.outflow.write(data, Deadline(self._timeout))
+        except TimeoutError:
+            raise self._not_in_time() from None
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send ``data``; returns its size in bytes."""
@@ -128,16 +160,8 @@ class Connection:
         errors: str | None = None,
         newline: str | None = None,
     ) -> Any:
-        """A file over this connection, like ``socket.makefile``: mode ``r`` or ``w``, and ``b``."""
-        if set(mode) - set("rwb") or ("r" in mode and "w" in mode):
-            raise ValueError(f"mode must be 'r' or 'w', with 'b' for bytes, not {mode!r}")
-        if "w" in mode:
-            raw: Any = self.wfile
-            binary = raw if buffering == 0 else io.BufferedWriter(raw)
-        else:
-            raw = StreamReader(self.recv)
-            binary = raw if buffering == 0 else io.BufferedReader(raw)
-        return binary if "b" in mode else io.TextIOWrapper(binary, encoding, errors, newline)
+        """A file over this connection, as ``socket.makefile`` makes it."""
+        return open_file(self.recv, self.sendall, mode, buffering, encoding, errors, newline)
 
     def settimeout(self, timeout: float | None) -> None:
         """Let every later call raise TimeoutError after ``timeout`` seconds; ``None`` is never."""
@@ -154,9 +178,14 @@ class Connection:
         self._timeout = None if flag else 0.0
 
     def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
-        """Set an option on the real socket; the server's process reports if that fails."""
+        """Set an option on the real socket; if that fails, ``server.diagnostics`` tells."""
+        self._check_open()
+        if not isinstance(value, int):
+            value = bytes(value)
         self._exchange.link.send(
-            wire.SetOption(call=self._exchange.call, level=level, name=optname, value=value)
+            wire.SetOption(
+                call=self._exchange.call, level=int(level), name=int(optname), value=value
+            )
         )
 
     def getpeername(self) -> Address:
@@ -169,6 +198,9 @@ class Connection:
 
     def shutdown(self, how: int) -> None:
         """Stop sending (``SHUT_WR``), receiving (``SHUT_RD``), or both (``SHUT_RDWR``)."""
+        if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+            raise ValueError(f"how must be SHUT_RD, SHUT_WR or SHUT_RDWR, not {how!r}")
+        self._check_open()
         if how in (socket.SHUT_RD, socket.SHUT_RDWR):
             self._exchange.inflow.end()
         if how in (socket.SHUT_WR, socket.SHUT_RDWR):
@@ -177,7 +209,9 @@ class Connection:
     def shutdown_write(self) -> None:
         """Send an end-of-file; the client can still send (a half-close)."""
         self._check_open()
-        self._exchange.link.send(wire.End(call=self._exchange.call))
+        if not self._sent_end:
+            self._sent_end = True
+            self._exchange.link.send(wire.End(call=self._exchange.call))
 
     def close(self) -> None:
         """Close both directions once what was sent has gone out; again is fine."""
@@ -192,12 +226,23 @@ class Connection:
             self._closed = True
             self._exchange.close(reset=reset)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _check_open(self) -> None:
         if self._closed:
-            raise OSError("the handler has closed this connection")
+            raise OSError(errno.EBADF, "the handler has closed this connection")
 
     def __repr__(self) -> str:
         return f"<Connection from {self.client_address}{' closed' if self._closed else ''}>"
+
+
+def _came(parts: list[bytes], size: int) -> str:
+    data = b"".join(parts)
+    return f"{len(data)} of {size} bytes: {data[:200]!r}"
 
 
 class TCPExchange(Exchange):
@@ -228,7 +273,10 @@ class TCPExchange(Exchange):
         self.request.close()
 
     def fail(self, error: BaseException) -> None:
-        self.request.reset()
+        if isinstance(error, ServerStopped):  # it did nothing wrong
+            self.request.close()
+        else:
+            self.request.reset()
 
     def close(self, *, reset: bool) -> None:
         """The handler's end of the connection."""
@@ -278,6 +326,7 @@ class TCPExchange(Exchange):
                     cut=self._cut,
                 )
             )
+            self.link.recorded()
 
     def describe(self) -> str:
         return "a connection"

@@ -18,11 +18,19 @@ class Datagram:
 
     def __init__(self, link: Link | None, message: wire.Packet) -> None:
         self._link = link
-        self._listener = message.listener
-        self.packet = message.data
-        self.client_address: Address = message.peer
+        self._message = message
         self.rfile = io.BytesIO(message.data)
         self.wfile = io.BytesIO()
+
+    @property
+    def packet(self) -> bytes:
+        """The bytes."""
+        return self._message.data
+
+    @property
+    def client_address(self) -> Address:
+        """The sender; empty for a Unix socket that is not bound."""
+        return self._message.peer
 
     @property
     def data(self) -> bytes:
@@ -35,16 +43,19 @@ class Datagram:
         Raises ValueError if it is too large or the sender has no address, and TypeError for
         what is not bytes.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if not isinstance(data, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a datagram must be bytes, not {type(data).__name__}: {data!r:.200}")
-        if len(data) > MAX_DATAGRAM:
-            raise ValueError(f"a datagram may have {MAX_DATAGRAM} bytes, not {len(data)}")
+        size = memoryview(data).nbytes
+        if size > MAX_DATAGRAM and not isinstance(self.client_address, str):
+            raise ValueError(f"a datagram may have {MAX_DATAGRAM} bytes, not {size}")
         if not self.client_address:
             raise ValueError("the sender has no address to reply to; its socket must be bound")
         if self._link is None:
             raise ValueError("this datagram was recorded without a handler: nobody can reply")
         self._link.send(
-            wire.SendTo(listener=self._listener, address=self.client_address, data=bytes(data))
+            wire.SendTo(
+                listener=self._message.listener, address=self.client_address, data=bytes(data)
+            )
         )
 
     def __eq__(self, other: object) -> bool:
@@ -61,6 +72,8 @@ class Datagram:
 
 class UDPExchange(Exchange):
     """A datagram and what is replied to it."""
+
+    drained_by_child = False
 
     request: Datagram
 

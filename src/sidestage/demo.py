@@ -6,32 +6,58 @@ import logging.handlers
 import os
 import smtplib
 import socket
-import threading
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
-from . import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer
+from . import (
+    Connection,
+    Datagram,
+    HTTPRequest,
+    HTTPServer,
+    Mail,
+    ServerManager,
+    SMTPServer,
+    TCPServer,
+    UDPServer,
+)
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _handler(reply: Any) -> Any:
+def _telling(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def handle(request: Any) -> Any:
-        _say(f"    handled in pid {os.getpid()}, {threading.current_thread().name}: {request!r}")
-        return reply(request)
+        _say(f"    handled in pid {os.getpid()}: {request!r}")
+        return handler(request)
 
     return handle
+
+
+def _greet(request: HTTPRequest) -> dict[str, str]:
+    return {"you asked for": request.path}
+
+
+def _file(mail: Mail) -> str:
+    return f"250 filed for {len(mail.rcpt_tos)}"
+
+
+def _shout(connection: Connection) -> bytes:
+    return connection.recv(100).upper()
+
+
+def _ignore(datagram: Datagram) -> None:
+    return
 
 
 def main() -> None:
     """The demonstration."""
     servers = ServerManager(
-        http=HTTPServer(handler=_handler(lambda request: {"you asked for": request.path})),
-        smtp=SMTPServer(handler=_handler(lambda mail: "250 filed")),
-        tcp=TCPServer(handler=_handler(lambda connection: connection.recv(100).upper())),
-        udp=UDPServer(handler=_handler(lambda datagram: None)),
+        http=HTTPServer(handler=_telling(_greet)),
+        smtp=SMTPServer(handler=_telling(_file)),
+        tcp=TCPServer(handler=_telling(_shout)),
+        udp=UDPServer(handler=_telling(_ignore)),
     )
     _say(f"the test process is pid {os.getpid()}")
     with servers:

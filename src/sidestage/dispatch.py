@@ -35,9 +35,13 @@ class Sink(Protocol):
 
     def event(self, message: Event) -> Job | None:
         """Take note of an event; returns what is to be run for it, if anything."""
+        ...
+
+    def defect(self, error: BaseException) -> None:
+        """Taking note of an event has failed."""
 
     def disconnected(self) -> None:
-        """No event will come any more."""
+        """The pipe has ended: no event will come any more."""
 
 
 class Gate(Protocol):
@@ -45,6 +49,7 @@ class Gate(Protocol):
 
     def wait(self) -> bool:
         """Block until woken; returns whether the caller has the turn to read."""
+        ...
 
     def pass_on(self) -> None:
         """Give the turn to another."""
@@ -90,6 +95,8 @@ class LockGate:
         self._fd = fd
         self._turn = pristine.Lock()
         self._waker, self._wake_end = pristine.pipe()
+        assert pristine.set_blocking is not None
+        pristine.set_blocking(self._wake_end, False)
         self._poll = pristine.make_poll()
         self._poll.register(fd, POLLIN)
         self._poll.register(self._waker, POLLIN)
@@ -108,7 +115,8 @@ class LockGate:
         self._turn.release()
 
     def wake(self) -> None:
-        pristine.write(self._wake_end, b"\0")
+        with contextlib.suppress(BlockingIOError):  # full of wake-ups that nobody has taken yet
+            pristine.write(self._wake_end, b"\0")
 
     def close(self) -> None:
         pristine.close_quietly(self._waker)
@@ -128,13 +136,14 @@ class Dispatcher:
     def __init__(self, channel: Channel, sink: Sink) -> None:
         self.changed = Signal()
         self.connected = True
+        self.finished = False  # no event will come any more
         self._channel = channel
         self._sink = sink
         self._jobs: deque[Job] = deque()
         self._guard = pristine.Lock()
         self._pumping = pristine.Lock()
         self._gate: Gate | None = None
-        self._leaving = False
+        self._parked = False
         self._handing_over = False
         self._idle = 0
         self._threads: dict[int, int] = {}  # ident to the kernel's id
@@ -149,7 +158,7 @@ class Dispatcher:
         """
 
         def over() -> bool:
-            return condition() or not self.connected
+            return condition() or self.finished
 
         while not over():
             if self._gate is None and self._pumping.acquire(False):
@@ -183,14 +192,21 @@ class Dispatcher:
         except (ChannelClosed, WireError):
             self._disconnect()
         for event in events:
+            self._take(event)
+        self.changed.notify()
+
+    def _take(self, event: Event) -> None:
+        try:
             job = self._sink.event(event)
+        except BaseException as error:  # noqa: BLE001 - told to the test; the reader must go on
+            self._sink.defect(error)
+        else:
             if job is not None:
                 self._jobs.append(job)
-        self.changed.notify()
 
     def _disconnect(self) -> None:
         self.connected = False
-        self._leaving = True
+        self.finished = True
         self._sink.disconnected()
 
     # With threads ------------------------------------------------------------------------------
@@ -205,10 +221,12 @@ class Dispatcher:
             confirm()
             return
         self._handing_over = True
-        confirm()
-        self._pumping.acquire()  # and never released
-        self._gate = make_gate(self._channel.events_fd)
-        self._handing_over = False
+        try:
+            confirm()
+            self._pumping.acquire()  # and never released
+            self._gate = make_gate(self._channel.events_fd)
+        finally:
+            self._handing_over = False
         self._start_thread()
         self.changed.notify()
 
@@ -248,32 +266,38 @@ class Dispatcher:
         finally:
             with self._guard:
                 del self._threads[ident]
-            if self._leaving:
+            if self._shall_leave():
                 self._wake()  # the next one, so that all leave
             _forget_dummy(ident)
             self.changed.notify()
 
     def _next_job(self) -> Job | None:
-        gate = self._gate
-        assert gate is not None
-        while not self._leaving:
+        while not self._shall_leave():
             try:
                 job = self._jobs.popleft()
             except IndexError:
-                self._wait_for_turn(gate)
+                self._wait_for_turn()
                 continue
             if self._jobs:
                 self._wake()
             return job
         return None
 
-    def _wait_for_turn(self, gate: Gate) -> None:
+    def _shall_leave(self) -> bool:
+        return self.finished or self._parked
+
+    def _wait_for_turn(self) -> None:
         with self._guard:
+            gate = self._gate
+            if gate is None or self._shall_leave():  # since this thread looked
+                return
             self._idle += 1
         try:
             if gate.wait():
-                self._take_events()
-                if self.connected:
+                try:
+                    if self.connected:
+                        self._take_events()
+                finally:  # at the end of the pipe too, so that the others see it
                     gate.pass_on()
         finally:
             with self._guard:  # only now: close() must not close the gate under us
@@ -281,7 +305,7 @@ class Dispatcher:
 
     def _see_to_a_follower(self) -> None:
         """Somebody must be able to read while this thread runs a handler."""
-        if self._idle == 0 and self._starting == 0 and not self._leaving:
+        if self._idle == 0 and self._starting == 0 and not self._shall_leave():
             with contextlib.suppress(RuntimeError):  # no thread to be had: then one by one
                 self._start_thread()
 
@@ -294,11 +318,12 @@ class Dispatcher:
 
     def finish(self) -> None:
         """The last event has come: who reads shall stop."""
-        self._leaving = True
+        self.finished = True
 
     def close(self) -> None:
         """Let the idle threads go; those in a handler leave when it returns."""
-        self._leaving = True
+        self.finished = True
+        self.changed.notify()
         self._settle()
         with self._guard:
             gate, self._gate = self._gate, None
@@ -321,7 +346,7 @@ class Dispatcher:
 
     def park(self) -> list[int]:
         """Before a fork: let the idle threads end; returns the kernel's ids of those that do."""
-        self._leaving = True
+        self._parked = True
         before = self._settle()
         with self._guard:
             still = set(self._threads.values())
@@ -329,14 +354,14 @@ class Dispatcher:
 
     def resume(self) -> None:
         """After a fork: have a reader again."""
-        if self.connected and self._gate is not None:
-            self._leaving = False
+        self._parked = False
+        if self._gate is not None and not self.finished:
             self._start_thread()
 
     def forget(self) -> None:
         """In a forked copy: close the descriptors; there are no threads."""
         gate, self._gate = self._gate, None
-        self._leaving, self.connected = True, False
+        self.finished, self.connected = True, False
         self._guard = pristine.Lock()
         if gate is not None:
             gate.close()

@@ -16,6 +16,9 @@ class Link(Protocol):
     def send(self, *messages: Message) -> None:
         """Send to the child; raises ServerStopped when the run is over."""
 
+    def recorded(self) -> None:
+        """A record was made outside of an event: wake who waits for it."""
+
 
 class Exchange:
     """A request and its answer; what a protocol does not need, it leaves as it is here."""
@@ -23,6 +26,7 @@ class Exchange:
     request: Any
     call: int
     client_address: Address
+    drained_by_child = True  # the child knows of it and waits for it when it drains
 
     def __init__(self, link: Link, call: int, client_address: Address) -> None:
         self.link = link

@@ -59,7 +59,8 @@ class Fields(Mapping[str, str]):
         return {self._key(name): self.get_all(name) for name in self}
 
     def __hash__(self) -> int:
-        return hash(self._pairs)
+        normal = self._normal()
+        return hash(frozenset((name, *values) for name, values in normal.items()))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self._pairs)!r})"

@@ -45,6 +45,14 @@ class Ladder:
 
     def climb(self) -> StopReport:
         """Climb until the child is back in the pool, or has ended and is reaped."""
+        try:
+            return self._climb()
+        except BaseException:  # Ctrl-C, say: then without any more waiting
+            self._process.kill()
+            end([self._run.child])
+            raise
+
+    def _climb(self) -> StopReport:
         run = self._run
         if run.death is None:
             run.dispatcher.wait_until(lambda: run.stopped is not None, self._rung(_ASK))
@@ -54,7 +62,7 @@ class Ladder:
             self._give_back(run.child, clean=run.stopped.clean)
             return self._reported("ask", open_now)
         if not run.dispatcher.connected:
-            return self._bury("died" if run.death is not None else "close", open_now)
+            return self._bury(open_now)
         return self._force(open_now)
 
     def _give_back(self, child: Child, *, clean: bool) -> None:
@@ -63,11 +71,11 @@ class Ladder:
         else:
             end([child])
 
-    def _bury(self, rung: Rung, open_now: tuple[OpenConnection, ...]) -> StopReport:
+    def _bury(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
         if not self._process.wait(self._deadline):
             self._process.kill()
         end([self._run.child])
-        return self._reported(rung, open_now)
+        return self._reported("died", open_now)
 
     def _force(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
         process = self._process

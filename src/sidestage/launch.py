@@ -6,6 +6,7 @@ the parent still imports what it needs to own it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -39,6 +40,18 @@ class Launched:
         self.events_fd = events_fd
         self.commands_fd = commands_fd
         self.stderr_fd = stderr_fd
+
+    def abandon(self) -> None:
+        """End a process that nobody will own, by signal: it may not listen to its pipe yet."""
+        self.close()
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            pristine.kill(self.pid, signal.SIGKILL)
+            pristine.waitpid(self.pid, 0)
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd in (self.commands_fd, self.events_fd, self.stderr_fd):
+            pristine.close(fd)
 
 
 def launch() -> Launched:

@@ -13,7 +13,7 @@ from .report import Address
 from .wire import messages as wire
 
 # RFC 5321 4.2: a code, a space or a hyphen for lines to come, and text.
-_REPLY = re.compile(r"(?:[2-5]\d\d-[^\r\n]*\r\n)*[2-5]\d\d(?: [^\r\n]*)?")
+_REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")
 _SUCCESS = "250 OK"
 _FAILURE = "451 4.3.0 the handler raised "
 
@@ -67,9 +67,10 @@ class Mail:
 
     @property
     def message(self) -> EmailMessage:
-        """The mail parsed: headers, text, attachments."""
+        """The mail parsed: headers, text with ``\\n`` line ends, attachments."""
         if self._parsed is None:
-            parsed = email.message_from_bytes(self.data, policy=email.policy.default)
+            text = self.data.replace(b"\r\n", b"\n")
+            parsed = email.message_from_bytes(text, policy=email.policy.default)
             assert isinstance(parsed, EmailMessage)
             self._parsed = parsed
         return self._parsed

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .aio import off_loop
 from .checks import seconds
 from .errors import StateError
+from .failures import attach
 from .pristine import Deadline
-from .server import Server, attach
+from .server import Server
 
 if TYPE_CHECKING:
     from .report import StopReport
@@ -40,7 +41,7 @@ class ServerManager(Mapping[str, Server[Any]]):
 
         Raises ValueError if the name is taken, TypeError for what is no server.
         """
-        if not isinstance(server, Server):
+        if not isinstance(server, Server):  # pyright: ignore[reportUnnecessaryIsInstance] - users
             raise TypeError(f"{name!r} must be a server, not {server!r}")
         if name in self._servers:
             raise ValueError(f"there is a server named {name!r} already: {self._servers[name]!r}")
@@ -72,7 +73,8 @@ class ServerManager(Mapping[str, Server[Any]]):
     def __repr__(self) -> str:
         return f"<ServerManager {list(self._servers.values())!r}>"
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return id(self)
 
     # Start and stop ----------------------------------------------------------------------------
 
@@ -81,22 +83,28 @@ class ServerManager(Mapping[str, Server[Any]]):
 
         If one fails, those that had started are stopped, and its StartError is raised.
         """
+        return self._finish_start(self._begin_start())
+
+    def _begin_start(self) -> dict[Server[Any], Deadline]:
         if self._started:
             raise StateError(f"{self!r} runs already; stop it first")
-        begun: list[Server[Any]] = []
-        deadlines: dict[int, Deadline] = {}
+        begun: dict[Server[Any], Deadline] = {}
         try:
             for server in self._servers.values():
-                deadlines[id(server)] = Deadline(server.start_timeout)
-                server.begin_start(deadlines[id(server)])
-                begun.append(server)
-            for server in begun:
-                server.finish_start(deadlines[id(server)])
+                deadline = Deadline(server.start_timeout)
+                server.begin_start(deadline)
+                begun[server] = deadline
         except BaseException as error:
-            for server in begun:
-                server.cancel_start()
-            for failure in _stop_all(begun, STOP_SECONDS)[1]:
-                attach(error, failure)
+            _undo(begun, error)
+            raise
+        return begun
+
+    def _finish_start(self, begun: dict[Server[Any], Deadline]) -> Self:
+        try:
+            for server, deadline in begun.items():
+                server.finish_start(deadline)
+        except BaseException as error:
+            _undo(begun, error)
             raise
         self._started = True
         return self
@@ -133,7 +141,8 @@ class ServerManager(Mapping[str, Server[Any]]):
             attach(error, raised)
 
     async def __aenter__(self) -> Self:
-        return await off_loop(self.start)
+        begun = self._begin_start()  # on the caller's loop, where coroutine handlers are to run
+        return await off_loop(lambda: self._finish_start(begun))
 
     async def __aexit__(
         self,
@@ -144,6 +153,15 @@ class ServerManager(Mapping[str, Server[Any]]):
         await off_loop(lambda: self.__exit__(kind, error, trace))
 
 
+def _undo(begun: Iterable[Server[Any]], error: BaseException) -> None:
+    """Stop those of a start that failed, and tell what they have to report in a note."""
+    servers = list(begun)
+    for server in servers:
+        server.cancel_start()
+    for failure in _stop_all(servers, STOP_SECONDS)[1]:
+        attach(error, failure)
+
+
 def _stop_all(
     servers: list[Server[Any]], limit: float
 ) -> tuple[list[StopReport], list[BaseException]]:
@@ -151,10 +169,9 @@ def _stop_all(
     errors: list[BaseException] = []
     halves = [server.begin_stop(limit) for server in servers]
     for server, begun in zip(servers, halves, strict=True):
-        try:
-            if begun:
-                server.finish_stop()
-            server.raise_errors()
-        except BaseException as error:  # noqa: BLE001 - raised once all have stopped
-            errors.append(error)
+        for step in (server.finish_stop, server.raise_errors) if begun else (server.raise_errors,):
+            try:
+                step()
+            except BaseException as error:  # noqa: BLE001 - raised once all have stopped
+                errors.append(error)
     return [server.stop_report for server in servers], errors

@@ -1,8 +1,9 @@
 """Children kept warm: taken by a start, given back by a clean stop.
 
-A child in the pool serves nothing and has run nothing of the user's. What it inherited (the
-working directory and the environment) is its key: a start in other surroundings takes another.
-In a forked copy of the test the pool is empty, because the children belong to the original.
+A child in the pool serves nothing and has run nothing of the user's. It looks neither at the
+environment nor at the working directory that it was started in, so any start may have it: pytest
+changes the environment with every test. In a forked copy of the test the pool is empty, because
+the children belong to the original.
 """
 
 from __future__ import annotations
@@ -22,19 +23,21 @@ if TYPE_CHECKING:
 CAP = 8  # idle children kept at most
 END_SECONDS = 2.0  # granted to an idle child until it is killed
 
-Key = tuple[str | None, int]
-
 
 class Child:
-    """A process with its channel, and how far it had written to stderr when last taken."""
+    """A process with its channel.
 
-    __slots__ = ("channel", "key", "process", "stderr_start")
+    ``waited`` is whether it came from the pool, where it may have died without anybody noticing;
+    ``stderr_start`` how far it had written to stderr by then.
+    """
 
-    def __init__(self, process: ServerProcess, channel: Channel, key: Key) -> None:
+    __slots__ = ("channel", "process", "stderr_start", "waited")
+
+    def __init__(self, process: ServerProcess, channel: Channel) -> None:
         self.process = process
         self.channel = channel
-        self.key = key
         self.stderr_start = 0
+        self.waited = False
 
     def stderr_tail(self) -> str:
         """What the child wrote to stderr since it was taken, the last few KiB."""
@@ -47,6 +50,7 @@ class Pool:
     def __init__(self) -> None:
         self._lock = pristine.Lock()
         self._idle: list[Child] = []
+        self._booting: list[Launched] = []  # launched, and not yet owned
         self._hooked = False
         self._owner = pristine.getpid()
 
@@ -54,23 +58,26 @@ class Pool:
         return iter(list(self._idle))
 
     def acquire(self, *, fresh: bool = False) -> Child:
-        """An idle child of the present surroundings, or a new one; raises StartError."""
-        key = _surroundings()
-        while not fresh and (child := self._take(key)) is not None:
+        """An idle child, or a new one; raises StartError."""
+        while not fresh and (child := self._take()) is not None:
             if child.process.wait(pristine.Deadline(0.0)):
                 end([child])
                 continue
             child.stderr_start = child.process.stderr_size()
+            child.waited = True
             return child
-        return self._adopt(launch(), key)
+        launched = self._take_booting()
+        child = self._adopt(launched or launch())
+        child.waited = launched is not None
+        return child
 
-    def _take(self, key: Key) -> Child | None:
+    def _take_booting(self) -> Launched | None:
         with self._lock:
-            for child in reversed(self._idle):
-                if child.key == key:
-                    self._idle.remove(child)
-                    return child
-        return None
+            return self._booting.pop() if self._booting else None
+
+    def _take(self) -> Child | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
     def release(self, child: Child) -> bool:
         """Keep a child that has nothing open; ends it, and returns False, if it is one too many."""
@@ -82,42 +89,62 @@ class Pool:
         end([child])
         return False
 
-    def warm(self, count: int = 1) -> None:
-        """See to it that ``count`` idle children are there or booting; does not wait for them."""
-        if not enabled():
-            return
-        key = _surroundings()
-        missing = count - sum(1 for child in self if child.key == key)
-        for launched in [launch() for _ in range(missing)]:
-            child = self._adopt(launched, key)
+    def boot(self) -> None:
+        """Launch a child unless one is there; takes a millisecond, and imports nothing."""
+        if enabled() and not self._idle and not self._booting:
+            self._hook()
+            launched = launch()
+            with self._lock:
+                self._booting.append(launched)
+
+    def warm(self) -> None:
+        """See to it that a child is there, and that this process is ready to own it.
+
+        What the child still has to import, it imports meanwhile.
+        """
+        self.boot()
+        while (launched := self._take_booting()) is not None:
+            child = self._adopt(launched)
             with self._lock:
                 self._idle.append(child)
 
-    def _adopt(self, launched: Launched, key: Key) -> Child:
+    def _adopt(self, launched: Launched) -> Child:
         # Here and not above: the imports cost tens of milliseconds, the child boots meanwhile.
-        from .process import ServerProcess
-        from .wire.channel import Channel
+        try:
+            from .process import ServerProcess
+            from .wire.channel import Channel
+        except BaseException:
+            launched.abandon()
+            raise
 
+        self._hook()
+        process = ServerProcess(launched)
+        return Child(process, Channel(launched.events_fd, launched.commands_fd))
+
+    def _hook(self) -> None:
         if not self._hooked:
             self._hooked = True
             atexit.register(self.close)
-        process = ServerProcess(launched)
-        return Child(process, Channel(launched.events_fd, launched.commands_fd), key)
 
     def close(self) -> None:
-        """End all idle children."""
+        """End all children that serve nobody."""
         if self._owner != pristine.getpid():
             return
         with self._lock:
             idle, self._idle = self._idle, []
+            booting, self._booting = self._booting, []
+        for launched in booting:
+            launched.abandon()
         end(idle)
 
     def forget(self) -> None:
         """In a forked copy: close the descriptors, leave the processes alone."""
         for child in self._idle:
             child.process.close()
+        for launched in self._booting:
+            launched.close()
         self._lock = pristine.Lock()
-        self._idle = []
+        self._idle, self._booting = [], []
         self._owner = pristine.getpid()
 
 
@@ -134,14 +161,6 @@ def end(children: list[Child]) -> None:
 def enabled() -> bool:
     """Whether children are kept: not with ``SIDESTAGE_POOL=0`` in the environment."""
     return os.environ.get("SIDESTAGE_POOL", "1") != "0"
-
-
-def _surroundings() -> Key:
-    try:
-        cwd = pristine.getcwd()
-    except OSError:  # deleted; the child inherits that too
-        cwd = None
-    return cwd, hash(frozenset(os.environ.items()))
 
 
 pool = Pool()

@@ -30,10 +30,20 @@ def _original(module: Any, name: str) -> Any:
     return found if found is not None else getattr(module, name, None)
 
 
-class Clock:
-    """The monotonic clock, in seconds."""
+def _real_monotonic() -> Callable[[], float]:
+    """The clock, also where freezegun has replaced it before this module was imported."""
+    freezegun = sys.modules.get("freezegun.api")
+    real: Callable[[], float] = getattr(freezegun, "real_monotonic", time.monotonic)
+    return real
 
-    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+
+class Clock:
+    """The monotonic clock, in seconds, as a class attribute: see above."""
+
+    monotonic = staticmethod(_real_monotonic())
+
+
+LONGEST = 1e6  # seconds; the kernel's waits take no more than 24 days
 
 
 class Deadline:
@@ -45,10 +55,10 @@ class Deadline:
         self._at = None if seconds is None else Clock.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left, at least 0; ``-1.0``, as the kernel's waits have it, for never."""
+        """Seconds left to wait, at least 0; ``-1.0``, as the kernel has it, for never."""
         if self._at is None:
             return -1.0
-        return max(0.0, self._at - Clock.monotonic())
+        return min(max(0.0, self._at - Clock.monotonic()), LONGEST)
 
     def passed(self) -> bool:
         """Whether it is over."""
@@ -80,6 +90,7 @@ pipe = posix.pipe
 getpid = posix.getpid
 kill = posix.kill
 stat = posix.stat
+fstat = posix.fstat
 unlink = posix.unlink
 getcwd = posix.getcwd
 waitpid: Callable[[int, int], tuple[int, int]] = posix.waitpid

@@ -1,8 +1,8 @@
 """Owns one process: its exit, its signals, its tree, its stderr. It knows no servers.
 
-multiprocess supplies the process object and the ends of the pipes; what its own classes would do
-beyond that (register the child to be terminated by any forked copy of the test at exit, start a
-resource tracker, run ``__main__`` again) is what must not happen here.
+multiprocess supplies the process object; what its own classes would do beyond that (register the
+child to be terminated by any forked copy of the test at exit, start a resource tracker, run
+``__main__`` again) is what must not happen here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import psutil
-from multiprocess.connection import Connection
 from multiprocess.popen_fork import Popen
 from multiprocess.process import BaseProcess
 
@@ -46,13 +45,16 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         super().__init__(name="sidestage")
         self.launched = launched
         self.owner = pristine.getpid()
-        self.events = Connection(launched.events_fd, writable=False)
-        self.commands = Connection(launched.commands_fd, readable=False)
+        # Plain numbers, not multiprocess's Connection objects: those close their number when
+        # they are collected, also in a forked copy, whoever it belongs to by then.
+        self._held = {launched.events_fd, launched.commands_fd, launched.stderr_fd}
         # The base class's start() would put it among the children that multiprocess ends at
         # the exit of any copy of this process.
         self._popen = _Adopted(self)
         self._sentinel = self._popen.sentinel
         self._pidfd = _open_pidfd(launched.pid)
+        if self._pidfd is not None:
+            self._held.add(self._pidfd)
         self._root = _psutil_process(launched.pid)
         self._family: list[psutil.Process] = []
         self._reaped = False
@@ -147,7 +149,8 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def stderr_size(self) -> int:
         """Bytes written to stdout and stderr so far."""
-        return os.fstat(self.launched.stderr_fd).st_size
+        held = self.launched.stderr_fd in self._held
+        return pristine.fstat(self.launched.stderr_fd).st_size if held else 0
 
     def stderr_tail(self, since: int = 0) -> str:
         """The end of what was written there after the first ``since`` bytes."""
@@ -174,25 +177,24 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     # Descriptors -------------------------------------------------------------------------------
 
-    def descriptors(self) -> list[int]:
+    def descriptors(self) -> frozenset[int]:
         """Those that this process holds for the child."""
-        held = [self.launched.stderr_fd]
-        held += [c.fileno() for c in (self.events, self.commands) if not c.closed]
-        return held if self._pidfd is None else [*held, self._pidfd]
+        return frozenset(self._held)
 
     def close_commands(self) -> None:
         """Close the pipe to the child: it ends when it sees that."""
-        self.commands.close()
+        self._close(self.launched.commands_fd)
 
     def close(self) -> None:
         """Close every descriptor; safe in a forked copy and more than once."""
-        self.events.close()
-        self.commands.close()
-        stderr_fd, self.launched.stderr_fd = self.launched.stderr_fd, -1
-        pidfd, self._pidfd = self._pidfd, None
-        for fd in (stderr_fd, pidfd):
-            if fd is not None and fd >= 0:
-                pristine.close_quietly(fd)
+        for fd in list(self._held):
+            self._close(fd)
+        self._pidfd = None
+
+    def _close(self, fd: int) -> None:
+        if fd in self._held:
+            self._held.discard(fd)
+            pristine.close_quietly(fd)
 
 
 def _open_pidfd(pid: int) -> int | None:

@@ -6,11 +6,15 @@ test's own; set ``.handler`` in the test. ``server_manager`` keeps servers for t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+
+from .errors import StartError
+from .pool import pool
 
 if TYPE_CHECKING:
     from . import HTTPServer, Server, ServerManager, SMTPServer, TCPServer, UDPServer
@@ -77,7 +81,7 @@ def _serving(request: pytest.FixtureRequest, server: S) -> Iterator[S]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Raise what handlers raised while the test can still fail by it."""
-    from .server import attach
+    from .failures import attach
 
     try:
         result = yield
@@ -123,19 +127,34 @@ def _account(server: Server[Any]) -> str:
 # A warm child before the first test --------------------------------------------------------------
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Launch a child as the run begins: it boots while pytest collects."""
+    if not config.option.collectonly and not _only_distributes(config):
+        with contextlib.suppress(StartError):  # a test that wants a server will say so
+            pool.boot()
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Have a child boot while pytest collects, once a test is seen that may want one."""
-    stash = item.config.stash
-    if stash.get(_warmed, False) or item.config.option.collectonly:
+    """Import what a first start needs, once a test is seen that may want one."""
+    config = item.config
+    if config.stash.get(_warmed, False) or config.option.collectonly:
         return
     if "sidestage.server" in sys.modules or _FIXTURES.intersection(
         getattr(item, "fixturenames", ())
     ):
-        stash[_warmed] = True
-        from .errors import StartError
-        from .pool import pool
+        config.stash[_warmed] = True
+        from .server import prepare
 
-        try:
-            pool.warm()
-        except StartError:
-            return  # the test that wants a server will say so
+        with contextlib.suppress(StartError):
+            prepare()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """End the child again if no test here can want it."""
+    if not session.config.stash.get(_warmed, False):
+        pool.close()
+
+
+def _only_distributes(config: pytest.Config) -> bool:
+    """Whether this is the process of pytest-xdist that runs no tests itself."""
+    return config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")

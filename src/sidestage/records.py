@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
+from .pristine import Lock
+
 R = TypeVar("R")
 
 
@@ -24,6 +26,7 @@ class Records(Generic[R]):
         self._keep = keep
         self._records: deque[tuple[R, int]] = deque()
         self._size = 0  # bytes
+        self._guard = Lock()  # handlers' threads let records grow while others are added
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -31,12 +34,23 @@ class Records(Generic[R]):
 
     def add(self, record: R, size: int) -> None:
         """Keep ``record``, which stands for ``size`` bytes."""
-        self._records.append((record, size))
-        self.grow(size)
+        with self._guard:
+            self._records.append((record, size))
+            self._size += size
+            self._trim()
 
-    def grow(self, size: int) -> None:
-        """Records kept already have become ``size`` bytes larger."""
-        self._size += size
+    def grow(self, record: R, size: int) -> None:
+        """``record``, if it is kept still, has become ``size`` bytes larger."""
+        with self._guard:
+            for at in reversed(range(len(self._records))):
+                kept, before = self._records[at]
+                if kept is record:
+                    self._records[at] = (record, before + size)
+                    self._size += size
+                    break
+            self._trim()
+
+    def _trim(self) -> None:
         while self._size > self._keep and len(self._records) > 1:
             self._size -= self._records.popleft()[1]
             self.dropped += 1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote
 
+from .errors import ServerStopped
 from .exchange import ClientLeft, Exchange, Link
 from .fields import Fields, Headers
-from .pristine import Deadline
+from .pristine import Deadline, Lock
 from .records import Records
 from .report import Address
 from .response import HTTPResponse, Responder
@@ -20,6 +23,17 @@ from .wire import messages as wire
 _CHUNK = 1 << 16
 _NEVER = Deadline(None)
 _RECORD_OVERHEAD = 512  # bytes that a record counts for beside its body
+_REST_SECONDS = 1.0  # after the answer, for the rest of a body that nobody has read
+_AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.2, absolute-form
+
+
+class FormPart(NamedTuple):
+    """One part of a multipart form (RFC 7578); ``filename`` is empty if it is no file."""
+
+    name: str
+    filename: str
+    content_type: str
+    content: bytes
 
 
 class HTTPRequest:
@@ -54,23 +68,24 @@ class HTTPRequest:
     @cached_property
     def path(self) -> str:
         """The path without the query, percent-decoded."""
-        return unquote(str(self._split.path))
+        return unquote(self._split[0])
 
     @property
     def query_string(self) -> str:
         """The query as it came, without the question mark."""
-        return str(self._split.query)
+        return self._split[1]
 
     @cached_property
     def query(self) -> Fields:
         """The query's names and values, decoded: ``query["q"]``, ``query.get_all("q")``."""
-        return Fields(parse_qsl(self._split.query, keep_blank_values=True))
+        return Fields(parse_qsl(self.query_string, keep_blank_values=True))
 
     @cached_property
-    def _split(self) -> Any:
-        target = self._message.target
-        # A path that begins with two slashes is a path here, not a host.
-        return urlsplit("//host" + target if target.startswith("/") else target)
+    def _split(self) -> tuple[str, str]:
+        # Not urlsplit: a path that begins with two slashes is no host here, and nothing raises.
+        rest = _AUTHORITY.sub("", self._message.target, count=1)
+        path, _, query = rest.partition("#")[0].partition("?")
+        return path or "/", query
 
     @property
     def http_version(self) -> str:
@@ -96,12 +111,12 @@ class HTTPRequest:
         In ``received`` it is what had come when the handler was done, at most a quarter of
         ``keep``; ``body_cut`` says how many bytes are missing.
         """
-        return self._message.body if self._exchange is None else self._exchange.whole_body()
+        return self._message.body if self._exchange is None else self._exchange.body.whole()
 
     @property
     def body_cut(self) -> int:
         """How many bytes of the body were not kept."""
-        return self._message.cut if self._exchange is None else self._exchange.cut
+        return self._message.cut if self._exchange is None else self._exchange.body.cut
 
     @property
     def rfile(self) -> io.BufferedIOBase:
@@ -110,7 +125,7 @@ class HTTPRequest:
             if self._exchange is None:
                 self._rfile = io.BytesIO(self._message.body)
             else:
-                self._rfile = io.BufferedReader(StreamReader(self._exchange.read), _CHUNK)
+                self._rfile = io.BufferedReader(StreamReader(self._exchange.body.read), _CHUNK)
         return self._rfile
 
     @property
@@ -129,37 +144,32 @@ class HTTPRequest:
     def form(self) -> Fields:
         """The fields of an HTML form, URL-encoded or multipart (RFC 7578).
 
-        Of an uploaded file it is the content, decoded as UTF-8; ``files`` has the bytes. Raises
-        ValueError if the body is no form.
+        Of an uploaded file it is the content, decoded as UTF-8; ``files`` and ``parts`` have the
+        bytes. Raises ValueError if the body is no form.
         """
-        kind = self._content_type.get_content_type()
-        if kind == "application/x-www-form-urlencoded":
+        if self._content_type.get_content_type() == "application/x-www-form-urlencoded":
             return Fields(parse_qsl(self.text, keep_blank_values=True))
-        return Fields(
-            (name, content.decode("utf-8", "replace")) for name, _, content in self._parts()
-        )
+        return Fields((part.name, part.content.decode("utf-8", "replace")) for part in self.parts)
 
     @cached_property
     def files(self) -> dict[str, tuple[str, bytes]]:
-        """The uploaded files of a multipart form: field name to (file name, content)."""
-        return {name: (filename, content) for name, filename, content in self._parts() if filename}
+        """The uploaded files of a multipart form: field name to (file name, content).
 
-    def _parts(self) -> list[tuple[str, str, bytes]]:
-        if self._content_type.get_content_type() != "multipart/form-data":
+        Of several files in one field it is the first; ``parts`` has them all.
+        """
+        files: dict[str, tuple[str, bytes]] = {}
+        for part in self.parts:
+            if part.filename:
+                files.setdefault(part.name, (part.filename, part.content))
+        return files
+
+    @cached_property
+    def parts(self) -> tuple[FormPart, ...]:
+        """The parts of a multipart form, in order; raises ValueError if the body is none."""
+        boundary = self._content_type.get_boundary()
+        if self._content_type.get_content_type() != "multipart/form-data" or not boundary:
             raise ValueError(f"the body is no form: its type is {self.headers.get('Content-Type')}")
-        from email import message_from_bytes
-        from email.policy import HTTP
-
-        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode("latin-1")
-        form = message_from_bytes(head + self.body, policy=HTTP)
-        return [
-            (
-                str(part.get_param("name", "", "content-disposition")),
-                part.get_filename() or "",
-                part.get_payload(decode=True) or b"",  # type: ignore[misc]  # leaves have bytes
-            )
-            for part in form.iter_parts()
-        ]
+        return _split_form(self.body, boundary.encode("latin-1"))
 
     @cached_property
     def _content_type(self) -> Any:
@@ -202,56 +212,92 @@ class HTTPRequest:
         return f"<HTTPRequest {self.method} {self.target} from {self.client_address}>"
 
 
+class Body:
+    """A request's body, which may still be coming; when the handler is done, what was kept of it.
+
+    The test may look at a record while the handler reads, so one thread at a time takes from it.
+    """
+
+    def __init__(self, message: wire.Request, inflow: Inflow) -> None:
+        self.cut = message.cut  # bytes that were not kept
+        self._inflow = inflow if message.more else None
+        self._whole = None if message.more else message.body
+        self._kept = bytearray()  # of what was taken from the inflow
+        self._at = 0  # bytes that were read
+        self._failed = False
+        self._guard = Lock()
+        self._limit = 0
+        self._grown: Callable[[int], None] = lambda size: None
+        if message.more and message.body:
+            inflow.feed(message.body)
+
+    def retain(self, limit: int, grown: Callable[[int], None]) -> None:
+        """Keep the first ``limit`` bytes; ``grown`` is told of each that comes to them."""
+        self._limit, self._grown = limit, grown
+
+    def read(self, limit: int) -> bytes:
+        """Up to ``limit`` bytes; ``b""`` at the end."""
+        with self._guard:
+            if self._whole is None:
+                data = self._take(limit, _NEVER)
+            else:
+                data = self._whole[self._at : self._at + limit]
+            self._at += len(data)
+            return data
+
+    def whole(self) -> bytes:
+        """Everything, while the handler runs; if it had read more than is kept, what is."""
+        with self._guard:
+            if self._whole is not None:
+                return self._whole
+            if self._failed:
+                return bytes(self._kept)
+            before, missing = bytes(self._kept), self.cut
+            rest = b"".join(iter(lambda: self._take(_CHUNK, _NEVER), b""))
+            self._whole = bytes(self._kept) if missing else before + rest
+            return self._whole
+
+    def _take(self, limit: int, deadline: Deadline) -> bytes:
+        if self._inflow is None:
+            return b""
+        try:
+            data = self._inflow.read_some(limit, deadline)
+        except (ClientLeft, ServerStopped):
+            self._failed = True
+            raise
+        kept = data[: max(0, self._limit - len(self._kept))]
+        self._kept += kept
+        self.cut += len(data) - len(kept)
+        self._grown(len(kept))
+        return data
+
+    def close(self) -> None:
+        """The handler is done: take in what it has not read, within bounds."""
+        with self._guard:
+            deadline = Deadline(_REST_SECONDS)
+            try:
+                while self._take(_CHUNK, deadline):
+                    pass
+            except (ClientLeft, ServerStopped, TimeoutError):
+                pass  # the record has what came
+            if self._inflow is not None:
+                self._whole = bytes(self._kept)
+                self._inflow = None
+                self._kept.clear()
+
+
 class HTTPExchange(Exchange):
     """A request and its response."""
 
     request: HTTPRequest
 
-    def __init__(self, link: Link, message: wire.Request, keep: int) -> None:
+    def __init__(self, link: Link, message: wire.Request) -> None:
         super().__init__(link, message.call, message.peer)
         self.inflow = Inflow(link.send, message.call)
         self.outflow = Outflow(link.send, message.call)
         self.responder: Responder | None = Responder(link, message.call, self.outflow)
+        self.body = Body(message, self.inflow)
         self.request = HTTPRequest(message, self)
-        self.cut = 0
-        self._keep = keep
-        self._kept = bytearray()  # of a streamed body, as far as it was read
-        self._whole: bytes | None = None if message.more else message.body
-        self._unread = memoryview(message.body)
-        self._over = False
-        self._in_stream = message.more
-
-    # The request's body --------------------------------------------------------------------------
-
-    def read(self, limit: int) -> bytes:
-        """Up to ``limit`` bytes of the body; ``b""`` at its end."""
-        if self._unread:
-            data, self._unread = bytes(self._unread[:limit]), self._unread[limit:]
-        elif self._in_stream and not self._over:
-            data = self.inflow.read_some(limit, _NEVER)
-        else:
-            return b""
-        if self._whole is None:
-            self._retain(data)
-        return data
-
-    def _retain(self, data: bytes) -> None:
-        room = max(0, self._keep - len(self._kept))
-        self._kept += data[:room]
-        self.cut += max(0, len(data) - room)
-
-    def whole_body(self) -> bytes:
-        """Everything; of a streamed body what was kept and, while it comes, the rest."""
-        if self._whole is None and not self._over:
-            before = bytes(self._kept)
-            parts = []
-            while data := self.read(_CHUNK):
-                parts.append(data)
-            body = before + b"".join(parts)
-            if self.cut and len(body) > self._keep:
-                return body
-            self._whole = body
-        return bytes(self._kept) if self._whole is None else self._whole
 
     # Events --------------------------------------------------------------------------------------
 
@@ -280,18 +326,25 @@ class HTTPExchange(Exchange):
     # The response --------------------------------------------------------------------------------
 
     def complete(self, result: object) -> None:
+        try:
+            self._answer(result)
+        except (ClientLeft, ServerStopped):
+            self._close()
+            raise
+        self._close()
+
+    def _answer(self, result: object) -> None:
         responder = self.responder
         assert responder is not None
-        if responder.begun:
-            if result is not None:
-                raise TypeError(
-                    "the handler has written a response and must return None then, "
-                    f"not {type(result).__name__}: {result!r:.200}"
-                )
+        if not responder.begun:
+            responder.respond(HTTPResponse.of(result))
+        elif result is None:
             responder.finish()
         else:
-            responder.respond(HTTPResponse.of(result))
-        self._close()
+            raise TypeError(
+                "the handler has written a response and must return None then, "
+                f"not {type(result).__name__}: {result!r:.200}"
+            )
 
     def fail(self, error: BaseException) -> None:
         responder = self.responder
@@ -300,10 +353,8 @@ class HTTPExchange(Exchange):
         self._close()
 
     def _close(self) -> None:
-        self._over = True
         self.responder = None
-        if self._in_stream and self._whole is None:
-            self._retain(self.inflow.left())
+        self.body.close()
 
     def describe(self) -> str:
         return f"{self.request.method} {self.request.target}"
@@ -313,7 +364,33 @@ def open_http(
     link: Link, message: wire.Request, records: Records[HTTPRequest], keep: int
 ) -> Exchange | None:
     """Record a request; returns its exchange if a handler is to run."""
-    exchange = HTTPExchange(link, message, keep) if message.call else None
+    exchange = HTTPExchange(link, message) if message.call else None
     request = HTTPRequest(message) if exchange is None else exchange.request
-    records.add(request, len(message.body) + _RECORD_OVERHEAD)
+    # What comes of a streamed body is counted as it is kept.
+    records.add(request, _RECORD_OVERHEAD + (0 if message.more else len(message.body)))
+    if exchange is not None:
+        exchange.body.retain(keep, lambda size: records.grow(request, size))
     return exchange
+
+
+def _split_form(body: bytes, boundary: bytes) -> tuple[FormPart, ...]:
+    """The parts between the delimiters (RFC 2046 5.1.1)."""
+    _, *pieces = (b"\r\n" + body).split(b"\r\n--" + boundary)
+    parts: list[FormPart] = []
+    for piece in pieces:
+        if piece.startswith(b"--"):
+            return tuple(parts)
+        parts.append(_form_part(piece))
+    raise ValueError(f"the form does not end with its boundary: {body[-200:]!r}")
+
+
+def _form_part(piece: bytes) -> FormPart:
+    from email.message import Message
+    from email.parser import HeaderParser
+
+    head, _, content = piece.partition(b"\r\n\r\n")
+    # What follows the boundary on its line is padding.
+    fields: Message = HeaderParser().parsestr(head.partition(b"\r\n")[2].decode("utf-8", "replace"))
+    name = fields.get_param("name", "", "content-disposition")
+    kind = fields.get_content_type()
+    return FormPart(str(name), fields.get_filename() or "", kind, content)

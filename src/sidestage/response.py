@@ -89,7 +89,7 @@ class HTTPResponse:
             case bytes() | bytearray() | memoryview():
                 return cls(bytes(body), headers={"Content-Type": _BINARY})
             case dict() | list():
-                return cls(json.dumps(body).encode(), headers={"Content-Type": _JSON})
+                return cls(cls._json(body), headers={"Content-Type": _JSON})
             case Iterator():
                 return cls(body, headers={"Content-Type": _BINARY})
             case _ if hasattr(body, "__anext__"):
@@ -98,6 +98,13 @@ class HTTPResponse:
                 )
             case _:
                 raise cls._refusal(body)
+
+    @classmethod
+    def _json(cls, body: Any) -> bytes:
+        try:
+            return json.dumps(body).encode()
+        except (TypeError, ValueError) as error:
+            raise cls._refusal(body) from error
 
     @staticmethod
     def _refusal(result: object) -> TypeError:
@@ -241,7 +248,11 @@ class Responder:
         if isinstance(body, (bytes, bytearray, memoryview)):
             self._send_bytes(bytes(body))
         else:
-            self._send_iterable(iter(body))
+            try:
+                self._send_iterable(iter(body))
+            finally:  # what a generator has opened is closed now, whatever holds on to it
+                if close := getattr(body, "close", None):
+                    close()
 
     def _send_bytes(self, body: bytes) -> None:
         more = len(body) > CHUNK
@@ -254,14 +265,16 @@ class Responder:
         # The first chunk is made before the head is sent, so that an error there is a 500.
         first = _checked_chunk(next(chunks, b""))
         self._send_head(first[:CHUNK], length=None, more=True)
-        self._outflow.count(len(first[:CHUNK]))
         self._outflow.write(memoryview(first)[CHUNK:], _NEVER)
         for chunk in chunks:
-            self._outflow.write(_checked_chunk(chunk), _NEVER)
+            if checked := _checked_chunk(chunk):
+                self._outflow.write(checked, _NEVER)
         self._link.send(wire.End(call=self._call))
 
     def _send_head(self, body: bytes, *, length: int | None, more: bool) -> None:
         self._sent = True
+        if more:
+            self._outflow.count(len(body))
         self._link.send(
             wire.Respond(
                 call=self._call,
@@ -289,8 +302,17 @@ class Responder:
         if self._sent:
             self._link.send(wire.Close(call=self._call, reset=False))
             return
-        text = f"the handler raised {type(error).__name__}: {error}"[:1000]
-        self.respond(HTTPResponse(text + "\n", 500, {"Content-Type": _TEXT}))
+        text = f"the handler raised {type(error).__name__}: {_text_of(error)}"[:1000] + "\n"
+        body = text.encode("utf-8", "backslashreplace")
+        self.respond(HTTPResponse(body, 500, {"Content-Type": _TEXT}))
+
+
+def _text_of(error: BaseException) -> str:
+    """What ``error`` says; one that cannot even be printed must not keep its client waiting."""
+    try:
+        return str(error)
+    except Exception as other:  # noqa: BLE001 - whatever its __str__ raises
+        return f"(its text cannot be had: {type(other).__name__})"
 
 
 def _checked_chunk(chunk: Any) -> bytes:

@@ -7,6 +7,7 @@ ends here with ServerStopped.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import itertools
@@ -14,7 +15,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import pristine
 from .aio import CoroutineRunner
 from .dispatch import Dispatcher, Job
 from .errors import ServerDied, ServerStopped, SidestageError
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _STREAM_EVENTS = (wire.Data, wire.End, wire.Ack, wire.Lost)
 _REQUESTS = (wire.Request, wire.MailIn, wire.Opened, wire.Packet, wire.TranscriptIn)
+# Over all runs: what an earlier one asked of the same child is never taken for a later answer.
+_tokens = itertools.count(1)
+_current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("sidestage_exchange")
 _EXIT_SECONDS = 1.0  # for a process whose pipe has ended to have ended itself
 
 
@@ -38,9 +41,11 @@ class Owner(Protocol):
 
     def describe(self) -> str:
         """The server as a person would name it."""
+        ...
 
     def handle(self, request: Any) -> Any:
         """Call the handler."""
+        ...
 
     def handler_failed(self, error: BaseException) -> None:
         """A handler raised."""
@@ -77,9 +82,7 @@ class Run:
         self._opener = opener
         self._exchanges: dict[int, Exchange] = {}
         self._draining = False
-        self._tokens = itertools.count(1)
         self._synced = 0
-        self._in_handler: dict[int, Exchange] = {}
         self._context = contextvars.copy_context()
         self._coroutines = CoroutineRunner(loop)
         self._reactions: dict[type, Callable[[Any], Job | None]] = {
@@ -95,6 +98,15 @@ class Run:
         }
         self._reactions |= dict.fromkeys(_STREAM_EVENTS, self._stream_event)
         self._reactions |= dict.fromkeys(_REQUESTS, self._open)
+
+    def configure(self, configuration: wire.Configure, deadline: Deadline) -> None:
+        """Have the child be this server; raises TimeoutError if it does not even read that."""
+        with contextlib.suppress(ChannelClosed):  # it has died: the wait for Ready will tell
+            self.child.channel.send(configuration, deadline=deadline)
+
+    def answered(self) -> bool:
+        """Whether the child has said how binding went."""
+        return self.addresses is not None or self.failure is not None
 
     # To the child ------------------------------------------------------------------------------
 
@@ -112,17 +124,18 @@ class Run:
 
     def confirm(self, message: Callable[[int], wire.Message], deadline: Deadline) -> bool:
         """Send a message that is made with a token, and wait until the child has confirmed it."""
-        token = next(self._tokens)
+        token = next(_tokens)
         self.send(message(token))
         return self.dispatcher.wait_until(lambda: self._synced >= token, deadline)
 
     def sync(self, deadline: Deadline) -> None:
         """See to it that all that the child knows is known here."""
-        if self.dispatcher.connected and not self.over:
-            try:
-                self.confirm(lambda token: wire.Sync(token=token), deadline)
-            except ServerStopped:
-                return
+        if self.dispatcher.finished:
+            return
+        try:
+            self.confirm(lambda token: wire.Sync(token=token), deadline)
+        except ServerStopped:  # it does not read any more: then its own pipe ends, too
+            self.dispatcher.wait_until(lambda: False, deadline)
 
     def start_handling(self, deadline: Deadline) -> None:
         """Run handlers from now on."""
@@ -134,6 +147,10 @@ class Run:
 
     def _switch(self, on: bool, deadline: Deadline) -> None:
         self.confirm(lambda token: wire.Handle(on=on, token=token), deadline)
+
+    def recorded(self) -> None:
+        """A record was made outside of an event: wake who waits for it."""
+        self.dispatcher.changed.notify()
 
     # From the child ----------------------------------------------------------------------------
 
@@ -184,14 +201,20 @@ class Run:
         if exchange is not None:
             exchange.event(message)
 
+    def defect(self, error: BaseException) -> None:
+        """Taking note of an event has failed: nothing is lost silently."""
+        self._owner.handler_failed(error)
+
     def disconnected(self) -> None:
         """The pipe from the child has ended."""
         for exchange in list(self._exchanges.values()):
             exchange.broken(self._gone())
-        if self.stopping or self.over:
+        if self.over:
             return
         process = self.child.process
-        process.wait(Deadline(_EXIT_SECONDS))
+        if not process.wait(Deadline(_EXIT_SECONDS)):  # what it sent was no frame of ours
+            process.kill()
+            process.wait(Deadline(_EXIT_SECONDS))
         self.death = ServerDied(
             self._owner.describe(),
             pid=process.launched.pid,
@@ -203,9 +226,8 @@ class Run:
     # Handlers ----------------------------------------------------------------------------------
 
     def _invoke(self, exchange: Exchange) -> None:
-        ident = pristine.thread_id()
-        self._in_handler[ident] = exchange
         context = self._context.copy()
+        context.run(_current.set, exchange)
         try:
             result = context.run(self._owner.handle, exchange.request)
             if isinstance(result, Awaitable):
@@ -215,8 +237,6 @@ class Run:
             context.run(exchange.complete, result)
         except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
             self._failed_handler(exchange, error)
-        finally:
-            del self._in_handler[ident]
         self.forget(exchange)
 
     def _awaited(
@@ -236,6 +256,8 @@ class Run:
 
     def _failed_handler(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, ServerStopped) and (self.stopping or self.over):
+            with contextlib.suppress(ServerStopped):
+                exchange.fail(error)  # so that the child does not wait for more
             return
         if isinstance(error, ClientLeft):
             text = f"the client left while the handler was at {exchange.describe()}"
@@ -266,13 +288,16 @@ class Run:
                 return
 
     def current_call(self) -> int:
-        """The call whose handler runs in this thread; 0 in any other."""
-        exchange = self._in_handler.get(pristine.thread_id())
-        return 0 if exchange is None else exchange.call
+        """The call of this run whose handler is the caller; 0 if none is."""
+        exchange = _current.get(None)
+        return exchange.call if exchange is not None and exchange.link is self else 0
 
     def unfinished(self) -> list[Exchange]:
-        """The exchanges whose handlers have not returned."""
-        return list(self._exchanges.values())
+        """The exchanges that were open at the stop, beside those that the child has told of."""
+        exchanges = list(self._exchanges.values())
+        if self.stopped is None:
+            return exchanges
+        return [exchange for exchange in exchanges if not exchange.drained_by_child]
 
     # The end -----------------------------------------------------------------------------------
 

@@ -1,12 +1,11 @@
 """The lifecycle of a server: its states, its start, the ladder of its stop, its errors.
 
-Nothing here knows a protocol. The state changes only through ``_move``, by the table below.
+Nothing here knows a protocol. The state changes only by the table in ``state``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import threading
 import warnings
@@ -26,11 +25,14 @@ from .errors import (
     StateError,
     WaitTimeout,
 )
+from .failures import Failures, attach
 from .ladder import Ladder
 from .pool import end, pool
-from .pristine import Deadline, Signal
+from .pristine import Deadline
 from .records import Received, Records
 from .report import Diagnostic, ServerStats, StopReport
+from .socketfile import SocketFile
+from .state import Lifecycle, State
 
 if TYPE_CHECKING:
     from .exchange import Exchange, Link
@@ -43,28 +45,6 @@ Opener = Callable[["Link", Any, Records[Any], int], "Exchange | None"]
 
 KEEP = 64 * 1024 * 1024  # bytes
 SYNC_SECONDS = 5.0  # for a child to confirm; one that does not is stuck
-
-
-class State(enum.Enum):
-    """Where in its life a server is."""
-
-    NEW = "NEW"
-    STARTING = "STARTING"
-    READY = "READY"
-    STOPPING = "STOPPING"
-    STOPPED = "STOPPED"
-    FAILED = "FAILED"
-
-
-_MOVES: dict[State, frozenset[State]] = {
-    State.NEW: frozenset({State.STARTING}),
-    State.STARTING: frozenset({State.READY, State.FAILED}),
-    State.READY: frozenset({State.STOPPING, State.FAILED}),
-    State.STOPPING: frozenset({State.STOPPED, State.FAILED}),
-    State.STOPPED: frozenset({State.STARTING}),
-    State.FAILED: frozenset({State.STARTING, State.STOPPING}),
-}
-_PASSING = (State.STARTING, State.STOPPING)
 
 
 class Server(Generic[R]):
@@ -118,16 +98,13 @@ class Server(Generic[R]):
         self._backlog = checks.count("backlog", backlog)
         self._handler = handler_or_none(handler)
         self._records: Records[R] = Records(self._keep)
-        self._errors: list[BaseException] = []
-        self._raised = 0  # how many of the errors have been raised
+        self._failures = Failures()
         self._diagnostics: list[Diagnostic] = []
-        self._state = State.NEW
-        self._guard = pristine.Lock()
-        self._moved = Signal()
+        self._lifecycle = Lifecycle()
         self._run: Run | None = None
         self._bound: list[wire.Address] = []
         self._report = StopReport(rung="none")
-        self._death: ServerDied | None = None
+        self._file: SocketFile | None = None
         self._owner = pristine.getpid()
 
     # What it is --------------------------------------------------------------------------------
@@ -135,9 +112,9 @@ class Server(Generic[R]):
     @property
     def state(self) -> State:
         """NEW, STARTING, READY, STOPPING, STOPPED or FAILED."""
-        if self._state is State.READY and not self._foreign:
+        if self._lifecycle.state is State.READY and not self._foreign:
             self._look()
-        return self._state
+        return self._lifecycle.state
 
     @property
     def pid(self) -> int | None:
@@ -190,7 +167,7 @@ class Server(Generic[R]):
         parts = [type(self).__name__]
         if self.name is not None:
             parts.append(repr(self.name))
-        parts.append(self._state.value)
+        parts.append(self._lifecycle.state.value)
         if self._bound:
             parts.append(self.url)
         if self.pid is not None:
@@ -208,7 +185,7 @@ class Server(Generic[R]):
     def handler(self, handler: Callable[..., Any] | None) -> None:
         previous, self._handler = self._handler, handler_or_none(handler)
         run = self._run
-        if run is None or self._state is not State.READY or self._foreign:
+        if run is None or self._lifecycle.state is not State.READY or self._foreign:
             return
         if handler is not None and previous is None:
             run.start_handling(Deadline(SYNC_SECONDS))
@@ -225,7 +202,7 @@ class Server(Generic[R]):
     def errors(self) -> tuple[BaseException, ...]:
         """The exceptions that handlers have raised so far."""
         self._look()
-        return tuple(self._errors)
+        return tuple(self._failures.errors)
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -250,8 +227,8 @@ class Server(Generic[R]):
             run.dispatcher.wait_until(enough, deadline)
         if enough():
             return self._records.snapshot()
-        if self._death is not None:
-            raise self._death
+        if run is not None and run.death is not None:
+            raise run.death
         received = self._records.snapshot()
         came = "".join(f"\n  {record!r}" for record in received) or " nothing"
         raise WaitTimeout(
@@ -264,14 +241,16 @@ class Server(Generic[R]):
         """What the server's process uses now; raises StateError when none runs."""
         run = self._run
         if run is None:
-            raise StateError(f"{self.describe()} has no process: it is {self._state.value}")
+            raise StateError(
+                f"{self.describe()} has no process: it is {self._lifecycle.state.value}"
+            )
         import psutil
 
         try:
             return ServerStats(**run.child.process.usage())
         except psutil.Error:
             self._look()
-            raise self._death or StateError(f"{self.describe()} has no process") from None
+            raise run.death or StateError(f"{self.describe()} has no process") from None
 
     def stderr_tail(self) -> str:
         """The end of what the server's process has written to stderr; empty if none runs."""
@@ -281,7 +260,11 @@ class Server(Generic[R]):
     def _look(self) -> None:
         """Take in what the child knows, and notice if it is gone."""
         run = self._run
-        if run is not None and self._state in (State.READY, State.STOPPING) and not self._foreign:
+        if (
+            run is not None
+            and self._lifecycle.state in (State.READY, State.STOPPING)
+            and not self._foreign
+        ):
             run.sync(Deadline(SYNC_SECONDS))
 
     @property
@@ -312,31 +295,31 @@ class Server(Generic[R]):
         try:
             self._listen.resolve()
             fork.install_hooks()
-            loop = running_loop()
-            child = pool.acquire(fresh=self.fresh)
-            from .run import Run  # after the child was launched: it boots while this is imported
-
-            self._death = None
-            self._run = Run(self, child, loop, self._open_with(self._opener()))
-            fork.runs.add(self._run)
-            child.channel.send(self._configuration(), deadline=deadline)
-        except TimeoutError:
-            self._abandon()
-            raise self._not_in_time() from None
+            if self._run is not None:  # of a process that has died
+                self._drop(self._run)
+            self._run = self._new_run()
+            self._run.configure(self._configuration(), deadline)
         except BaseException as error:
             self._abandon()
-            if type(error).__name__ == "ChannelClosed":
-                raise self._died_at_start() from None
+            if type(error) is TimeoutError:
+                raise self._not_in_time() from None
             raise
+
+    def _new_run(self) -> Run:
+        loop = running_loop()
+        child = pool.acquire(fresh=self.fresh)
+        from .run import Run  # only now: a new child boots while this is imported
+
+        run = Run(self, child, loop, self._open_with(self._opener()))
+        fork.runs.add(run)
+        return run
 
     def finish_start(self, deadline: Deadline) -> Self:
         """The second half of ``start``: wait until the child serves."""
         run = self._run
         assert run is not None
         try:
-            in_time = run.dispatcher.wait_until(
-                lambda: run.addresses is not None or run.failure is not None, deadline
-            )
+            run = self._until_bound(run, deadline)
             if run.failure is not None:
                 raise StartError(
                     run.failure.errno,
@@ -346,8 +329,8 @@ class Server(Generic[R]):
                 )
             if run.addresses is None:
                 raise self._not_in_time() if run.dispatcher.connected else self._died_at_start()
-            assert in_time
             self._bound = run.addresses
+            self._file = self._socket_file()
             if self._handler is not None:
                 run.dispatcher.start_threads(lambda: None)
         except BaseException:
@@ -359,8 +342,26 @@ class Server(Generic[R]):
 
     def cancel_start(self) -> None:
         """Undo the first half of a start whose second half did not come."""
-        if self._state is State.STARTING:
+        if self._lifecycle.state is State.STARTING:
             self._abandon()
+
+    def _until_bound(self, run: Run, deadline: Deadline) -> Run:
+        """Wait for the child's answer; one that had died in the pool is replaced."""
+        while True:
+            run.dispatcher.wait_until(run.answered, deadline)
+            if run.dispatcher.connected or run.addresses is not None or not run.child.waited:
+                return run
+            self._drop(run)
+            self._run = run = self._new_run()
+            run.configure(self._configuration(), deadline)
+
+    def _socket_file(self) -> SocketFile | None:
+        path = self._listen.path
+        if path is None:
+            return None
+        return SocketFile(
+            path if path.startswith(("/", "\0")) else f"{_working_directory()}/{path}"
+        )
 
     def _not_in_time(self) -> StartTimeout:
         return StartTimeout(
@@ -384,15 +385,14 @@ class Server(Generic[R]):
         """Undo a start that failed."""
         run, self._run = self._run, None
         if run is not None:
-            run.stopping = True
-            self._last_stderr = run.child.stderr_tail()
-            run.detach()
-            fork.runs.discard(run)
-            self._dispose(run)
+            self._drop(run)
         self._move(State.FAILED)
 
-    def _dispose(self, run: Run) -> None:
-        """A child whose bind failed has served nothing and may serve the next."""
+    def _drop(self, run: Run) -> None:
+        """Let go of a run that never served; a child that could not bind may serve the next."""
+        self._last_stderr = run.child.stderr_tail()
+        run.detach()
+        fork.runs.discard(run)
         if run.failure is not None and run.dispatcher.connected:
             pool.release(run.child)
         else:
@@ -407,6 +407,7 @@ class Server(Generic[R]):
             host=self._listen.host,
             port=self._listen.port,
             path=self._listen.path,
+            cwd=_working_directory() if self._listen.path is not None else None,
             poll_interval=self.poll_interval,
             handled=self._handler is not None,
             handler_timeout=self.handler_timeout,
@@ -441,25 +442,23 @@ class Server(Generic[R]):
         ask the process warns ForcedStopWarning. Raises ServerDied if the process had ended on
         its own, the exception of a handler, or an ExceptionGroup of all of them.
         """
-        report = self._stop(timeout)
-        self._raise_all(report)
-        return report
-
-    def _stop(self, timeout: float | None) -> StopReport:
         limit = self.stop_timeout if timeout is None else seconds("timeout", timeout)
-        if not self.begin_stop(limit):
-            return self._not_stopped_here(limit)
-        return self.finish_stop()
+        try:
+            if not self.begin_stop(limit):
+                return self._not_stopped_here(limit)
+            return self.finish_stop()
+        finally:  # also when warnings are errors
+            self._raise_all()
 
     def _not_stopped_here(self, limit: float) -> StopReport:
         if self._foreign:
             return StopReport(rung="foreign")
-        if self._state in _PASSING:
+        if self._lifecycle.passing():
             run = self._run
             if run is not None and run.current_call():
                 return StopReport(rung="underway")
             deadline = Deadline(limit)
-            if not self._moved.wait_until(lambda: self._state not in _PASSING, deadline):
+            if not self._lifecycle.settle(deadline):
                 raise StateError(f"another thread has not finished with {self.describe()} yet")
         return self._report
 
@@ -467,13 +466,9 @@ class Server(Generic[R]):
         """The first half of a stop: ask the child. Returns whether there is a second half."""
         if self._foreign:
             return False
-        if self._state is State.STARTING:
-            self._moved.wait_until(lambda: self._state is not State.STARTING, Deadline(limit))
-        try:
-            if self._run is None:
-                return False
-            self._move(State.STOPPING)
-        except StateError:
+        if self._lifecycle.state is State.STARTING:
+            self._lifecycle.settle(Deadline(limit))
+        if self._run is None or not self._lifecycle.try_move(State.STOPPING):
             return False
         self._ladder = Ladder(self._run, limit)
         self.ready.clear()
@@ -489,6 +484,8 @@ class Server(Generic[R]):
         finally:
             self._run = None
             fork.runs.discard(run)
+            if self._file is not None:  # the child could not, if it was killed
+                self._file.remove()
             self._move(State.STOPPED)
         if self._report.rung not in ("ask", "died"):
             warnings.warn(f"{self.describe()} {self._report}", ForcedStopWarning, stacklevel=3)
@@ -513,24 +510,10 @@ class Server(Generic[R]):
         One exception as itself, several as an ExceptionGroup.
         """
         self._look()
-        self._raise_all(self._report if self._run is None else None)
+        self._raise_all()
 
-    def _raise_all(self, report: StopReport | None) -> None:
-        errors = self._unraised()
-        if report is not None and report.rung == "died" and self._death is not None:
-            errors.insert(0, self._death)
-            self._report = StopReport(rung="none")
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise BaseExceptionGroup(
-                f"{len(errors)} errors in the handlers of {self.describe()}", errors
-            )
-
-    def _unraised(self) -> list[BaseException]:
-        with self._guard:
-            fresh, self._raised = self._errors[self._raised :], len(self._errors)
-        return fresh
+    def _raise_all(self) -> None:
+        self._failures.raise_new(self.describe(), with_death=self._run is None)
 
     # Context managers --------------------------------------------------------------------------
 
@@ -564,6 +547,18 @@ class Server(Generic[R]):
     ) -> None:
         await off_loop(lambda: self.__exit__(kind, error, trace))
 
+    def __del__(self) -> None:
+        run = getattr(self, "_run", None)
+        if run is None or self._foreign:
+            return
+        try:
+            warnings.warn(f"{self!r} was never stopped", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._run = None
+            run.detach()
+            run.child.process.kill()
+            end([run.child])
+
     # For the run -------------------------------------------------------------------------------
 
     def handle(self, request: Any) -> Any:
@@ -573,7 +568,7 @@ class Server(Generic[R]):
 
     def handler_failed(self, error: BaseException) -> None:
         """A handler raised."""
-        self._errors.append(error)
+        self._failures.add(error)
 
     def diagnosed(self, diagnostic: Diagnostic) -> None:
         """A client misbehaved."""
@@ -585,10 +580,11 @@ class Server(Generic[R]):
 
     def died(self) -> None:
         """The child is gone without having been asked to."""
-        assert self._run is not None
-        self._death = self._run.death
+        if self._run is None or self._lifecycle.state is State.STARTING:
+            return  # the start fails, and says so itself
+        self._failures.death = self._run.death
         self.ready.clear()
-        with contextlib.suppress(StateError):
+        if self._lifecycle.state is State.READY:
             self._move(State.FAILED)
 
     # State -------------------------------------------------------------------------------------
@@ -598,24 +594,20 @@ class Server(Generic[R]):
         return self._owner != pristine.getpid()
 
     def _move(self, to: State) -> None:
-        with self._guard:
-            if to not in _MOVES[self._state]:
-                raise StateError(
-                    f"{self.describe()} is {self._state.value} and cannot become {to.value}"
-                    + ("; stop it first" if to is State.STARTING else "")
-                )
-            self._state = to
-        self._moved.notify()
+        self._lifecycle.move(to, self.describe())
 
 
-def attach(error: BaseException, raised: BaseException) -> None:
-    """Tell of ``raised`` in a note on ``error``, which is failing the test already."""
-    if raised is error:
-        return
-    import traceback
+def prepare() -> None:
+    """Do ahead what a first start would have to: a child, and the imports of this process."""
+    pool.warm()
+    from . import connection, datagram, mail, request, run  # noqa: F401 - so that they are there
 
-    text = "".join(traceback.format_exception(raised)).rstrip()
-    error.add_note(f"Besides, a server had this to report:\n{text}")
+
+def _working_directory() -> str | None:
+    try:
+        return pristine.getcwd()
+    except OSError:  # deleted: then no relative path will bind either
+        return None
 
 
 def _advice(number: int | None) -> str:

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from .mail import Mail
 
 SIZE_LIMIT = 33_554_432  # bytes; what aiosmtpd has by default
+_MAX_SIZE_LIMIT = 1 << 27  # bytes; a mail crosses to the test's process in one piece
 
 
 class SMTPServer(Server["Mail"]):
     """An SMTP server with ESMTP, 8BITMIME, SIZE and SMTPUTF8.
 
     The handler gets a :class:`Mail` for each mail, and returns ``None`` (250) or a reply.
-    ``size_limit`` (bytes) is announced and enforced. The rest is as for every server.
+    ``size_limit`` (bytes, up to 128 MiB) is announced and enforced. The rest is as for every
+    server.
     """
 
     protocol = "smtp"
@@ -35,6 +37,8 @@ class SMTPServer(Server["Mail"]):
     ) -> None:
         super().__init__(address, handler, poll_interval, **options)
         self._size_limit = count("size_limit", size_limit)
+        if not 0 < size_limit <= _MAX_SIZE_LIMIT:
+            raise ValueError(f"size_limit must be from 1 to {_MAX_SIZE_LIMIT}, not {size_limit}")
 
     def _options(self) -> dict[str, int]:
         return {"size_limit": self._size_limit}

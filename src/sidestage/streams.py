@@ -10,14 +10,14 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .pristine import Deadline, Signal
 from .wire.frames import CHUNK, WINDOW
 from .wire.messages import Ack, Data, Message
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 
 class Inflow:
@@ -56,8 +56,8 @@ class Inflow:
         if not self._changed.wait_until(self._ready, deadline):
             raise TimeoutError("timed out")
         if not self._chunks:
-            if self._error is not None:
-                raise self._error
+            if self._error is not None and not self._ended:  # an end that came first stays one
+                raise _anew(self._error)
             return b""
         chunk = self._chunks[0]
         data = bytes(chunk[:limit])
@@ -115,12 +115,12 @@ class Outflow:
             if not self._changed.wait_until(self._ready, deadline):
                 raise TimeoutError("timed out")
             if self._error is not None:
-                raise self._error
+                raise _anew(self._error)
             chunk, view = bytes(view[:CHUNK]), view[CHUNK:]
             self._unacknowledged += len(chunk)
             self._send(Data(call=self._call, data=chunk))
         if self._error is not None:
-            raise self._error
+            raise _anew(self._error)
 
     def _ready(self) -> bool:
         return self._unacknowledged < WINDOW or self._error is not None
@@ -151,7 +151,49 @@ class StreamWriter(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+    def write(self, data: ReadableBuffer, /) -> int:
         view = bytes(data)
         self._send_all(view)
         return len(view)
+
+
+def open_file(
+    receive: Callable[[int], bytes],
+    send_all: Callable[[bytes], None],
+    mode: str,
+    buffering: int | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+) -> Any:
+    """A file over two functions like ``recv`` and ``sendall``, as ``socket.makefile`` makes it."""
+    if not mode or set(mode) - set("rwb") or set(mode) == {"b"}:
+        raise ValueError(f"mode must be 'r', 'w' or 'rw', with 'b' for bytes, not {mode!r}")
+    if buffering == 0 and "b" not in mode:
+        raise ValueError("only a binary file can be unbuffered")
+    binary = _binary_file(receive, send_all, mode, buffering)
+    if "b" in mode:
+        return binary
+    return io.TextIOWrapper(binary, encoding, errors, newline, line_buffering=buffering == 1)
+
+
+def _binary_file(
+    receive: Callable[[int], bytes],
+    send_all: Callable[[bytes], None],
+    mode: str,
+    buffering: int | None,
+) -> Any:
+    reader, writer = StreamReader(receive), StreamWriter(send_all)
+    size = buffering if buffering is not None and buffering > 1 else io.DEFAULT_BUFFER_SIZE
+    if "r" not in mode:
+        return writer if buffering == 0 else io.BufferedWriter(writer, size)
+    if "w" not in mode:
+        return reader if buffering == 0 else io.BufferedReader(reader, size)
+    if buffering == 0:
+        raise ValueError("a file for reading and writing must be buffered")
+    return io.BufferedRWPair(reader, writer, size)
+
+
+def _anew(error: Exception) -> Exception:
+    """The same error as a new object: a kept one would keep the frames that it was raised in."""
+    return type(error)(*error.args)

@@ -7,13 +7,12 @@ child relays the encrypted bytes, and the context stays where it was made.
 from __future__ import annotations
 
 import contextlib
-import io
 import ssl
 from collections.abc import Callable
 from typing import Any
 
 from .connection import Connection
-from .streams import StreamReader, StreamWriter
+from .streams import open_file
 
 _READ = 1 << 16  # bytes
 
@@ -64,11 +63,9 @@ class TLSConnection:
         while view:
             view = view[self._until_done(self._tls.write, view) :]
 
-    def makefile(self, mode: str = "rb", buffering: int = -1) -> Any:
-        """A binary file over this connection."""
-        if "w" in mode:
-            return StreamWriter(self.sendall)
-        return io.BufferedReader(StreamReader(self.recv))
+    def makefile(self, mode: str = "r", buffering: int | None = None, **options: Any) -> Any:
+        """A file over this connection, as ``socket.makefile`` makes it."""
+        return open_file(self.recv, self.sendall, mode, buffering, **options)
 
     def unwrap(self) -> None:
         """Tell the client that nothing more comes."""

@@ -8,6 +8,7 @@ the last server is left: no descriptor, no task, no timer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import faulthandler
 import importlib
@@ -18,11 +19,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
+from ..socketfile import SocketFile
 from ..wire.frames import READ_SIZE, WireError, commands
 from ..wire.messages import (
     WIRE_VERSION,
+    Address,
+    Command,
     Configure,
     Draining,
     Failed,
@@ -39,7 +43,7 @@ from ..wire.messages import (
 from . import listen
 from .orphan import OrphanWatch
 from .outbox import Outbox
-from .service import CallCommand, Service, remove_path
+from .service import CallCommand, Service
 
 _SERVICES = {
     "tcp": ("tcp", "TCPService"),
@@ -47,6 +51,8 @@ _SERVICES = {
     "http": ("http", "HTTPService"),
     "smtp": ("smtp", "SMTPService"),
 }
+_logger = logging.getLogger("sidestage.child")
+
 _SETTLE_PASSES = 4  # of the loop, for closed transports to let go of their descriptors
 
 
@@ -61,7 +67,7 @@ class Host:
         self._watch = watch
         self._buffer = commands()
         self._commands_fd = commands_fd
-        self._bound_path: tuple[str, tuple[int, int]] | None = None
+        self._file: SocketFile | None = None
         self._task: asyncio.Task[None] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             Configure: lambda message: self._begin(self._configure(message)),
@@ -72,6 +78,7 @@ class Host:
         for kind in get_args(CallCommand):
             self._handlers[kind] = self._call_command
         self._descriptors = 0
+        self._defects = 0
         logging.getLogger().addHandler(_Forwarder(self.outbox))
 
     def run(self) -> None:
@@ -97,18 +104,30 @@ class Host:
             return
         if not data:
             self._end()
-            return
-        for message in self._buffer.feed(data):
-            self._handlers[type(message)](message)
+        try:
+            messages = self._buffer.feed(data)
+        except WireError as error:
+            sys.stderr.write(f"the pipe from the owner broke: {error}\n")
+            self._end(1)
+        for message in messages:
+            self._take(message)
 
-    def _end(self) -> None:
+    def _take(self, message: Command) -> None:
+        try:
+            self._handlers[type(message)](message)
+        except Exception:
+            # A defect here must not cost the commands behind it; nor is it forgotten.
+            self._defects += 1
+            _logger.exception("the command %r failed", type(message).__name__)
+
+    def _end(self, status: int = 0) -> NoReturn:
         """Leave nothing behind but the exit status."""
         if self.service is not None:
             self.service.close_listeners()
-        self._remove_path()
+        self._remove_file()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
 
     # Commands ----------------------------------------------------------------------------------
 
@@ -127,26 +146,35 @@ class Host:
     async def _configure(self, config: Configure) -> None:
         self._watch.interval = config.poll_interval
         self.outbox.limit = config.keep
+        try:
+            addresses = await self._serve(config)
+        except OSError as error:
+            self.outbox.send(_failed(error))
+        except Exception as error:
+            _logger.exception("the configuration %r failed", config)
+            self.outbox.send(Failed(errno=None, text=f"{type(error).__name__}: {error}"))
+        else:
+            self.outbox.send(Ready(addresses=addresses))
+        self._task = None
+
+    async def _serve(self, config: Configure) -> list[Address]:
         module, name = _SERVICES[config.protocol]
         service_class = getattr(importlib.import_module(f"..{module}", __name__), name)
         service: Service = service_class(self.loop, self.outbox, config)
-        try:
+        with contextlib.chdir(config.cwd or "/"):
             sockets = listen.bind(config)
-        except OSError as error:
-            self.outbox.send(_failed(error))
-        else:
-            self._note_path(config.path)
-            self.service = service
-            await service.serve(sockets)
-            self.outbox.send(Ready(addresses=[listen.bound_address(s) for s in sockets]))
-        self._task = None
+        if config.path is not None and not config.path.startswith("\0"):
+            self._file = SocketFile(os.path.join(config.cwd or "/", config.path))  # noqa: PTH118 - as the kernel has it
+        self.service = service
+        await service.serve(sockets)
+        return [listen.bound_address(sock) for sock in sockets]
 
     async def _stop(self, message: Stop) -> None:
         service = self.service
         unfinished = []
         if service is not None:
             unfinished = await service.drain(message.drain, message.spare, self._announce)
-        self._remove_path()
+        self._remove_file()
         self.service = None
         self._watch.interval = 0.5
         why = await self._leftovers()
@@ -160,7 +188,9 @@ class Host:
 
     async def _leftovers(self) -> str:
         """What of the last server is still there, as text; empty when nothing is."""
-        why = ""
+        why = f"{self._defects} commands have failed"
+        if self._defects:
+            return why
         for _ in range(_SETTLE_PASSES):
             tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
             open_now = _count_descriptors()
@@ -170,15 +200,10 @@ class Host:
             await asyncio.sleep(0)
         return why
 
-    def _note_path(self, path: str | None) -> None:
-        if path is not None and not path.startswith("\0"):
-            made = os.stat(path)
-            self._bound_path = (path, (made.st_dev, made.st_ino))
-
-    def _remove_path(self) -> None:
-        if self._bound_path is not None:
-            remove_path(*self._bound_path)
-            self._bound_path = None
+    def _remove_file(self) -> None:
+        if self._file is not None:
+            self._file.remove()
+            self._file = None
 
 
 class _Forwarder(logging.Handler):
@@ -220,9 +245,7 @@ def main(commands_fd: int, events_fd: int, owner: int) -> None:
     """The child's entry point: serve what the owner asks for until it is gone."""
     _close_inherited({commands_fd, events_fd})
     watch = OrphanWatch(owner)
+    os.chdir("/")  # the test's directory may have to be removed
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     logging.raiseExceptions = False
-    try:
-        Host(commands_fd, events_fd, watch).run()
-    except WireError as error:
-        sys.exit(f"the pipe from the owner broke: {error}")
+    Host(commands_fd, events_fd, watch).run()

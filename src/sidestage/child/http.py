@@ -7,7 +7,8 @@ in a queue until its turn; those of different connections never wait for one ano
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
+import functools
 from collections import deque
 from collections.abc import Iterable
 
@@ -22,18 +23,15 @@ from ..wire.messages import (
     Request,
     Respond,
 )
+from .http_exchange import PLAIN_SUCCESS, Exchange, objection, plain
 from .listen import wire_address
-from .service import Backpressure, CallCommand, Service, reset
+from .service import Backpressure, CallCommand, Service, hold, reset
 
 SMALL_BODY = 1 << 16  # bytes; a larger body is streamed
 SMALL_WAIT = 0.05  # seconds; a body that takes longer is streamed
 PIPELINE = 32  # requests waiting on one connection before reading pauses
 LINGER = 1.0  # seconds for a client to stop sending and read the answer
 IGNORED_BODY = 1 << 20  # bytes of an unread request body that a kept connection may still bring
-
-_NO_BODY = frozenset({204, 304})
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class HTTPService(Service):
@@ -42,54 +40,14 @@ class HTTPService(Service):
     def protocol(self) -> asyncio.BaseProtocol:
         return HTTPConnection(self)
 
-
-class Exchange:
-    """One request on its way in and its response on its way out."""
-
-    __slots__ = (
-        "body",
-        "call",
-        "chunked",
-        "cut",
-        "expects",
-        "head_sent",
-        "headers",
-        "http_version",
-        "keep_alive",
-        "length",
-        "method",
-        "received",
-        "refusal",
-        "responded",
-        "since",
-        "streamed",
-        "target",
-        "timer",
-    )
-
-    def __init__(self) -> None:
-        self.method = ""
-        self.target = b""
-        self.http_version = "1.1"
-        self.headers: list[tuple[str, str]] = []
-        self.length: int | None = 0  # of the body; None is chunked
-        self.expects = False
-        self.body = bytearray()
-        self.cut = 0
-        self.received = False  # the whole request is here
-        self.streamed = False  # its body goes to the parent as it comes
-        self.call = 0
-        self.since: float | None = None  # when it was passed on
-        self.timer: asyncio.TimerHandle | None = None
-        self.keep_alive = True
-        self.head_sent = False
-        self.chunked = False
-        self.responded = False
-        self.refusal: tuple[int, str] | None = None
-
-    def line(self) -> str:
-        """The request as a person would name it."""
-        return f"{self.method} {self.target.decode('latin-1')}".strip() or "request"
+    def command(self, message: CallCommand) -> None:
+        if isinstance(message, Close) and not message.call:
+            # In a drain: no handler is at work any more, so nobody will answer what is open.
+            for peer in list(self.peers):
+                if isinstance(peer, HTTPConnection):
+                    peer.abandon()
+            return
+        super().command(message)
 
 
 class HTTPConnection(asyncio.Protocol):
@@ -100,14 +58,16 @@ class HTTPConnection(asyncio.Protocol):
     def __init__(self, service: HTTPService) -> None:
         self.service = service
         self.peer: object = ""
-        self.flow = Backpressure(service.outbox)
+        self.flow = Backpressure(service.outbox, functools.partial(self._hold, "flow"))
         self.queue: deque[Exchange] = deque()
         self.incoming: Exchange | None = None
         self.in_head = True
         self.head_size = 0  # of the head's parts, as parsed
         self.head_fed = 0  # of all that came while it was not complete
         self.refused = False  # nothing more is parsed on this connection
-        self.paused = False
+        self.begun = 0  # requests that have begun in what is being parsed
+        self.resuming = False  # the parser is being told what it has to know
+        self.holds: set[str] = set()  # reasons not to read
         self.lingering: asyncio.TimerHandle | None = None
         self.parser = httptools.HttpRequestParser(self)
 
@@ -117,12 +77,14 @@ class HTTPConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.peer = wire_address(transport.get_extra_info("peername"))
-        self.flow.connect(transport)
         self.service.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.lingering is not None:
             self.lingering.cancel()
+        if exc is not None and self.incoming is not None and not self.refused:
+            text = "the client reset the connection in the middle of a request"
+            self.service.diagnose(self.peer, text)
         for exchange in self.queue:
             self._disarm(exchange)
             self.service.lose_call(exchange.call, reset=exc is not None)
@@ -130,24 +92,47 @@ class HTTPConnection(asyncio.Protocol):
         self.service.left(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.refused:
-            return
+        rest = memoryview(data)
+        while rest and not self.refused:
+            rest = rest[self._parse(rest) :]
+
+    def _parse(self, data: memoryview) -> int:
+        """Feed the parser; returns how much of ``data`` it has taken."""
+        alone, self.begun = self.incoming is None, 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # We speak HTTP/1.1 only, and RFC 9110 7.8 lets a server ignore the offer.
-            self.parser = httptools.HttpRequestParser(self)
-            if rest := data[upgrade.args[0] :]:
-                self.data_received(rest)
-            return
+            self._resume_after_upgrade()
+            return int(upgrade.args[0])
         except httptools.HttpParserError as error:
             self._malformed(error)
-            return
+        else:
+            self._watch_incoming(len(data) if self.begun <= alone else 0)
+        return len(data)
+
+    def _resume_after_upgrade(self) -> None:
+        """Go on as if nothing had been offered (RFC 9110 7.8): we speak HTTP/1.1 only.
+
+        The parser takes the request for complete, without its body; a new one is told of it.
+        """
+        self.parser = httptools.HttpRequestParser(self)
         exchange = self.incoming
-        if exchange is None:
+        if exchange is not None and not self.refused:
+            self.resuming = True
+            if exchange.length is None:
+                framing = b"Transfer-Encoding: chunked"
+            else:
+                framing = b"Content-Length: %d" % exchange.length
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+            self.resuming = False
+
+    def _watch_incoming(self, size: int) -> None:
+        """See to a request that has not come whole; ``size`` bytes more of it alone have come."""
+        exchange = self.incoming
+        if exchange is None or self.refused:
             return
         if self.in_head:
-            self.head_fed += len(data)
+            self.head_fed += size
             if self.head_fed > self.service.config.head_limit:
                 self._refuse(431, "Request Header Fields Too Large")
         elif exchange.since is None and exchange.timer is None:
@@ -159,8 +144,8 @@ class HTTPConnection(asyncio.Protocol):
             self.incoming = None
             if not (self.queue and self.queue[0].received):
                 return False
-        for exchange in self.queue:
-            exchange.keep_alive = False
+        if self.queue:  # it may have stopped sending only, so what it has sent is answered
+            self.queue[-1].keep_alive = False
         return bool(self.queue) and self.lingering is None
 
     def pause_writing(self) -> None:
@@ -172,41 +157,52 @@ class HTTPConnection(asyncio.Protocol):
     # From the parser ---------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self.resuming:
+            return
         self.incoming = Exchange()
+        self.begun += 1
         self.in_head = True
         self.head_size = self.head_fed = 0
 
     def on_url(self, url: bytes) -> None:
-        assert self.incoming is not None
-        self.incoming.target += url
+        if self.incoming is not None and not self.resuming:
+            self.incoming.target += url
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
         exchange = self.incoming
-        assert exchange is not None
+        if exchange is None or self.resuming or self.refused:
+            return
         value = value or b""
         self.head_size += len(name) + len(value) + 4
+        if self.head_size + len(exchange.target) > self.service.config.head_limit:
+            self._refuse(431, "Request Header Fields Too Large")
+        if not self.in_head:
+            return  # a trailer; those may not be taken for header fields (RFC 9110 6.5.1)
         text = value.decode("latin-1")
         exchange.headers.append((name.decode("latin-1"), text))
         match name.lower():
             case b"content-length":
-                exchange.length = int(text) if text.isdigit() else 0
+                exchange.length = int(text)
             case b"transfer-encoding":
                 exchange.length = None
             case b"expect":
                 exchange.expects = text.lower() == "100-continue"
+            case _:
+                pass
 
     def on_headers_complete(self) -> None:
         exchange = self.incoming
-        assert exchange is not None
+        if exchange is None or self.resuming or self.refused:
+            return
         self.in_head = False
-        if self.refused:
-            return
-        if self.head_size + len(exchange.target) > self.service.config.head_limit:
-            self._refuse(431, "Request Header Fields Too Large")
-            return
         exchange.method = self.parser.get_method().decode("latin-1")
         exchange.http_version = self.parser.get_http_version()
         exchange.keep_alive = self.parser.should_keep_alive() and exchange.method != "CONNECT"
+        if refusal := objection(exchange):
+            self._refuse(*refusal)
+            return
+        # RFC 9110 10.1.1: a client of HTTP/1.0 would not understand the answer.
+        exchange.expects &= exchange.http_version == "1.1" and exchange.length != 0
         self.queue.append(exchange)
         if exchange.length is not None and exchange.length > SMALL_BODY:
             exchange.streamed = self.service.handled
@@ -217,7 +213,7 @@ class HTTPConnection(asyncio.Protocol):
         if exchange is None or self.refused:
             return
         if exchange.responded:
-            self._ignore(exchange, len(body))
+            self._ignore(exchange, body)
         elif exchange.streamed and exchange.call:
             self.service.outbox.send(Data(call=exchange.call, data=body))
             self.flow.sent(len(body))
@@ -225,14 +221,17 @@ class HTTPConnection(asyncio.Protocol):
             self._store(exchange, body)
 
     def on_message_complete(self) -> None:
-        exchange, self.incoming = self.incoming, None
+        exchange = self.incoming
+        if exchange is not None and exchange.length != 0 and self.parser.should_upgrade():
+            return  # its body is still to come
+        self.incoming = None
         self.in_head = True
         if exchange is None or self.refused:
             return
         exchange.received = True
         if exchange.since is None:
             self._disarm(exchange)
-        if exchange.streamed and exchange.call and not exchange.responded:
+        if exchange.streamed and exchange.call:
             self.service.outbox.send(End(call=exchange.call))
         self._advance()
 
@@ -254,11 +253,13 @@ class HTTPConnection(asyncio.Protocol):
             exchange.body += body[:room]
             exchange.cut += max(0, len(body) - room)
 
-    def _ignore(self, exchange: Exchange, size: int) -> None:
-        exchange.cut += size
+    def _ignore(self, exchange: Exchange, body: bytes) -> None:
+        """The answer is out; the rest of the body is of interest for the record alone."""
+        exchange.cut += len(body)
         if exchange.cut > IGNORED_BODY:
-            self.refused = True
-            self._linger()
+            self._finish(exchange)
+        elif exchange.call:
+            self.service.outbox.send(Data(call=exchange.call, data=body))
 
     # The queue ---------------------------------------------------------------------------------
 
@@ -293,7 +294,7 @@ class HTTPConnection(asyncio.Protocol):
         exchange.since = service.loop.time()
         if not service.handled and not exchange.streamed:
             service.outbox.record(self._request(exchange))
-            self._respond(exchange, _PLAIN_SUCCESS)
+            self._respond(exchange, PLAIN_SUCCESS)
             return
         exchange.call = service.open_call(_Call(self, exchange))
         self.flow.start(exchange.call)
@@ -319,12 +320,14 @@ class HTTPConnection(asyncio.Protocol):
         )
 
     def _pause(self, wanted: bool) -> None:
-        if wanted != self.paused and not self.transport.is_closing():
-            self.paused = wanted
-            if wanted:
-                self.transport.pause_reading()
-            else:
-                self.transport.resume_reading()
+        self._hold("queue", wanted)
+
+    def _hold(self, reason: str, wanted: bool) -> None:
+        """Don't read from the client as long as there is any reason not to."""
+        before = bool(self.holds)
+        (self.holds.add if wanted else self.holds.discard)(reason)
+        if before != bool(self.holds):
+            hold(self.transport, wanted)
 
     def _arm(self, exchange: Exchange) -> None:
         seconds = self.service.config.handler_timeout
@@ -345,7 +348,7 @@ class HTTPConnection(asyncio.Protocol):
         self.service.diagnose(self.peer, text)
         self.service.lose_call(exchange.call, reset=False)
         exchange.keep_alive = False
-        self._respond(exchange, _plain(504, "Gateway Timeout"))
+        self._respond(exchange, plain(504, "Gateway Timeout"))
         self._advance()
 
     # Responses ---------------------------------------------------------------------------------
@@ -376,54 +379,22 @@ class HTTPConnection(asyncio.Protocol):
         if self.service.draining:
             exchange.keep_alive = False
         body = response.body
-        head = self._head(exchange, response)
-        if exchange.method == "HEAD" or response.status in _NO_BODY:
+        head = exchange.head(response)
+        exchange.sent = len(body)
+        if exchange.bodiless:
             body = b""
         elif exchange.chunked and body:
             body = b"%x\r\n%b\r\n" % (len(body), body)
         self.transport.write(head + body)
-        if not response.more:
+        if response.more:
+            self.flow.wrote(len(response.body))
+        else:
             exchange.responded = True
             self.flow.release()
 
-    def _head(self, exchange: Exchange, response: Respond) -> bytes:
-        lines = [f"HTTP/1.1 {response.status} {response.reason}"]
-        given = set()
-        for name, value in response.headers:
-            lines.append(f"{name}: {value}")
-            lowered = name.lower()
-            given.add(lowered)
-            if lowered == "connection" and "close" in value.lower():
-                exchange.keep_alive = False
-            if lowered == "content-length" and response.length is not None:
-                # The handler may lie about the length; then the connection can't be kept.
-                exchange.keep_alive &= value.strip() == str(response.length)
-        if "date" not in given:
-            lines.append(f"Date: {_http_date()}")
-        lines += self._framing(exchange, response, given)
-        if "connection" not in given:
-            if not exchange.keep_alive:
-                lines.append("Connection: close")
-            elif exchange.http_version == "1.0":
-                lines.append("Connection: keep-alive")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    @staticmethod
-    def _framing(exchange: Exchange, response: Respond, given: set[str]) -> Iterable[str]:
-        if "content-length" in given or "transfer-encoding" in given or response.status == 204:
-            return ()
-        if response.length is not None:
-            if response.status == 304 and not response.length:
-                return ()
-            return (f"Content-Length: {response.length}",)
-        if exchange.http_version == "1.0":
-            exchange.keep_alive = False  # the end of the connection is the end of the body
-            return ()
-        exchange.chunked = exchange.method != "HEAD" and response.status not in _NO_BODY
-        return ("Transfer-Encoding: chunked",)
-
     def _write_body(self, exchange: Exchange, data: bytes) -> None:
-        if not self.transport.is_closing() and exchange.method != "HEAD":
+        exchange.sent += len(data)
+        if data and not self.transport.is_closing() and not exchange.bodiless:
             if exchange.chunked:
                 self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
             else:
@@ -433,15 +404,21 @@ class HTTPConnection(asyncio.Protocol):
     def _end(self, exchange: Exchange) -> None:
         if exchange.chunked and not exchange.responded and not self.transport.is_closing():
             self.transport.write(b"0\r\n\r\n")
+        if exchange.declared is not None and not exchange.bodiless:
+            exchange.keep_alive &= exchange.declared == exchange.sent
         exchange.responded = True
         self.flow.release()
 
     def _finish(self, exchange: Exchange) -> None:
         """Close after the response to ``exchange``, so that the client gets all of it."""
-        self.service.close_call(exchange.call)
+        if exchange.received:
+            self.service.close_call(exchange.call)
+        else:  # whoever waits for its body waits in vain
+            self.service.lose_call(exchange.call, reset=False)
+        alone = exchange.received and self.incoming is None and len(self.queue) == 1
         self.queue.clear()
         self.refused = True
-        if exchange.received and self.incoming is None:
+        if alone:
             self.transport.close()
         else:
             self._linger()
@@ -454,17 +431,21 @@ class HTTPConnection(asyncio.Protocol):
         """
         self.flow.release()
         self._pause(False)
-        if self.lingering is None and not self.transport.is_closing():
-            if self.transport.can_write_eof():
+        if self.service.draining:
+            self.transport.close()
+        elif self.lingering is None and not self.transport.is_closing():
+            with contextlib.suppress(OSError):  # the client is gone already
                 self.transport.write_eof()
             self.lingering = self.service.loop.call_later(LINGER, self.transport.abort)
 
     def _close(self, exchange: Exchange, message: Close) -> None:
+        """The handler has given its response up, and the client must see that it is not whole."""
         self.service.close_call(exchange.call)
-        if message.reset:
+        if message.reset or not (exchange.chunked or exchange.declared or exchange.bodiless):
+            # Without chunks or a length a mere end would look like the end of the body.
             reset(self.transport)
         else:
-            self.transport.abort()
+            self._finish(exchange)
 
     # Refusals ----------------------------------------------------------------------------------
 
@@ -472,6 +453,13 @@ class HTTPConnection(asyncio.Protocol):
         cause = error.__context__ or error.__cause__ or error
         if isinstance(cause, AssertionError):
             raise error
+        if self.refused:
+            return
+        if self.queue and not self.queue[-1].keep_alive and self.queue[-1].received:
+            # RFC 9112 9.6: nothing that comes after "close" is a request.
+            self.refused = True
+            self.service.diagnose(self.peer, f"the client sent more than its last request: {error}")
+            return
         self._refuse(400, "Bad Request", str(error))
 
     def _refuse(self, status: int, reason: str, why: str = "") -> None:
@@ -489,7 +477,7 @@ class HTTPConnection(asyncio.Protocol):
 
     def _answer_refusal(self, exchange: Exchange) -> None:
         assert exchange.refusal is not None
-        self._respond(exchange, _plain(*exchange.refusal))
+        self._respond(exchange, plain(*exchange.refusal))
         self.queue.clear()
         self._linger()
 
@@ -515,8 +503,18 @@ class HTTPConnection(asyncio.Protocol):
         return f"{stage} for {self.service.loop.time() - exchange.since:.1f} s"
 
     def close_if_idle(self) -> None:
-        if not self.queue:
+        if not self._in_progress():
             self.transport.close()
+
+    def abandon(self) -> None:
+        """Nobody will answer any more: drop the connection if it waits for that."""
+        if self._in_progress():
+            self.transport.abort()
+
+    def _in_progress(self) -> bool:
+        """An exchange is, from when its handler is called until that has answered."""
+        first = self.queue[0] if self.queue else None
+        return first is not None and first.since is not None and not first.responded
 
     def abort(self) -> None:
         self.transport.abort()
@@ -533,35 +531,3 @@ class _Call:
 
     def command(self, message: CallCommand) -> None:
         self._connection.command(self._exchange, message)
-
-
-def _plain(status: int, reason: str) -> Respond:
-    body = b"" if status == 200 else f"{status} {reason}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8")] if body else []
-    return Respond(
-        call=0,
-        status=status,
-        reason=reason,
-        headers=headers,
-        body=body,
-        length=len(body),
-        more=False,
-    )
-
-
-_PLAIN_SUCCESS = _plain(200, "OK")
-_date: tuple[int, str] = (0, "")
-
-
-def _http_date() -> str:
-    """The present second as RFC 9110 5.6.7 wants it, whatever the locale."""
-    global _date
-    now = int(time.time())
-    if _date[0] != now:
-        t = time.gmtime(now)
-        text = (
-            f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
-            f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT"
-        )
-        _date = (now, text)
-    return _date[1]

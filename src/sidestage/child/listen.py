@@ -41,9 +41,8 @@ def wire_address(address: object) -> Address:
     """A socket's address in the wire's form; abstract Unix names start with a NUL character."""
     if isinstance(address, tuple):
         return address
-    if isinstance(address, bytes):
-        return os.fsdecode(address)
-    return str(address or "")
+    text = os.fsdecode(address) if isinstance(address, bytes) else str(address or "")
+    return text.encode("utf-8", "backslashreplace").decode()  # a path need not be UTF-8
 
 
 def _bind_host(host: str, port: int, kind: int) -> socket.socket:
@@ -90,7 +89,7 @@ def _bind_path(path: str, kind: int) -> socket.socket:
         try:
             sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _abandoned(path, kind):
+            if error.errno != errno.EADDRINUSE or not _abandoned(path):
                 raise
             os.unlink(path)
             sock.bind(path)
@@ -100,21 +99,21 @@ def _bind_path(path: str, kind: int) -> socket.socket:
     return sock
 
 
-def _abandoned(path: str, kind: int) -> bool:
-    """Whether ``path`` is a socket that nobody listens on any more."""
-    if not stat.S_ISSOCK(os.stat(path).st_mode):
+def _abandoned(path: str) -> bool:
+    """Whether ``path`` is a socket that no process has open any more.
+
+    A datagram socket asks, whatever was bound there: to it a live stream socket answers
+    EPROTOTYPE and, unlike to a connection, notices nothing.
+    """
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
-    with socket.socket(socket.AF_UNIX, kind) as probe:
-        probe.setblocking(False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             return True
-        except OSError as error:
-            # A live socket of the other type, or one whose backlog is full.
-            if error.errno in (errno.EPROTOTYPE, errno.EAGAIN):
-                return False
-            raise
+        except OSError:
+            return False
     return False
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
@@ -51,9 +50,11 @@ class Peer(Protocol):
 
     def describe(self) -> OpenConnection:
         """Who is connected, and in the middle of what."""
+        ...
 
     def call_ids(self) -> Iterable[int]:
         """The calls that it waits for."""
+        ...
 
     def close_if_idle(self) -> None:
         """Close unless an exchange is in progress, else after it."""
@@ -178,20 +179,19 @@ class Flag(asyncio.Event):
 
 
 class Backpressure:
-    """Counts stream bytes both ways on one connection, so that neither side piles them up."""
+    """Counts stream bytes both ways on one connection, so that neither side piles them up.
 
-    def __init__(self, outbox: Outbox) -> None:
+    ``hold`` is called with whether the client is not to be read for now.
+    """
+
+    def __init__(self, outbox: Outbox, hold: Callable[[bool], None]) -> None:
         self.call = 0
+        self.paused = False  # the parent has not consumed enough
         self._outbox = outbox
-        self._transport: asyncio.Transport | None = None
+        self._hold = hold
         self._unread = 0  # sent to the parent, not acknowledged
-        self._paused = False
         self._owed = 0  # taken from the parent, not acknowledged
         self._blocked = False  # the client does not read
-
-    def connect(self, transport: asyncio.Transport) -> None:
-        """Control this transport."""
-        self._transport = transport
 
     def start(self, call: int) -> None:
         """Begin the stream ``call``."""
@@ -200,25 +200,22 @@ class Backpressure:
     def sent(self, size: int) -> None:
         """``size`` bytes from the client went to the parent."""
         self._unread += size
-        if self._unread >= WINDOW and not self._paused:
-            self._paused = True
-            assert self._transport is not None
-            self._transport.pause_reading()
+        self._set_paused(self.paused or self._unread >= WINDOW)
 
     def acknowledged(self, size: int) -> None:
         """The parent has consumed ``size`` bytes."""
         self._unread -= size
-        if self._paused and self._unread < WINDOW // 2:
-            self.release()
+        self._set_paused(self.paused and self._unread >= WINDOW // 2)
 
     def release(self) -> None:
         """Read from the client again, whatever the parent has consumed."""
         self._unread = 0
-        if self._paused:
-            self._paused = False
-            assert self._transport is not None
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+        self._set_paused(False)
+
+    def _set_paused(self, paused: bool) -> None:
+        if paused != self.paused:
+            self.paused = paused
+            self._hold(paused)
 
     def wrote(self, size: int) -> None:
         """``size`` bytes from the parent went to the client's transport."""
@@ -236,6 +233,16 @@ class Backpressure:
             self._outbox.send(Ack(call=self.call, size=owed))
 
 
+def hold(transport: asyncio.Transport, wanted: bool) -> None:
+    """Don't read from ``transport``, or do again; one that closes is left alone."""
+    if transport.is_closing():
+        return
+    if wanted:
+        transport.pause_reading()
+    else:
+        transport.resume_reading()
+
+
 def reset(transport: asyncio.Transport) -> None:
     """Drop the connection so that the client sees a reset (RST), not an end-of-file."""
     sock: Any = transport.get_extra_info("socket")
@@ -243,15 +250,3 @@ def reset(transport: asyncio.Transport) -> None:
         linger = b"\1\0\0\0\0\0\0\0"  # struct linger {1, 0}: close discards and resets
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     transport.abort()
-
-
-def remove_path(path: str | None, identity: tuple[int, int] | None) -> None:
-    """Remove a Unix socket's path if it is still the one that was bound."""
-    if path is None or identity is None or path.startswith("\0"):
-        return
-    try:
-        found = os.stat(path)
-        if (found.st_dev, found.st_ino) == identity:
-            os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -68,10 +68,7 @@ class _Hooks:
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, server: SMTPConnection, session: Session, envelope: Envelope
     ) -> str:
-        reply = await server.service.reply_to(server, envelope)
-        if server.service.draining:
-            server.close_after_reply()
-        return reply
+        return await server.service.reply_to(server, envelope)
 
     async def handle_exception(self, error: Exception) -> str:
         return f"451 4.3.0 {type(error).__name__}"
@@ -102,6 +99,8 @@ class SMTPConnection(SMTP):
             await super().smtp_DATA(arg)
         finally:
             self.in_data = False
+            if self.service.draining:
+                self.close_if_idle()
 
     def session_now(self) -> Session:
         """The session, which aiosmtpd makes when the connection is."""
@@ -131,14 +130,6 @@ class SMTPConnection(SMTP):
             self._writer.write(b"421 4.3.2 the server is stopping\r\n")
             self.transport.close()
 
-    def close_after_reply(self) -> None:
-        """Close once the reply to the mail in progress is out, two passes from now."""
-        self.service.loop.call_soon(lambda: self.service.loop.call_soon(self._close))
-
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
     def abort(self) -> None:
         if self.transport is not None:
             self._writer.transport.abort()
@@ -151,7 +142,7 @@ def _mail(call: int, session: Session, envelope: Envelope) -> MailIn:
         peer=wire_address(session.peer),
         helo=_clean(session.host_name or ""),
         esmtp=bool(session.extended_smtp),
-        mail_from=_clean(envelope.mail_from or ""),
+        mail_from=_clean(envelope.mail_from or "").replace("<>", ""),  # RFC 5321 4.5.5
         mail_options=[_clean(option) for option in envelope.mail_options],
         rcpt_tos=[_clean(address) for address in envelope.rcpt_tos],
         rcpt_options=[_clean(option) for option in envelope.rcpt_options],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+import select
+from collections.abc import Callable, Iterable
 
 from ..wire.messages import (
     Ack,
@@ -16,14 +18,54 @@ from ..wire.messages import (
     TranscriptIn,
 )
 from .listen import wire_address
-from .service import Backpressure, CallCommand, Service, reset
+from .service import Backpressure, CallCommand, Flag, Service, hold, reset
+
+# A stop takes what clients had sent before it, however much; but a client may go on without end.
+_KERNEL_BYTES = 1 << 24  # more than the kernel's buffers of a connection hold
+_QUIET_PASSES = 4  # of the loop without anything new: accepting takes three, reading one
+
+_LINGER_SECONDS = 1.0
 
 
 class TCPService(Service):
     """Relays each connection to the parent's handler, or records it."""
 
+    taken = 0  # connections and bytes
+    progress: Flag
+
     def protocol(self) -> asyncio.BaseProtocol:
         return Relayed(self) if self.handled else Recorded(self)
+
+    async def drain(
+        self, seconds: float, spare: int, announce: Callable[[], None]
+    ) -> list[OpenConnection]:
+        end = self.loop.time() + seconds
+        await self._take_what_was_sent(self.loop.time() + seconds / 4, spare)
+        return await super().drain(end - self.loop.time(), spare, announce)
+
+    async def _take_what_was_sent(self, end: float, spare: int) -> None:
+        self.progress = Flag()
+        enough, quiet = self.taken + _KERNEL_BYTES, 0
+        while quiet < _QUIET_PASSES and self.taken < enough and self.loop.time() < end:
+            before = self.taken
+            if self._handlers_are_behind(spare):
+                self.progress.clear()
+                await self.progress.wait(end - self.loop.time())
+                quiet = 0
+            else:
+                await asyncio.sleep(0)
+                quiet = quiet + 1 if self.taken == before else 0
+
+    def _handlers_are_behind(self, spare: int) -> bool:
+        return any(
+            isinstance(peer, Relayed) and peer.call != spare and peer.is_behind()
+            for peer in self.peers
+        )
+
+    def progressed(self) -> None:
+        """A handler has read, or has left: where there is a drain, it wants to know."""
+        if hasattr(self, "progress"):
+            self.progress.set()
 
 
 class _Connection(asyncio.Protocol):
@@ -41,6 +83,7 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
         self.peer = wire_address(transport.get_extra_info("peername"))
         self.local = wire_address(transport.get_extra_info("sockname"))
+        self.service.taken += 1
         self.service.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,13 +107,14 @@ class Relayed(_Connection):
 
     def __init__(self, service: TCPService) -> None:
         super().__init__(service)
-        self.flow = Backpressure(service.outbox)
+        self.flow = Backpressure(service.outbox, lambda wanted: hold(self.transport, wanted))
         self.call = 0
         self.handler_left = False
+        self.client_ended = False
+        self._linger: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.flow.connect(self.transport)
         self.call = self.service.open_call(self)
         self.flow.start(self.call)
         self.service.outbox.send(
@@ -78,15 +122,22 @@ class Relayed(_Connection):
         )
 
     def data_received(self, data: bytes) -> None:
+        self.service.taken += len(data)
         if not self.handler_left:
             self.service.outbox.send(Data(call=self.call, data=data))
             self.flow.sent(len(data))
 
     def eof_received(self) -> bool:
+        self.client_ended = True
+        if self.handler_left:
+            return False
         self.service.outbox.send(End(call=self.call))
-        return not self.handler_left  # half-open: the handler may still answer
+        return True  # half-open: the handler may still answer
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+        self.service.progressed()
         self.service.lose_call(self.call, reset=exc is not None)
         super().connection_lost(exc)
 
@@ -103,25 +154,69 @@ class Relayed(_Connection):
                 self.flow.wrote(len(message.data))
             case Ack():
                 self.flow.acknowledged(message.size)
+                self.service.progressed()
             case End():
-                if not self.transport.is_closing() and self.transport.can_write_eof():
-                    self.transport.write_eof()
+                self._write_eof()
             case Close():
                 self._close(message)
             case SetOption():
-                sock = self.transport.get_extra_info("socket")
-                sock.setsockopt(message.level, message.name, message.value)
+                self._set_option(message)
             case _:
                 raise AssertionError(message)
 
     def _close(self, message: Close) -> None:
         self.handler_left = True
         self.service.close_call(self.call)
+        self.service.progressed()
         if message.reset:
             reset(self.transport)
+            return
+        unread = self._has_unread()
+        self.flow.release()
+        if unread or self.transport.get_write_buffer_size():
+            self._close_lingering()
         else:
-            self.flow.release()
             self.transport.close()
+
+    def _close_lingering(self) -> None:
+        """Send what is left and the end, and read until the client ends too, for a while.
+
+        Closing while there is something unread would reset the connection, and the client could
+        lose what was sent before (RFC 1122 4.2.2.13, RFC 2525 2.17).
+        """
+        self._write_eof()
+        self._linger = self.service.loop.call_later(_LINGER_SECONDS, self._lingered)
+
+    def _write_eof(self) -> None:
+        if not self.transport.is_closing() and self.transport.can_write_eof():
+            with contextlib.suppress(OSError):  # the client has reset it, as reading will tell
+                self.transport.write_eof()
+
+    def _lingered(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._close_lingering()
+        else:
+            self.transport.close()
+
+    def _has_unread(self) -> bool:
+        """Whether the kernel has something of the client's that nobody has read."""
+        if self.client_ended or self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def is_behind(self) -> bool:
+        """Whether the handler has to read before more can be taken from the client."""
+        return not self.handler_left and self.flow.paused and self._has_unread()
+
+    def _set_option(self, message: SetOption) -> None:
+        sock = self.transport.get_extra_info("socket")
+        try:
+            sock.setsockopt(message.level, message.name, message.value)
+        except OSError as error:
+            text = f"setsockopt({message.level}, {message.name}) failed: {error.strerror}"
+            self.service.diagnose(self.peer, text)
 
     def call_ids(self) -> Iterable[int]:
         return (self.call,)
@@ -145,6 +240,7 @@ class Recorded(_Connection):
         self.ended = "closed by the server"
 
     def data_received(self, data: bytes) -> None:
+        self.service.taken += len(data)
         room = max(0, self.service.record_limit - len(self.data))
         self.data += data[:room]
         self.cut += max(0, len(data) - room)

@@ -16,6 +16,8 @@ from .service import CallCommand, Flag, Service, next_call_id
 
 _BATCH = 64  # datagrams read before the loop looks at anything else
 _MAX_DATAGRAM = 1 << 16  # bytes
+_MAX_UNIX_DATAGRAM = 1 << 20  # bytes; there a sender's SO_SNDBUF is the bound, by default 208 KiB
+_RETRY_SECONDS = 0.005
 
 
 class UDPService(Service):
@@ -26,6 +28,8 @@ class UDPService(Service):
         self._sockets: list[socket.socket] = []
         self._unsent: list[deque[SendTo]] = []
         self._replied = Flag()
+        self._sent = Flag()
+        self._size = _MAX_DATAGRAM if config.path is None else _MAX_UNIX_DATAGRAM
 
     async def serve(self, sockets: list[socket.socket]) -> None:
         for index, sock in enumerate(sockets):
@@ -39,7 +43,7 @@ class UDPService(Service):
         receive = self._sockets[index].recvfrom
         try:
             while len(packets) < _BATCH:
-                data, peer = receive(_MAX_DATAGRAM)
+                data, peer = receive(self._size)
                 call = next_call_id() if self.handled else 0
                 packets.append(
                     Packet(call=call, listener=index, peer=wire_address(peer), data=data)
@@ -55,37 +59,52 @@ class UDPService(Service):
     def command(self, message: CallCommand) -> None:
         if isinstance(message, Close):
             self._replied.set()
-        elif isinstance(message, SendTo):
+        elif isinstance(message, SendTo) and self._sockets:
             unsent = self._unsent[message.listener]
             unsent.append(message)
             if len(unsent) == 1:
                 self._write(message.listener)
 
     def _write(self, index: int) -> None:
+        if not self._sockets:
+            return
         sock, unsent = self._sockets[index], self._unsent[index]
         while unsent:
             message = unsent[0]
             try:
                 sock.sendto(message.data, _socket_address(message.address))
             except BlockingIOError:
-                self.loop.add_writer(sock, self._write, index)
+                self._write_later(index)
                 return
             except OSError as error:
                 self.diagnose(message.address, f"a reply could not be sent: {error.strerror}")
             unsent.popleft()
         self.loop.remove_writer(sock)
+        self._sent.set()
+
+    def _write_later(self, index: int) -> None:
+        if self.config.path is None:
+            self.loop.add_writer(self._sockets[index], self._write, index)
+        else:  # it is the client's queue that is full, which says nothing of our socket
+            self.loop.call_later(_RETRY_SECONDS, self._write, index)
 
     async def drain(
         self, seconds: float, spare: int, announce: Callable[[], None]
     ) -> list[OpenConnection]:
+        end = self.loop.time() + seconds
         end_of_reading = self.loop.time() + seconds / 4  # a sender may go on without end
         for index in range(len(self._sockets)):
             while self._read(index) and self.loop.time() < end_of_reading:  # noqa: ASYNC110 - yields, waits for nothing
                 await asyncio.sleep(0)
             self.loop.remove_reader(self._sockets[index])
         announce()
-        if self.handled:  # handlers may still reply; the parent knows when the last has returned
-            await self._replied.wait(seconds)
+        # Handlers may still reply; the parent knows when the last has returned. The one that
+        # stops its own server does not return before that.
+        if self.handled and not spare:
+            await self._replied.wait(end - self.loop.time())
+        while any(self._unsent) and self.loop.time() < end:
+            self._sent.clear()
+            await self._sent.wait(end - self.loop.time())
         self.close_listeners()
         return []
 

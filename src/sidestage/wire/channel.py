@@ -46,21 +46,24 @@ class Channel:
 
     def _write(self, frames: bytearray, deadline: Deadline) -> None:
         view = memoryview(frames)
-        while True:
-            if self.closed:
-                raise ChannelClosed
+        try:
+            while view:
+                view = view[self._write_some(view, deadline) :]
+        finally:  # with half a frame out, nothing more can be said on this pipe
+            if 0 < len(view) < len(frames):
+                self.closed = True
+
+    def _write_some(self, view: memoryview, deadline: Deadline) -> int:
+        while not self.closed:
             try:
-                view = view[pristine.write(self.commands_fd, view) :]
+                return pristine.write(self.commands_fd, view)
             except BlockingIOError:
                 pass
             except OSError as error:
                 raise ChannelClosed from error
-            if not view:
-                return
             if not pristine.poll_fd(self.commands_fd, POLLOUT, deadline.left()):
-                # With half a frame out, nothing more can be said on this pipe.
-                self.closed = len(view) < len(frames)
                 raise TimeoutError("the server's process does not read its commands")
+        raise ChannelClosed
 
     def poll(self, deadline: Deadline) -> bool:
         """Whether there is something to receive before the deadline."""

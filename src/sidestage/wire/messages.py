@@ -57,6 +57,7 @@ class Configure(Message, frozen=True, tag=10):
     host: str | None  # None with a path
     port: int
     path: str | None
+    cwd: str | None  # which a relative path is relative to
     poll_interval: float  # seconds
     handled: bool  # whether the parent runs a handler; else record and answer plain success
     handler_timeout: float | None  # seconds until a call is answered without the handler

@@ -1,0 +1,52 @@
+"""Errors that a test must not miss: kept from where they happened to where they are raised."""
+
+from __future__ import annotations
+
+from . import pristine
+from .errors import ServerDied
+
+
+class Failures:
+    """What handlers raised, and the death of the server's process; each is raised once."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+        self.death: ServerDied | None = None
+        self._raised = 0  # how many of the errors
+        self._guard = pristine.Lock()
+
+    def add(self, error: BaseException) -> None:
+        """A handler has raised."""
+        self.errors.append(error)
+
+    def raise_new(self, who: str, *, with_death: bool) -> None:
+        """Raise what was not raised before: one as itself, several as a group."""
+        with self._guard:
+            new, self._raised = self.errors[self._raised :], len(self.errors)
+            if with_death and self.death is not None:
+                new.insert(0, self.death)
+                self.death = None
+        if len(new) == 1:
+            raise new[0]
+        if new:
+            raise BaseExceptionGroup(f"{len(new)} errors in the handlers of {who}", new)
+
+
+def attach(error: BaseException, raised: BaseException) -> None:
+    """Tell of ``raised`` in a note on ``error``, which is failing the test already."""
+    if raised is error:
+        return
+    import traceback
+
+    _cut_context(raised, error)
+    text = "".join(traceback.format_exception(raised)).rstrip()
+    error.add_note(f"Besides, a server had this to report:\n{text}")
+
+
+def _cut_context(raised: BaseException, error: BaseException) -> None:
+    """Python notes that ``raised`` came while ``error`` was handled; the note would repeat it."""
+    while raised.__context__ is not None:
+        if raised.__context__ is error:
+            raised.__context__ = None
+            return
+        raised = raised.__context__

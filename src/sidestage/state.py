@@ -1,0 +1,65 @@
+"""Where in its life a server is, and the table of moves; an illegal move changes nothing."""
+
+from __future__ import annotations
+
+import enum
+
+from . import pristine
+from .errors import StateError
+from .pristine import Deadline, Signal
+
+
+class State(enum.Enum):
+    """Where in its life a server is."""
+
+    NEW = "NEW"
+    STARTING = "STARTING"
+    READY = "READY"
+    STOPPING = "STOPPING"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.STARTING}),
+    State.STARTING: frozenset({State.READY, State.FAILED}),
+    State.READY: frozenset({State.STOPPING, State.FAILED}),
+    State.STOPPING: frozenset({State.STOPPED}),
+    State.STOPPED: frozenset({State.STARTING}),
+    State.FAILED: frozenset({State.STARTING, State.STOPPING}),
+}
+_PASSING = frozenset({State.STARTING, State.STOPPING})
+
+
+class Lifecycle:
+    """The state of one server; threads may move it, and wait for what the others do."""
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+        self._guard = pristine.Lock()
+        self._moved = Signal()
+
+    def move(self, to: State, who: str) -> None:
+        """Move on; raises StateError, in which the server is called ``who``, if that is illegal."""
+        with self._guard:
+            if to not in MOVES[self.state]:
+                advice = "; stop it first" if to is State.STARTING else ""
+                raise StateError(f"{who} is {self.state.value} and cannot be {to.value}{advice}")
+            self.state = to
+        self._moved.notify()
+
+    def try_move(self, to: State) -> bool:
+        """Move on if that is legal; returns whether it was."""
+        try:
+            self.move(to, "")
+        except StateError:
+            return False
+        return True
+
+    def passing(self) -> bool:
+        """Whether another thread is starting or stopping the server."""
+        return self.state in _PASSING
+
+    def settle(self, deadline: Deadline) -> bool:
+        """Wait until nobody is starting or stopping it; returns ``False`` at the deadline."""
+        return self._moved.wait_until(lambda: not self.passing(), deadline)

@@ -1,0 +1,52 @@
+"""Hypothesis strategies for every message that can cross the pipe."""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hypothesis import strategies as st
+
+from sidestage.wire.messages import Command, Event, Message
+
+COMMANDS: tuple[type[Message], ...] = get_args(Command)
+EVENTS: tuple[type[Message], ...] = get_args(Event)
+CLASSES = tuple(dict.fromkeys((*COMMANDS, *EVENTS)))
+
+_PLAIN: dict[Any, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
+    int: st.integers(-(1 << 63), (1 << 64) - 1),
+    float: st.floats(allow_nan=False),
+    str: st.text(max_size=8),
+    bytes: st.binary(max_size=40),
+    type(None): st.none(),
+}
+
+
+def of_type(hint: Any) -> st.SearchStrategy[Any]:
+    """Values of one field's type."""
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin in (Union, types.UnionType):
+        return st.one_of(*map(of_type, arguments))
+    if origin is list:
+        return st.lists(of_type(arguments[0]), max_size=3)
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return st.lists(of_type(arguments[0]), max_size=4).map(tuple)
+        return st.tuples(*map(of_type, arguments))
+    return of_class(hint)
+
+
+@functools.cache
+def of_class(kind: type[Any]) -> st.SearchStrategy[Any]:
+    """Values of one message class."""
+    return st.builds(kind, **{n: of_type(hint) for n, hint in get_type_hints(kind).items()})
+
+
+commands: st.SearchStrategy[Any] = st.one_of(*map(of_class, COMMANDS))
+events: st.SearchStrategy[Any] = st.one_of(*map(of_class, EVENTS))

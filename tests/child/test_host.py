@@ -1,0 +1,308 @@
+"""A real child, driven by hand through its channel."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from actors import host
+from conftest import eventually
+from sidestage.launch import launch
+from sidestage.pristine import Deadline
+from sidestage.process import ServerProcess
+from sidestage.wire.channel import Channel, ChannelClosed
+from sidestage.wire.messages import (
+    WIRE_VERSION,
+    Ack,
+    Close,
+    Configure,
+    Data,
+    Draining,
+    End,
+    Event,
+    Failed,
+    Handle,
+    Hello,
+    LogLine,
+    MailReply,
+    Message,
+    Ready,
+    Respond,
+    SendTo,
+    SetOption,
+    Stop,
+    Stopped,
+    Sync,
+    Synced,
+    TranscriptIn,
+)
+
+__all__ = ["host"]  # the fixture
+
+SECONDS = 15.0  # at most, for what comes at once
+
+
+class Child:
+    """A child, and all that it has said."""
+
+    def __init__(self) -> None:
+        self.process = ServerProcess(launch())
+        self._channel = Channel(self.process.launched.events_fd, self.process.launched.commands_fd)
+        self.said: list[Event] = []
+
+    def tell(self, *messages: Message) -> None:
+        self._channel.send(*messages, deadline=Deadline(SECONDS))
+
+    def tell_raw(self, data: bytes) -> None:
+        os.write(self.process.launched.commands_fd, data)
+
+    def hear(self, kind: type[Any]) -> Any:
+        """The next event of this kind."""
+        deadline = Deadline(SECONDS)
+        while not (found := [event for event in self.said if isinstance(event, kind)]):
+            assert self._channel.poll(deadline), f"no {kind.__name__} but {self.said}"
+            self.said += self._channel.receive()
+        self.said.remove(found[0])
+        return found[0]
+
+    def ask(self, message: Message, kind: type[Any]) -> Any:
+        self.tell(message)
+        return self.hear(kind)
+
+    def ended(self) -> bool:
+        return self.process.wait(Deadline(SECONDS))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.ended()
+        self.process.close()
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    child = Child()
+    yield child
+    child.close()
+
+
+def configure(**changes: Any) -> Configure:
+    fields: dict[str, Any] = {
+        "protocol": "tcp",
+        "host": "127.0.0.1",
+        "port": 0,
+        "path": None,
+        "cwd": None,
+        "poll_interval": 0.5,
+        "handled": False,
+        "handler_timeout": None,
+        "keep": 1 << 20,
+        "backlog": 16,
+    }
+    return Configure(**{**fields, **changes})
+
+
+STOP = Stop(drain=1.0, spare=0)
+
+
+def port_of(ready: Ready) -> int:
+    return int(ready.addresses[0][1])
+
+
+class TestHello:
+    def test_it_comes_first(self, child: Child) -> None:
+        hello = child.hear(Hello)
+        assert hello == Hello(pid=child.process.launched.pid, version=WIRE_VERSION)
+        assert child.said == []
+
+    def test_what_was_asked_before_it_was_up_is_done(self, child: Child) -> None:
+        child.tell(configure(), Sync(token=5))
+        assert child.hear(Ready)
+        assert child.hear(Synced) == Synced(token=5)
+
+
+@pytest.mark.parametrize("protocol", ["http", "smtp", "tcp", "udp"])
+class TestEachProtocol:
+    def test_is_ready_and_stops_clean(self, child: Child, protocol: str) -> None:
+        ready = child.ask(configure(protocol=protocol), Ready)
+        assert port_of(ready) > 0
+        assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[], why="")
+
+    def test_can_be_served_again_and_again(self, child: Child, protocol: str) -> None:
+        for _ in range(3):
+            child.ask(configure(protocol=protocol), Ready)
+            assert child.ask(STOP, Stopped).clean
+
+    def test_a_taken_port_fails_and_the_child_lives(self, child: Child, protocol: str) -> None:
+        kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+        with socket.socket(socket.AF_INET, kind) as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+            if kind == socket.SOCK_STREAM:
+                taken.listen()
+            failed = child.ask(configure(protocol=protocol, port=port), Failed)
+        assert failed.errno == errno.EADDRINUSE
+        assert child.ask(configure(protocol=protocol), Ready)
+
+    def test_stray_commands_are_ignored(self, child: Child, protocol: str) -> None:
+        child.ask(configure(protocol=protocol, handled=True), Ready)
+        child.tell(*STRAYS)
+        assert child.ask(Sync(token=1), Synced)
+        assert child.ask(STOP, Stopped).clean
+        assert not [event for event in child.said if isinstance(event, LogLine)]
+
+
+STRAYS: list[Message] = [
+    Respond(call=999, status=200, reason="", headers=[], body=b"", length=0, more=False),
+    MailReply(call=999, reply="250 OK"),
+    Close(call=999, reset=True),
+    SetOption(call=999, level=6, name=1, value=1),
+    Data(call=999, data=b"x"),
+    Ack(call=999, size=1),
+    End(call=999),
+]
+
+
+class TestConfigure:
+    def test_a_host_that_is_not_there(self, child: Child) -> None:
+        failed = child.ask(configure(host="no-such-host.invalid"), Failed)
+        assert failed.text
+        assert child.ask(configure(), Ready)
+
+    @pytest.mark.parametrize("changes", [{"host": "x" * 70}, {"path": "a\0b"}])
+    def test_what_no_socket_takes_is_a_failure_too(
+        self, child: Child, changes: dict[str, Any]
+    ) -> None:
+        assert child.ask(configure(**changes), Failed).text
+        assert child.ask(configure(), Ready)
+
+    def test_a_path_is_relative_to_the_tests_directory(self, child: Child, tmp_path: Path) -> None:
+        child.ask(configure(path="socket", cwd=str(tmp_path)), Ready)
+        assert (tmp_path / "socket").is_socket()
+        child.ask(STOP, Stopped)
+        assert not (tmp_path / "socket").exists()
+
+    def test_the_tests_directory_may_be_removed(self, child: Child, tmp_path: Path) -> None:
+        child.ask(configure(path=str(tmp_path / "socket"), cwd=str(tmp_path)), Ready)
+        assert psutil.Process(child.process.launched.pid).cwd() == "/"
+
+
+class TestCommands:
+    def test_strays_before_there_is_a_server(self, child: Child) -> None:
+        child.tell(*STRAYS, SendTo(listener=9, address="", data=b""))
+        assert child.ask(Sync(token=1), Synced) == Synced(token=1)
+
+    def test_a_change_of_handling_is_confirmed(self, child: Child) -> None:
+        child.ask(configure(), Ready)
+        assert child.ask(Handle(on=True, token=7), Synced) == Synced(token=7)
+
+    def test_a_stop_without_a_server(self, child: Child) -> None:
+        assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[], why="")
+
+    def test_many_in_one_piece(self, child: Child) -> None:
+        child.tell(*(Sync(token=number) for number in range(1000)))
+        assert [child.hear(Synced).token for _ in range(1000)] == list(range(1000))
+
+    def test_what_is_no_frame_ends_it_with_a_word(self, child: Child) -> None:
+        child.hear(Hello)
+        child.tell_raw(b"\xff" * 64)
+        assert child.ended()
+        assert child.process.exit_code == 1
+        assert "the pipe from the owner broke" in child.process.stderr_tail()
+
+
+class TestStop:
+    def test_it_says_when_it_drains(self, child: Child) -> None:
+        child.ask(configure(), Ready)
+        child.tell(STOP)
+        assert child.hear(Draining)
+        assert child.hear(Stopped)
+
+    def test_what_clients_had_sent_is_told_before(self, child: Child) -> None:
+        port = port_of(child.ask(configure(), Ready))
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"last words")
+            client.shutdown(socket.SHUT_WR)
+            child.tell(STOP)
+            assert child.hear(TranscriptIn).data == b"last words"
+
+    def test_the_port_is_closed(self, child: Child) -> None:
+        port = port_of(child.ask(configure(), Ready))
+        child.ask(STOP, Stopped)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+    def test_what_is_left_open_makes_it_unclean(self, host: Callable[[str], None]) -> None:
+        host(
+            "stop = Host._stop\n"
+            "async def leak(self, message):\n"
+            "    os.pipe()\n"
+            "    await stop(self, message)\n"
+            "Host._stop = leak\n"
+        )
+        leaking = Child()
+        try:
+            stopped = leaking.ask(STOP, Stopped)
+        finally:
+            leaking.close()
+        assert not stopped.clean
+        assert stopped.why == "0 tasks and 2 descriptors are left"
+
+
+class TestTheEnd:
+    @pytest.mark.parametrize("serving", [False, True])
+    def test_of_the_pipe_ends_it(self, child: Child, serving: bool) -> None:
+        if serving:
+            child.ask(configure(), Ready)
+        child.process.close_commands()
+        assert child.ended()
+        assert child.process.exit_code == 0
+        assert child.process.stderr_tail() == ""
+
+    def test_it_removes_its_socket_file(self, child: Child, tmp_path: Path) -> None:
+        child.ask(configure(path=str(tmp_path / "socket")), Ready)
+        child.process.close_commands()
+        assert child.ended()
+        assert not (tmp_path / "socket").exists()
+
+    def test_nothing_comes_after_it(self, child: Child) -> None:
+        child.process.close_commands()
+        with pytest.raises((ChannelClosed, AssertionError)):
+            while child.hear(Hello):
+                pass
+
+
+class TestSurroundings:
+    def test_descriptors_that_the_test_left_open_are_closed(self) -> None:
+        reader, writer = os.pipe()
+        os.set_inheritable(writer, True)
+        child = Child()
+        try:
+            child.hear(Hello)
+            os.close(writer)
+            assert os.read(reader, 1) == b""
+        finally:
+            child.close()
+            os.close(reader)
+
+    def test_it_tells_where_it_is_when_asked_by_signal(self, child: Child) -> None:
+        child.ask(configure(), Ready)
+        child.process.signal(signal.SIGUSR1)
+        assert eventually(lambda: "most recent call first" in child.process.stderr_tail())
+        assert child.ask(Sync(token=1), Synced)
+
+    def test_it_uses_no_time_when_idle(self, child: Child) -> None:
+        child.ask(configure(), Ready)
+        child.ask(Sync(token=1), Synced)
+        process = psutil.Process(child.process.launched.pid)
+        before, began = process.cpu_times().user, time.monotonic()
+        assert not child.process.wait(Deadline(0.2))
+        assert process.cpu_times().user - before < (time.monotonic() - began) / 2

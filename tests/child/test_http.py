@@ -1,0 +1,329 @@
+"""HTTP in the child, driven without sockets: bytes in, messages and bytes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidestage.child import http
+from sidestage.wire.frames import WINDOW
+from sidestage.wire.messages import (
+    Ack,
+    Close,
+    Configure,
+    Data,
+    Diagnostic,
+    End,
+    Lost,
+    Message,
+    Request,
+    Respond,
+)
+
+
+class Outbox:
+    """Notes what the parent is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def send(self, *messages: Message) -> None:
+        self.sent += messages
+
+    record = send
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.sent if isinstance(message, kind)]
+
+
+class Timer:
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """Time stands still; timers run when the test says so."""
+
+    def __init__(self) -> None:
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_later(self, delay: float, call: Callable[..., None], *args: Any) -> Timer:
+        self.timers.append(Timer(lambda: call(*args)))
+        return self.timers[-1]
+
+    def fire(self) -> None:
+        timers, self.timers = self.timers, []
+        for timer in timers:
+            if not timer.cancelled:
+                timer.call()
+
+
+class Transport(asyncio.Transport):
+    """Notes what the client is sent."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1)})
+        self.out = bytearray()
+        self.reading = True
+        self.half_closed = self.closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.half_closed
+        self.out += data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def write_eof(self) -> None:
+        self.half_closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+
+class Server:
+    """A service with one connection."""
+
+    def __init__(self, *, handled: bool = True, **options: Any) -> None:
+        settings: dict[str, Any] = {"handler_timeout": 30.0, "keep": 1 << 26, **options}
+        config = Configure(
+            protocol="http", host="", port=0, path=None, cwd=None, poll_interval=1.0,
+            handled=handled, backlog=1, **settings,
+        )  # fmt: skip
+        self.outbox, self.loop, self.transport = Outbox(), Loop(), Transport()
+        loop: Any = self.loop
+        outbox: Any = self.outbox
+        self.service = http.HTTPService(loop, outbox, config)
+        self.connection = http.HTTPConnection(self.service)
+        self.connection.connection_made(self.transport)
+
+    def feed(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            if not self.transport.closed:
+                self.connection.data_received(piece)
+
+    @property
+    def requests(self) -> list[Request]:
+        return self.outbox.of(Request)
+
+    def respond(self, request: Request, body: bytes = b"", *, more: bool = False) -> None:
+        self.service.command(
+            Respond(
+                call=request.call,
+                status=200,
+                reason="OK",
+                headers=[],
+                body=body,
+                length=None if more else len(body),
+                more=more,
+            )
+        )
+
+
+def head(method: str = "GET", target: str = "/", *fields: str) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", "Host: t", *fields, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+# Parsing ---------------------------------------------------------------------------------------
+
+bodies = st.binary(max_size=40)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A request as it is on the wire, and its body."""
+    target = "/" + draw(st.text("abc%?=&/", max_size=8))
+    if draw(st.booleans()):
+        body = draw(bodies)
+        return head("POST", target, f"Content-Length: {len(body)}") + body, body
+    chunks = [chunk for chunk in draw(st.lists(bodies, max_size=3)) if chunk]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    trailer = draw(st.sampled_from([b"", b"X-Trailer: yes\r\n"]))
+    start = head("POST", target, "Transfer-Encoding: chunked")
+    return start + framed + b"0\r\n" + trailer + b"\r\n", b"".join(chunks)
+
+
+@given(st.lists(messages(), min_size=1, max_size=4), st.data(), st.booleans())
+def test_requests_are_the_same_however_the_stream_is_split(
+    stream: list[tuple[bytes, bytes]], data: st.DataObject, handled: bool
+) -> None:
+    whole = b"".join(message for message, _ in stream)
+    cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=12).map(sorted))
+    server = Server(handled=handled)
+    server.feed(*(whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)))
+    while handled and len(server.requests) < len(stream):
+        server.respond(server.requests[-1])
+    assert [request.body for request in server.requests] == [body for _, body in stream]
+    for request, (message, _) in zip(server.requests, stream, strict=True):
+        assert message.startswith(f"POST {request.target} HTTP/1.1\r\n".encode())
+        assert request.headers[0] == ("Host", "t")
+        assert len(request.headers) == 2
+    assert not server.outbox.of(Diagnostic)
+
+
+def test_a_request_may_come_byte_by_byte() -> None:
+    server = Server()
+    server.feed(*(bytes([byte]) for byte in head("POST", "/x", "Content-Length: 3") + b"abc"))
+    [request] = server.requests
+    assert (request.target, request.body, request.more) == ("/x", b"abc", False)
+
+
+@given(st.binary(max_size=300))
+def test_whatever_bytes_come_nothing_breaks(junk: bytes) -> None:
+    server = Server(handled=False)
+    server.feed(junk)
+    if not server.transport.closed:
+        server.connection.eof_received()
+    assert len(server.outbox.of(Diagnostic)) <= 1
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("size, refused", [(1000, False), (70000, True)])
+def test_a_head_is_refused_by_its_size_alone(size: int, complete: bool, refused: bool) -> None:
+    """Not by that of the requests that came before it in one piece."""
+    server = Server(handled=False)
+    last = head("GET", "/last", "X: " + "x" * size)[: None if complete else -4]
+    server.feed(head() * 3000 + last[:10], last[10:])
+    assert (b" 431 " in server.transport.out) is refused
+    assert len(server.requests) == 3000 + (complete and not refused)
+
+
+# Bodies ----------------------------------------------------------------------------------------
+
+
+def test_a_small_body_is_waited_for_only_for_a_moment() -> None:
+    server = Server()
+    server.feed(head("POST", "/", "Content-Length: 6") + b"abc")
+    assert not server.requests
+    server.loop.fire()
+    [request] = server.requests
+    assert (request.body, request.more) == (b"abc", True)
+    server.feed(b"def")
+    assert [message.data for message in server.outbox.of(Data)] == [b"def"]
+    assert len(server.outbox.of(End)) == 1
+
+
+def test_a_client_is_not_read_while_the_handler_does_not_read() -> None:
+    server = Server()
+    server.feed(head("POST", "/", f"Content-Length: {WINDOW * 3}"), bytes(WINDOW))
+    [request] = server.requests
+    assert not server.transport.reading
+    server.service.command(Ack(call=request.call, size=WINDOW))
+    assert server.transport.reading
+
+
+def test_a_body_that_waited_for_its_turn_is_under_flow_control_too() -> None:
+    server = Server()
+    server.feed(head(), head("POST", "/", f"Content-Length: {WINDOW * 3}"), bytes(WINDOW))
+    assert not server.transport.reading  # held back behind the first request
+    server.respond(server.requests[0])
+    assert not server.transport.reading  # and now because nobody has consumed it
+    server.service.command(Ack(call=server.requests[1].call, size=WINDOW))
+    assert server.transport.reading
+
+
+def test_too_many_pipelined_requests_are_not_read() -> None:
+    server = Server()
+    server.feed(head() * (http.PIPELINE + 2))
+    assert not server.transport.reading
+    for _ in range(3):
+        server.respond(server.requests[-1])
+    assert server.transport.reading
+
+
+def test_what_is_left_of_an_upload_after_the_reply_is_bounded() -> None:
+    """The client is told to stop by the end of the connection, but may go on for a while."""
+    server = Server()
+    server.feed(head("POST", "/", "Content-Length: 9000000"))
+    server.respond(server.requests[0])
+    assert not server.transport.half_closed
+    server.feed(bytes(http.IGNORED_BODY + 1), bytes(1000))
+    assert server.transport.half_closed
+    assert len(server.outbox.of(Lost)) == 1
+    server.loop.fire()
+    assert server.transport.closed
+
+
+# Responses -------------------------------------------------------------------------------------
+
+
+def test_head_and_body_leave_in_one_write() -> None:
+    """Two would wait for each other's acknowledgement on some systems."""
+    server = Server()
+    writes: list[bytes] = []
+    server.transport.write = writes.append  # type: ignore[method-assign]
+    server.feed(head())
+    server.respond(server.requests[0], b"hello")
+    assert len(writes) == 1
+    assert writes[0].endswith(b"\r\n\r\nhello")
+
+
+def test_a_late_reply_does_not_reach_the_next_request() -> None:
+    server = Server()
+    server.feed(head("GET", "/1") + head("GET", "/2"))
+    first = server.requests[0]
+    server.respond(first, b"1")
+    server.respond(first, b"late")
+    server.respond(server.requests[1], b"2")
+    assert b"late" not in server.transport.out
+    assert server.transport.out.endswith(b"2")
+
+
+def test_a_request_without_an_answer_is_given_up() -> None:
+    server = Server(handler_timeout=1.0)
+    server.feed(head())
+    server.loop.fire()
+    assert server.transport.out.startswith(b"HTTP/1.1 504 ")
+    assert [message.call for message in server.outbox.of(Lost)] == [server.requests[0].call]
+    server.respond(server.requests[0], b"late")
+    assert b"late" not in server.transport.out
+
+
+def test_a_parent_without_handlers_at_work_ends_what_waits_for_them() -> None:
+    server = Server()
+    server.feed(head())
+    server.service.draining = True
+    server.service.command(Close(call=0, reset=False))
+    assert server.transport.closed
+
+
+@pytest.mark.parametrize(
+    "data, state",
+    [
+        (b"", "idle"),
+        (head("POST", "/x", "Content-Length: 1"), "POST /x: request not complete"),
+        (head("GET", "/x"), "GET /x: handler running for 0.0 s"),
+    ],
+)
+def test_a_connection_can_tell_what_it_is_at(data: bytes, state: str) -> None:
+    server = Server()
+    server.feed(data)
+    assert server.connection.describe().state == state
+
+
+def test_a_reply_that_is_not_complete_is_told_apart() -> None:
+    server = Server()
+    server.feed(head())
+    server.respond(server.requests[0], b"part", more=True)
+    assert server.connection.describe().state.startswith("GET /: response not complete")

@@ -1,0 +1,198 @@
+"""Frames for a parent that reads when it likes: nothing blocks, nothing goes unnoticed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from sidestage.child.outbox import Outbox
+from sidestage.wire import frames
+from sidestage.wire.messages import Data, Dropped, Event, Message, Synced
+
+FULL = 1 << 17  # bytes: more than a pipe takes at once
+
+
+class Parent:
+    """The reading end of an outbox's pipe, and its loop."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        self.outbox = Outbox(self.loop, self._writer)
+        self._buffer = frames.events()
+        self._open = True
+
+    def read(self) -> list[Event]:
+        """Everything that is in the pipe and comes into it when there is room."""
+        came: list[Event] = []
+        while True:
+            try:
+                came += self._buffer.feed(os.read(self._reader, 1 << 20))
+            except BlockingIOError:
+                return came
+            self.loop.run_until_complete(asyncio.sleep(0))
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def leave(self) -> None:
+        self._open = False
+        os.close(self._reader)
+
+    def close(self) -> None:
+        self.loop.close()
+        os.close(self._writer)
+        if self._open:
+            os.close(self._reader)
+
+
+@pytest.fixture
+def parent() -> Iterator[Parent]:
+    parent = Parent()
+    yield parent
+    parent.close()
+
+
+def record(number: int, size: int = 100) -> Data:
+    return Data(call=number, data=bytes(size))
+
+
+def numbers(came: list[Event]) -> list[int]:
+    return [message.call for message in came if isinstance(message, Data)]
+
+
+def dropped(came: list[Event]) -> int:
+    return sum(message.count for message in came if isinstance(message, Dropped))
+
+
+def fill(parent: Parent) -> Message:
+    """Have the outbox be in the middle of a frame."""
+    large = Data(call=0, data=bytes(FULL))
+    parent.outbox.send(large)
+    return large
+
+
+def test_what_the_pipe_takes_is_there_at_once(parent: Parent) -> None:
+    parent.outbox.send(Synced(token=1), Synced(token=2))
+    parent.outbox.record(record(3))
+    assert parent.read() == [Synced(token=1), Synced(token=2), record(3)]
+
+
+def test_a_parent_that_does_not_read_blocks_nothing(parent: Parent) -> None:
+    for number in range(100):
+        parent.outbox.send(record(number, 10_000))
+    assert numbers(parent.read()) == list(range(100))
+
+
+def test_the_order_is_kept(parent: Parent) -> None:
+    sent = [fill(parent)]
+    for number in range(1, 50, 2):
+        parent.outbox.send(record(number))
+        parent.outbox.record(record(number + 1))
+        sent += [record(number), record(number + 1)]
+    assert parent.read() == sent
+
+
+def test_more_can_be_sent_after_the_parent_has_caught_up(parent: Parent) -> None:
+    fill(parent)
+    parent.read()
+    parent.outbox.send(Synced(token=1))
+    assert parent.read() == [Synced(token=1)]
+
+
+def test_the_oldest_records_are_shed_and_counted(parent: Parent) -> None:
+    parent.outbox.limit = 1000
+    fill(parent)
+    for number in range(1, 101):
+        parent.outbox.record(record(number))
+    came = parent.read()
+    kept = numbers(came)[1:]
+    assert kept == list(range(101 - len(kept), 101))
+    assert 5 < len(kept) < 10
+    assert dropped(came) == 100 - len(kept)
+
+
+def test_the_loss_is_told_before_what_came_after_it(parent: Parent) -> None:
+    parent.outbox.limit = 1000
+    large = fill(parent)
+    for number in range(1, 101):
+        parent.outbox.record(record(number))
+    came = parent.read()
+    assert came[0] == large
+    assert isinstance(came[1], Dropped)
+
+
+def test_each_loss_is_told_once(parent: Parent) -> None:
+    parent.outbox.limit = 1000
+    total = 0
+    for _ in range(2):
+        fill(parent)
+        for number in range(1, 21):
+            parent.outbox.record(record(number))
+        came = parent.read()
+        assert dropped(came) + len(numbers(came)) == 21
+        total += dropped(came)
+    assert total > 0
+    assert parent.read() == []
+
+
+def test_records_that_came_together_go_together(parent: Parent) -> None:
+    parent.outbox.limit = 150
+    fill(parent)
+    parent.outbox.record(record(1), record(2))
+    parent.outbox.record(record(3))
+    came = parent.read()
+    assert numbers(came) == [0, 3]
+    assert dropped(came) == 2
+
+
+def test_what_is_no_record_is_never_shed(parent: Parent) -> None:
+    parent.outbox.limit = 1000
+    fill(parent)
+    for number in range(1, 101):
+        parent.outbox.send(record(number))
+    came = parent.read()
+    assert numbers(came) == list(range(101))
+    assert dropped(came) == 0
+
+
+def test_records_among_what_is_kept_are_shed_around_it(parent: Parent) -> None:
+    parent.outbox.limit = 1000
+    fill(parent)
+    for number in range(1, 101):
+        parent.outbox.send(Synced(token=number))
+        parent.outbox.record(record(number))
+    came = parent.read()
+    assert [m.token for m in came if isinstance(m, Synced)] == list(range(1, 101))
+    kept = numbers(came)[1:]
+    assert kept == list(range(101 - len(kept), 101))
+    assert dropped(came) == 100 - len(kept)
+
+
+def test_a_limit_of_nothing(parent: Parent) -> None:
+    parent.outbox.limit = 0
+    fill(parent)
+    parent.outbox.record(record(1))
+    parent.outbox.send(Synced(token=1))
+    came = parent.read()
+    assert came[1:] == [Dropped(count=1), Synced(token=1)]
+
+
+def test_within_the_limit_nothing_is_shed(parent: Parent) -> None:
+    parent.outbox.limit = 100_000
+    fill(parent)
+    for number in range(1, 101):
+        parent.outbox.record(record(number))
+    assert dropped(parent.read()) == 0
+
+
+def test_a_parent_that_is_gone_is_no_error(parent: Parent) -> None:
+    fill(parent)
+    parent.outbox.record(record(1))
+    parent.leave()
+    parent.loop.run_until_complete(asyncio.sleep(0.0))
+    parent.outbox.send(Synced(token=1))
+    parent.loop.run_until_complete(asyncio.sleep(0.0))
+    parent.outbox.record(record(2))

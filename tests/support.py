@@ -1,0 +1,87 @@
+"""What several test modules need: scripts in processes of their own, and waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+SETTLE = 5.0  # seconds for what a test has let go to be gone
+SRC = str(Path(__file__).resolve().parent.parent / "src")
+
+
+def environment() -> dict[str, str]:
+    """This one's, so that a script finds Sidestage where the tests do."""
+    return {**os.environ, "PYTHONPATH": SRC}
+
+
+def run_python(*arguments: str, stdin: str = "", timeout: float = 30.0) -> str:
+    """What a Python process prints; fails if it ends with an error or says anything on stderr."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        input=stdin,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+def run_script(source: str, *flags: str) -> str:
+    """What ``source`` prints."""
+    return run_python(*flags, "-c", textwrap.dedent(source))
+
+
+@contextmanager
+def background(source: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs ``source`` and is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = SETTLE) -> bool:
+    """Whether ``condition`` comes true; for what has no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.005)
+    return True
+
+
+def gone(pid: int) -> bool:
+    """Whether no live process has this number."""
+    try:
+        status: str = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return True
+    return status == psutil.STATUS_ZOMBIE
+
+
+def all_gone(pids: list[int], seconds: float = 1.0) -> bool:
+    """Whether all of them are gone within ``seconds``."""
+    return eventually(lambda: all(gone(pid) for pid in pids), seconds)

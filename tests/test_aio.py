@@ -1,0 +1,274 @@
+"""Coroutines of the test's run on its loop or on one of ours; nothing blocks the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+import urllib.request
+from collections.abc import Awaitable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from conftest import eventually
+from sidestage import HTTPServer, aio
+from sidestage.aio import CoroutineRunner, off_loop, running_loop
+from support import run_script
+
+WAIT = 10.0  # seconds at most for what comes at once
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+@pytest.fixture
+def runner() -> Iterator[CoroutineRunner]:
+    runner = CoroutineRunner(None)
+    yield runner
+    runner.close()
+
+
+class Outcome:
+    """What a submitted coroutine has come to."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._task: asyncio.Future[Any] | None = None
+
+    def __call__(self, task: asyncio.Future[Any]) -> None:
+        self._task = task
+        self._done.set()
+
+    def result(self) -> Any:
+        assert self._done.wait(WAIT)
+        assert self._task is not None
+        return self._task.result()
+
+
+def submitted(
+    runner: CoroutineRunner,
+    awaitable: Awaitable[Any],
+    context: contextvars.Context | None = None,
+) -> Outcome:
+    outcome = Outcome()
+    runner.submit(awaitable, context or contextvars.copy_context(), outcome)
+    return outcome
+
+
+async def loop_now() -> asyncio.AbstractEventLoop:
+    await asyncio.sleep(0)
+    return asyncio.get_running_loop()
+
+
+class TestRunningLoop:
+    def test_none(self) -> None:
+        assert running_loop() is None
+
+    def test_the_one_that_runs(self) -> None:
+        async def main() -> bool:
+            return running_loop() is asyncio.get_running_loop()
+
+        assert asyncio.run(main())
+
+    def test_asking_imports_nothing(self) -> None:
+        source = """
+            import sys
+            from sidestage import aio
+            aio.running_loop()
+            print("asyncio" in sys.modules)
+        """
+        assert run_script(source) == "False\n"
+
+
+class TestOffLoop:
+    def test_gives_the_result(self) -> None:
+        assert asyncio.run(off_loop(lambda: 42)) == 42
+
+    @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
+    def test_raises_what_the_work_raises(self, error: BaseException) -> None:
+        def work() -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            asyncio.run(off_loop(work))
+
+    def test_runs_in_another_thread_and_the_callers_context(self) -> None:
+        variable.set("set by the caller")
+        ident, value = asyncio.run(off_loop(lambda: (threading.get_ident(), variable.get())))
+        assert ident != threading.get_ident()
+        assert value == "set by the caller"
+
+    def test_the_loop_goes_on_meanwhile(self) -> None:
+        async def main() -> bool:
+            let_go = threading.Event()
+            work = asyncio.ensure_future(off_loop(lambda: let_go.wait(WAIT)))
+            await asyncio.sleep(0)
+            let_go.set()
+            return await work
+
+        assert asyncio.run(main())
+
+    def test_cancelling_the_caller_lets_the_work_finish(self) -> None:
+        let_go, finished = threading.Event(), threading.Event()
+
+        def work() -> None:
+            let_go.wait(WAIT)
+            finished.set()
+
+        async def main() -> None:
+            task = asyncio.ensure_future(off_loop(work))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+        let_go.set()
+        assert finished.wait(WAIT)
+
+
+class TestOnTheCallersLoop:
+    def test_they_run_there(self) -> None:
+        async def main() -> bool:
+            loop = asyncio.get_running_loop()
+            outcome = submitted(CoroutineRunner(loop), loop_now())
+            return await asyncio.to_thread(outcome.result) is loop
+
+        assert asyncio.run(main())
+
+    def test_close_leaves_it_alone(self) -> None:
+        async def main() -> bool:
+            runner = CoroutineRunner(asyncio.get_running_loop())
+            runner.close()
+            await asyncio.sleep(0)
+            return asyncio.get_running_loop().is_running()
+
+        assert asyncio.run(main())
+
+    @pytest.mark.filterwarnings("error")
+    def test_one_that_is_closed_is_an_error_and_nothing_else(self) -> None:
+        loop = asyncio.new_event_loop()
+        loop.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            submitted(CoroutineRunner(loop), loop_now())
+        gc.collect()  # no coroutine that was never awaited
+
+
+class TestOnALoopOfOurs:
+    def test_they_all_run_on_one(self, runner: CoroutineRunner) -> None:
+        outcomes = [submitted(runner, loop_now()) for _ in range(5)]
+        assert len({outcome.result() for outcome in outcomes}) == 1
+
+    def test_they_run_in_their_context(self, runner: CoroutineRunner) -> None:
+        async def coroutine() -> str:
+            await asyncio.sleep(0)
+            return variable.get()
+
+        context = contextvars.copy_context()
+        context.run(variable.set, "its own")
+        assert submitted(runner, coroutine(), context).result() == "its own"
+
+    def test_they_run_side_by_side(self, runner: CoroutineRunner) -> None:
+        together = asyncio.Barrier(3)
+
+        async def meet() -> int:
+            return await together.wait()
+
+        outcomes = [submitted(runner, meet()) for _ in range(3)]
+        assert {outcome.result() for outcome in outcomes} == {0, 1, 2}
+
+    def test_what_they_raise_is_told(self, runner: CoroutineRunner) -> None:
+        async def fail() -> None:
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            submitted(runner, fail()).result()
+
+    def test_any_awaitable_will_do(self, runner: CoroutineRunner) -> None:
+        class Patience:
+            def __await__(self) -> Generator[None, None, str]:
+                yield
+                return "awaited"
+
+        assert submitted(runner, Patience()).result() == "awaited"
+
+    def test_none_starts_no_thread(self) -> None:
+        before = threading.active_count()
+        CoroutineRunner(None).close()
+        assert threading.active_count() == before
+
+
+class TestClose:
+    def test_cancels_what_still_runs(self) -> None:
+        runner, cancelled = CoroutineRunner(None), threading.Event()
+        started = threading.Event()
+
+        async def forever() -> None:
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+        outcome = submitted(runner, forever())
+        assert started.wait(WAIT)
+        runner.close()
+        assert cancelled.is_set()
+        with pytest.raises(asyncio.CancelledError):
+            outcome.result()
+
+    def test_twice(self, runner: CoroutineRunner) -> None:
+        submitted(runner, loop_now()).result()
+        runner.close()
+        runner.close()
+
+    def test_from_a_coroutine_of_its_own(self, runner: CoroutineRunner) -> None:
+        async def close() -> str:
+            runner.close()
+            return "closed"
+
+        assert submitted(runner, close()).result() == "closed"
+
+    def test_one_that_blocks_the_loop_is_left_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(aio, "_CLOSE_SECONDS", 0.05)
+        runner, entered, let_go = CoroutineRunner(None), threading.Event(), threading.Event()
+
+        async def block() -> None:
+            entered.set()
+            let_go.wait()
+
+        outcome = submitted(runner, block())
+        assert entered.wait(WAIT)
+        runner.close()
+        let_go.set()
+        outcome.result()
+
+    @pytest.mark.filterwarnings("error")
+    def test_nothing_is_submitted_afterwards(self, runner: CoroutineRunner) -> None:
+        submitted(runner, loop_now()).result()
+        runner.close()
+        with pytest.raises(RuntimeError):
+            submitted(runner, loop_now())
+        gc.collect()
+
+
+def test_a_server_whose_loop_is_over_tells_so() -> None:
+    async def handler(request: Any) -> str:
+        return "never"
+
+    async def start() -> HTTPServer:
+        return HTTPServer(handler=handler).start()
+
+    server = asyncio.run(start())
+    with pytest.raises(Exception, match="500"):
+        fetch(server.url)
+    assert eventually(lambda: len(server.errors) == 1)
+    with pytest.raises(RuntimeError, match="closed"):
+        server.stop()
+    gc.collect()
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=WAIT) as response:
+        body: bytes = response.read()
+    return body

@@ -1,0 +1,445 @@
+"""Events become jobs, whichever gate lets the threads read; no wait is without an end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from actors import own_threads
+from conftest import eventually
+from sidestage import HTTPServer, TCPServer, dispatch
+from sidestage.dispatch import Dispatcher, EpollGate, Job, LockGate
+from sidestage.pristine import Deadline
+from sidestage.wire.channel import Channel
+from sidestage.wire.frames import encode
+from sidestage.wire.messages import Event, Synced
+
+GATES = [EpollGate, LockGate]
+WAIT = 10.0  # seconds at most for what comes at once
+
+
+def soon() -> Deadline:
+    """A deadline that is never reached unless something hangs."""
+    return Deadline(30)
+
+
+class Recorder:
+    """A sink whose jobs note their event's token, after ``before`` was called with it."""
+
+    def __init__(self, before: Callable[[int], None]) -> None:
+        self.done: list[int] = []
+        self.seen: list[int] = []
+        self.defects: list[BaseException] = []
+        self.ends = 0
+        self._before = before
+
+    def event(self, message: Event) -> Job | None:
+        assert isinstance(message, Synced)
+        if message.token < 0:
+            raise ValueError(message.token)
+        self.seen.append(message.token)
+        return lambda: self._run(message.token)
+
+    def _run(self, token: int) -> None:
+        self._before(token)
+        self.done.append(token)
+
+    def defect(self, error: BaseException) -> None:
+        self.defects.append(error)
+
+    def disconnected(self) -> None:
+        self.ends += 1
+
+
+class Stage:
+    """A dispatcher that reads a pipe which the test writes to."""
+
+    def __init__(self, before: Callable[[int], None] = lambda token: None) -> None:
+        events_fd, self._writer = os.pipe()
+        reader, commands_fd = os.pipe()
+        self._fds = [events_fd, reader, commands_fd]
+        self.sink = Recorder(before)
+        self.dispatcher = Dispatcher(Channel(events_fd, commands_fd), self.sink)
+
+    def threaded(self) -> Stage:
+        self.dispatcher.start_threads(lambda: None)
+        return self
+
+    def say(self, *tokens: int) -> None:
+        os.write(self._writer, encode(*(Synced(token=token) for token in tokens)))
+
+    def say_raw(self, data: bytes) -> None:
+        os.write(self._writer, data)
+
+    def hang_up(self) -> None:
+        os.close(self._writer)
+        self._writer = -1
+
+    def is_done(self, *tokens: int) -> bool:
+        return eventually(lambda: sorted(self.sink.done) == sorted(tokens), WAIT)
+
+    def close(self) -> None:
+        self.dispatcher.close()
+        for fd in {self._writer, *self._fds} - {-1}:
+            os.close(fd)
+
+
+@pytest.fixture(params=GATES, ids=lambda gate: gate.__name__)
+def gate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
+    monkeypatch.setattr(dispatch, "make_gate", request.param)
+    kind: type[Any] = request.param
+    return kind
+
+
+@pytest.fixture
+def stage(gate: type[Any]) -> Iterator[Stage]:
+    stage = Stage().threaded()
+    yield stage
+    stage.close()
+
+
+class Blocking:
+    """A stage whose jobs with a token below 10 block until they are let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.release = threading.Event()
+        self.stage = Stage(self._before).threaded()
+
+    def _before(self, token: int) -> None:
+        if token < 10:
+            self.entered.release()
+            self.release.wait()
+
+    def have_blocked(self, count: int) -> bool:
+        return all(self.entered.acquire(timeout=WAIT) for _ in range(count))
+
+
+@pytest.fixture
+def blocking(gate: type[Any]) -> Iterator[Blocking]:
+    blocking = Blocking()
+    yield blocking
+    blocking.release.set()
+    blocking.stage.close()
+
+
+class TestJobs:
+    def test_one_event_is_one_job(self, stage: Stage) -> None:
+        stage.say(1)
+        assert stage.is_done(1)
+
+    def test_many_events_at_once(self, stage: Stage) -> None:
+        stage.say(*range(500))
+        assert stage.is_done(*range(500))
+
+    def test_many_events_one_by_one(self, stage: Stage) -> None:
+        for token in range(200):
+            stage.say(token)
+        assert stage.is_done(*range(200))
+
+    def test_events_are_seen_in_order(self, stage: Stage) -> None:
+        for token in range(0, 100, 4):
+            stage.say(token, token + 1, token + 2, token + 3)
+        assert stage.is_done(*range(100))
+        assert stage.sink.seen == list(range(100))
+
+    def test_a_blocked_job_does_not_hold_up_the_next(self, blocking: Blocking) -> None:
+        blocking.stage.say(1)
+        assert blocking.have_blocked(1)
+        blocking.stage.say(10, 11)
+        assert blocking.stage.is_done(10, 11)
+
+    def test_nor_one_that_came_with_it(self, blocking: Blocking) -> None:
+        blocking.stage.say(1, 2, 10, 3, 11)
+        assert blocking.have_blocked(3)
+        assert blocking.stage.is_done(10, 11)
+
+    def test_run_soon(self, stage: Stage) -> None:
+        ran = threading.Event()
+        stage.dispatcher.run_soon(ran.set)
+        assert ran.wait(WAIT)
+
+    def test_run_soon_while_all_jobs_block(self, blocking: Blocking) -> None:
+        blocking.stage.say(1, 2, 3)
+        assert blocking.have_blocked(3)
+        ran = threading.Event()
+        blocking.stage.dispatcher.run_soon(ran.set)
+        assert ran.wait(WAIT)
+
+    def test_threads_that_are_not_needed_go(self, blocking: Blocking) -> None:
+        before = own_threads()
+        blocking.stage.say(*range(9))
+        assert blocking.have_blocked(9)
+        blocking.release.set()
+        most = len(before) + dispatch.MAX_IDLE + 1
+        assert eventually(lambda: len(own_threads()) <= most, WAIT)
+
+
+class TestDefects:
+    def test_a_sink_that_raises_does_not_kill_the_reader(self, stage: Stage) -> None:
+        stage.say(1, -2, 3)
+        assert stage.is_done(1, 3)
+        stage.say(4)
+        assert stage.is_done(1, 3, 4)
+        assert [error.args for error in stage.sink.defects] == [(-2,)]
+
+    def test_garbage_ends_it(self, stage: Stage) -> None:
+        stage.say_raw(b"\xff" * 8)
+        assert eventually(lambda: stage.sink.ends == 1, WAIT)
+        assert not stage.dispatcher.connected
+
+
+class TestGate:
+    def test_waking_when_nobody_waits_never_blocks(self, gate: type[Any]) -> None:
+        reader, writer = os.pipe()
+        it = gate(reader)
+        for _ in range(70_000):  # more than a pipe takes
+            it.wake()
+        assert it.wait() is False
+        it.close()
+        os.close(reader)
+        os.close(writer)
+
+
+class TestTheEnd:
+    def test_of_the_pipe_ends_every_idle_thread(self, gate: type[Any]) -> None:
+        before = own_threads()
+        stage = Stage().threaded()
+        stage.say(*range(50))
+        assert stage.is_done(*range(50))
+        stage.hang_up()
+        assert eventually(lambda: own_threads() <= before, WAIT)
+        assert stage.sink.ends == 1
+        stage.close()
+
+    def test_comes_after_what_was_said(self, stage: Stage) -> None:
+        stage.say(1, 2)
+        stage.hang_up()
+        assert stage.dispatcher.wait_until(lambda: stage.sink.ends == 1, soon())
+        assert stage.sink.seen == [1, 2]
+
+    def test_close_ends_the_idle_threads(self, gate: type[Any]) -> None:
+        before = own_threads()
+        stage = Stage().threaded()
+        stage.say(*range(50))
+        assert stage.is_done(*range(50))
+        stage.close()
+        assert eventually(lambda: own_threads() <= before, WAIT)
+
+    def test_close_never_waits_for_a_job(self, blocking: Blocking) -> None:
+        blocking.stage.say(1)
+        assert blocking.have_blocked(1)
+        blocking.stage.dispatcher.close()
+        assert blocking.stage.sink.done == []
+
+    def test_close_in_a_job(self, gate: type[Any]) -> None:
+        closed = threading.Event()
+
+        def close(token: int) -> None:
+            stage.dispatcher.close()
+            closed.set()
+
+        stage = Stage(close).threaded()
+        stage.say(1)
+        assert closed.wait(WAIT)
+        assert stage.is_done(1)
+        stage.close()
+
+    def test_close_is_final_and_can_be_repeated(self, stage: Stage) -> None:
+        stage.dispatcher.close()
+        stage.dispatcher.close()
+        stage.say(1)
+        assert not stage.dispatcher.wait_until(lambda: bool(stage.sink.seen), Deadline(0))
+
+    def test_closing_again_and_again_while_events_come_leaves_no_thread(
+        self, gate: type[Any]
+    ) -> None:
+        before = own_threads()
+        for _ in range(30):
+            stage = Stage().threaded()
+            stage.say(*range(20))
+            stage.close()
+        assert eventually(lambda: own_threads() <= before, WAIT)
+
+
+class TestParking:
+    def test_leaves_no_thread(self, gate: type[Any]) -> None:
+        before = own_threads()
+        stage = Stage().threaded()
+        stage.say(*range(20))
+        assert stage.is_done(*range(20))
+        stage.dispatcher.park()
+        assert eventually(lambda: own_threads() <= before, WAIT)
+        stage.close()
+
+    def test_tells_which_threads_end(self, stage: Stage) -> None:
+        stage.say(1)
+        assert stage.is_done(1)
+        threads = own_threads()
+        ended = {str(tid) for tid in stage.dispatcher.park()}
+        assert ended
+        assert ended <= threads
+        assert eventually(lambda: not ended & own_threads(), WAIT)
+        stage.dispatcher.resume()
+
+    def test_loses_nothing(self, stage: Stage) -> None:
+        expected: list[int] = []
+        for round_ in range(20):
+            tokens = range(round_ * 10, round_ * 10 + 10)
+            stage.say(*tokens[:5])
+            stage.dispatcher.park()
+            stage.say(*tokens[5:])
+            stage.dispatcher.resume()
+            expected += tokens
+        assert stage.is_done(*expected)
+
+    def test_leaves_a_job_alone(self, blocking: Blocking) -> None:
+        blocking.stage.say(1)
+        assert blocking.have_blocked(1)
+        blocking.stage.dispatcher.park()
+        blocking.release.set()
+        assert blocking.stage.is_done(1)
+        blocking.stage.dispatcher.resume()
+        blocking.stage.say(10)
+        assert blocking.stage.is_done(1, 10)
+
+    def test_resume_after_the_end_starts_nothing(self, stage: Stage) -> None:
+        stage.dispatcher.park()
+        stage.dispatcher.close()
+        before = own_threads()
+        stage.dispatcher.resume()
+        assert own_threads() <= before
+
+
+class TestWithoutThreads:
+    @pytest.fixture
+    def stage(self) -> Iterator[Stage]:
+        stage = Stage()
+        yield stage
+        stage.close()
+
+    def test_who_waits_reads(self, stage: Stage) -> None:
+        before = own_threads()
+        stage.say(1)
+        assert stage.dispatcher.wait_until(lambda: stage.sink.seen == [1], soon())
+        assert own_threads() == before
+
+    def test_until_the_deadline(self, stage: Stage) -> None:
+        assert not stage.dispatcher.wait_until(lambda: False, Deadline(0.01))
+
+    def test_until_the_end(self, stage: Stage) -> None:
+        stage.hang_up()
+        assert not stage.dispatcher.wait_until(lambda: False, Deadline(None))
+
+    def test_several_that_wait_all_see_it(self, stage: Stage) -> None:
+        seen: list[bool] = []
+
+        def wait() -> None:
+            seen.append(stage.dispatcher.wait_until(lambda: 2 in stage.sink.seen, soon()))
+
+        threads = [threading.Thread(target=wait) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        stage.say(1)
+        stage.say(2)
+        for thread in threads:
+            thread.join(WAIT)
+        assert seen == [True] * 5
+
+    def test_threads_take_over_from_one_that_waits(self, stage: Stage) -> None:
+        reading = threading.Thread(
+            target=stage.dispatcher.wait_until, args=(lambda: 3 in stage.sink.seen, soon())
+        )
+        reading.start()
+        stage.dispatcher.start_threads(lambda: stage.say(1))
+        stage.say(2, 3)
+        assert stage.is_done(1, 2, 3)
+        reading.join(WAIT)
+        assert not reading.is_alive()
+
+    def test_a_start_that_fails_leaves_it_as_it_was(self, stage: Stage) -> None:
+        def fail() -> None:
+            raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            stage.dispatcher.start_threads(fail)
+        assert not stage.dispatcher.threaded
+        seen: list[bool] = []
+        threads = [
+            threading.Thread(
+                target=lambda token=token: seen.append(
+                    stage.dispatcher.wait_until(lambda: token in stage.sink.seen, soon())
+                )
+            )
+            for token in (1, 2)
+        ]
+        for thread in threads:
+            thread.start()
+        stage.say(1)
+        assert eventually(lambda: len(seen) == 1, WAIT)
+        stage.say(2)  # the other one must have taken the reading over
+        assert eventually(lambda: seen == [True, True], WAIT)
+
+
+class TestServers:
+    """Whole servers, whichever gate the platform has."""
+
+    def fetch(self, url: str) -> bytes:
+        with urllib.request.urlopen(url, timeout=WAIT) as response:
+            body: bytes = response.read()
+        return body
+
+    def test_a_request(self, gate: type[Any]) -> None:
+        with HTTPServer(handler=lambda request: request.path) as server:
+            assert [self.fetch(server.url + "/a") for _ in range(5)] == [b"/a"] * 5
+
+    def test_a_nested_call(self, gate: type[Any]) -> None:
+        def handler(request: Any) -> bytes:
+            depth = int(request.query["n"])
+            return b"end" if depth == 0 else self.fetch(f"{server.url}/?n={depth - 1}")
+
+        with HTTPServer(handler=handler) as server:
+            assert self.fetch(f"{server.url}/?n=5") == b"end"
+
+    def test_a_stop_with_a_handler_that_blocks(self, gate: type[Any]) -> None:
+        entered, release = threading.Event(), threading.Event()
+
+        def handler(request: Any) -> None:
+            entered.set()
+            release.wait()
+
+        server = TCPServer(handler=handler).start()
+        client = threading.Thread(target=self.connect_to, args=(server,))
+        client.start()
+        assert entered.wait(WAIT)
+        assert server.stop(0.2).rung == "ask"
+        release.set()
+        client.join(WAIT)
+
+    def connect_to(self, server: TCPServer) -> None:
+        with socket.create_connection(server.server_address) as client:
+            client.recv(1)
+
+    def test_a_death(self, gate: type[Any]) -> None:
+        server = HTTPServer(handler=lambda request: None).start()
+        self.fetch(server.url)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(Exception, match="SIGKILL"):
+            server.stop()
+
+    def test_a_fork(self, gate: type[Any]) -> None:
+        with HTTPServer(handler=lambda request: "here") as server:
+            for _ in range(3):
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0)
+                assert os.waitpid(pid, 0) == (pid, 0)
+                assert self.fetch(server.url) == b"here"

@@ -1,0 +1,110 @@
+"""The tree of exceptions: what each is, what it carries, what it says."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import signal
+
+import pytest
+
+import sidestage
+from sidestage import errors
+from sidestage.errors import (
+    ForcedStopWarning,
+    ServerDied,
+    ServerStopped,
+    SidestageError,
+    StartError,
+    StartTimeout,
+    StateError,
+    WaitTimeout,
+)
+
+TREE = {
+    SidestageError: (Exception,),
+    StartError: (SidestageError, OSError),
+    StartTimeout: (StartError, TimeoutError),
+    StateError: (SidestageError, RuntimeError),
+    ServerDied: (SidestageError,),
+    ServerStopped: (SidestageError, ConnectionError),
+    WaitTimeout: (SidestageError, TimeoutError),
+    ForcedStopWarning: (RuntimeWarning,),
+}
+
+
+@pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
+def test_the_tree(kind: type[Exception]) -> None:
+    assert kind.__bases__ == TREE[kind]
+
+
+def test_nothing_is_missing_in_the_tree() -> None:
+    own = {
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value) and value.__module__ == errors.__name__
+    }
+    assert own == set(TREE)
+    assert {kind.__name__ for kind in TREE} == set(errors.__all__)
+
+
+def test_the_documented_tree_names_them_with_their_foreign_bases() -> None:
+    assert errors.__doc__ is not None
+    lines = errors.__doc__.splitlines()
+    for kind, bases in TREE.items():
+        (line,) = (line for line in lines if kind.__name__ in line.replace("(", " ").split())
+        for base in bases:
+            assert base.__module__ != "builtins" or base is Exception or base.__name__ in line
+
+
+def test_all_are_public() -> None:
+    assert set(errors.__all__) <= set(sidestage.__all__)
+
+
+class TestStartError:
+    def test_carries_what_the_system_said(self) -> None:
+        error = StartError(errno.EADDRINUSE, "taken", address=("127.0.0.1", 1), stderr="")
+        assert (error.errno, error.strerror) == (errno.EADDRINUSE, "taken")
+        assert error.address == ("127.0.0.1", 1)
+        assert str(error) == "taken"
+
+    def test_quotes_the_childs_last_words(self) -> None:
+        error = StartError(errno.ECHILD, "it ended", stderr="one\ntwo")
+        assert str(error) == "it ended\nits stderr ends with:\n  | one\n  | two"
+        assert error.stderr == "one\ntwo"
+
+    def test_without_an_errno(self) -> None:
+        assert StartError(None, "no reason").errno is None
+
+    def test_a_timeout_is_an_oserror_and_a_timeout(self) -> None:
+        error = StartTimeout(errno.ETIMEDOUT, "late")
+        assert isinstance(error, TimeoutError)
+        assert isinstance(error, OSError)
+        assert error.errno == errno.ETIMEDOUT
+
+
+class TestServerDied:
+    def test_of_a_signal(self) -> None:
+        error = ServerDied("TCPServer", pid=7, exit_code=-signal.SIGSEGV)
+        assert error.signal == "SIGSEGV"
+        assert str(error) == (
+            "the process of TCPServer (pid 7) was killed by SIGSEGV; its stderr is empty"
+        )
+
+    def test_of_a_signal_without_a_name(self) -> None:
+        assert ServerDied("TCPServer", pid=7, exit_code=-63).signal == "signal 63"
+
+    def test_with_a_status(self) -> None:
+        error = ServerDied("TCPServer", pid=7, exit_code=3, stderr="oops")
+        assert (error.signal, error.exit_code, error.pid) == (None, 3, 7)
+        assert "exited with status 3\nits stderr ends with:\n  | oops" in str(error)
+
+    def test_reaped_by_another(self) -> None:
+        error = ServerDied("TCPServer", pid=7, exit_code=None)
+        assert error.signal is None
+        assert "taken by another waiter" in str(error)
+
+
+def test_a_wait_that_was_in_vain_carries_what_came() -> None:
+    error = WaitTimeout("1 of 2", expected=2, received=("one",))
+    assert (error.expected, error.received, str(error)) == (2, ("one",), "1 of 2")

@@ -1,0 +1,183 @@
+"""The test forks, and the copy leaves in any way; the original's servers go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+import threading
+import urllib.request
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidestage import HTTPServer, StateError, TCPServer
+from support import run_python, run_script
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        body: bytes = response.read()
+    return body
+
+
+def in_fork(work: Callable[[], Any]) -> int:
+    """The exit status of a forked copy that does ``work`` and leaves at once."""
+    pid = os.fork()
+    if pid == 0:
+        status = 99
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.fixture
+def server() -> Any:
+    with HTTPServer(handler=lambda request: f"pid {os.getpid()}") as server:
+        yield server
+
+
+def test_a_fork_warns_of_no_thread_of_ours(server: HTTPServer) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(50):
+            assert in_fork(lambda: None) == 0
+    assert fetch(server.url) == f"pid {os.getpid()}".encode()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda server: server.stop(),
+        lambda server: server.__exit__(None, None, None),
+        lambda server: server.__del__(),
+        lambda server: server.received,
+        lambda server: repr(server),
+    ],
+    ids=["stop", "exit", "del", "received", "repr"],
+)
+def test_what_a_copy_does_to_a_server_does_nothing(
+    server: HTTPServer, work: Callable[[HTTPServer], Any]
+) -> None:
+    pid = server.pid
+    assert in_fork(lambda: work(server)) == 0
+    assert fetch(server.url)
+    assert server.pid == pid
+
+
+def test_a_copy_cannot_start_the_originals_server() -> None:
+    server = TCPServer()
+
+    def work() -> None:
+        with pytest.raises(StateError, match="forked copy"):
+            server.start()
+
+    assert in_fork(work) == 0
+
+
+def test_a_copy_may_use_the_server_as_a_client(server: HTTPServer) -> None:
+    parent = os.getpid()
+
+    def work() -> None:
+        assert fetch(server.url) == f"pid {parent}".encode()
+
+    assert in_fork(work) == 0
+    assert len(server.received) == 1
+
+
+def test_a_copy_may_have_a_server_of_its_own(server: HTTPServer) -> None:
+    def work() -> None:
+        with HTTPServer(handler=lambda request: f"pid {os.getpid()}") as own:
+            assert fetch(own.url) == f"pid {os.getpid()}".encode()
+
+    assert in_fork(work) == 0
+    assert fetch(server.url)
+
+
+def test_a_handler_may_fork() -> None:
+    with HTTPServer(handler=lambda request: str(in_fork(lambda: None))) as server:
+        assert fetch(server.url) == b"0"
+        assert fetch(server.url) == b"0"
+
+
+def test_a_fork_while_another_thread_waits(server: HTTPServer) -> None:
+    recording = TCPServer().start()
+    waiting = threading.Thread(target=lambda: recording.wait_for(0))
+    waiting.start()
+    assert in_fork(lambda: None) == 0
+    waiting.join()
+    recording.stop()
+    assert fetch(server.url)
+
+
+def test_a_stop_ends_at_once_though_a_copy_lives(server: HTTPServer) -> None:
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    try:
+        report = server.stop()
+        assert report.rung == "ask"
+        assert report.seconds < 1
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+EXITS = {
+    "return": "pass",
+    "sys.exit": "sys.exit(0)",
+    "os._exit": "os._exit(0)",
+    "exception": "raise RuntimeError('expected')",
+}
+
+
+@pytest.mark.parametrize("leave", EXITS.values(), ids=EXITS)
+def test_a_copy_leaves_and_the_server_stays(leave: str) -> None:
+    """The copy runs its exit handlers and destructors, multiprocess's among them."""
+    source = f"""
+        import os, sys, urllib.request
+        from sidestage import HTTPServer
+        def main():
+            with HTTPServer(handler=lambda request: "alive") as server:
+                pid = os.fork()
+                if pid == 0:
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+                    {leave}
+                    return
+                os.waitpid(pid, 0)
+                print(urllib.request.urlopen(server.url, timeout=10).read().decode())
+        main()
+    """
+    assert run_script(source, "-W", "error") == "alive\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("tool", ["multiprocessing", "multiprocess"])
+def test_worker_processes_are_clients(tool: str, method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+            import os, urllib.request
+            import {tool} as tool
+            from sidestage import HTTPServer
+
+            def fetch(url):
+                return urllib.request.urlopen(url, timeout=10).read().decode()
+
+            if __name__ == "__main__":
+                context = tool.get_context({method!r})
+                with HTTPServer(handler=lambda request: str(os.getpid())) as server:
+                    with context.Pool(2) as workers:
+                        assert workers.map(fetch, [server.url] * 4) == [str(os.getpid())] * 4
+                        workers.close()
+                        workers.join()
+                    assert server.stop().rung == "ask"
+        """)
+    )
+    assert run_python("-W", "error", str(script)) == ""

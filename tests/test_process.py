@@ -1,0 +1,248 @@
+"""One process: its exit, its signals, its tree, what it writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import psutil
+import pytest
+
+from actors import Actor, actor, end, hear, own_descriptors
+from sidestage import launch, pristine
+from sidestage.pristine import Deadline
+from sidestage.process import TAIL, ServerProcess, end_all
+from support import all_gone
+
+__all__ = ["actor"]  # the fixture
+
+NOW = Deadline(0)
+FAMILY = """
+    def family(new_session):
+        pid = os.fork()
+        if pid == 0:
+            if new_session:
+                os.setsid()
+            say(str(os.getpid()))
+            threading.Event().wait()
+"""
+
+
+def soon() -> Deadline:
+    """A deadline that is never reached unless something hangs."""
+    return Deadline(30)
+
+
+@pytest.fixture(params=["pidfd", "no pidfd"])
+def any_platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "no pidfd":
+        monkeypatch.setattr(pristine, "pidfd_open", None)
+
+
+@pytest.mark.usefixtures("any_platform")
+class TestExit:
+    @pytest.mark.parametrize("status", [0, 1, 77])
+    def test_its_status(self, actor: Actor, status: int) -> None:
+        process = actor(f"sys.exit({status})")
+        assert process.wait(soon())
+        assert process.exit_code == status
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
+    def test_its_signal(self, actor: Actor, number: signal.Signals) -> None:
+        process = actor("say('up'); wait_for_end()")
+        hear(process)
+        process.signal(number)
+        assert process.wait(soon())
+        assert process.exit_code == -number
+
+    def test_a_wait_ends_at_the_deadline(self, actor: Actor) -> None:
+        process = actor("wait_for_end()")
+        assert not process.wait(NOW)
+        assert not process.wait(Deadline(0.03))
+        assert process.exit_code is None
+
+    def test_it_ends_when_its_pipe_is_closed(self, actor: Actor) -> None:
+        process = actor("wait_for_end()")
+        process.close_commands()
+        assert process.wait(soon())
+        assert process.exit_code == 0
+
+    def test_reaped_by_another(self, actor: Actor) -> None:
+        process = actor("pass")
+        os.waitpid(process.launched.pid, 0)
+        assert process.wait(soon())
+        assert process.exit_code is None
+
+    def test_reaped_by_the_kernel(self, actor: Actor) -> None:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            process = actor("wait_for_end()")
+            assert not process.wait(NOW)
+            process.kill()
+            assert process.wait(soon())
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+    def test_several_that_wait_all_see_it(self, actor: Actor) -> None:
+        process = actor("wait_for_end()")
+        seen: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda: seen.append(process.wait(soon()))) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        process.kill()
+        for thread in threads:
+            thread.join(10)
+        assert seen == [True] * 4
+
+    def test_signals_after_the_end_reach_nobody(self, actor: Actor) -> None:
+        process = actor("pass")
+        assert process.wait(soon())
+        process.terminate()
+        process.kill()
+        process.signal(signal.SIGUSR1)
+
+
+class TestKill:
+    def test_one_that_ignores_being_asked(self, actor: Actor) -> None:
+        process = actor("signal.signal(15, signal.SIG_IGN); say('up'); threading.Event().wait()")
+        hear(process)
+        process.terminate()
+        assert not process.wait(Deadline(0.05))
+        process.kill()
+        assert process.wait(soon())
+
+    def test_one_that_is_stopped(self, actor: Actor) -> None:
+        process = actor("say('up'); wait_for_end()")
+        hear(process)
+        process.signal(signal.SIGSTOP)
+        process.kill()
+        assert process.wait(soon())
+
+    def test_its_group_too(self, actor: Actor) -> None:
+        process = actor(FAMILY + "\n    family(False); wait_for_end()")
+        child = int(hear(process))
+        process.kill()
+        assert all_gone([process.launched.pid, child])
+
+
+class TestSweep:
+    def test_descendants_in_another_session(self, actor: Actor) -> None:
+        process = actor(FAMILY + "\n    family(True); wait_for_end()")
+        child = int(hear(process))
+        process.snapshot()
+        process.kill()
+        assert process.wait(soon())
+        assert process.sweep() == [child]
+        assert all_gone([child])
+
+    def test_also_when_the_root_had_died_before(self, actor: Actor) -> None:
+        """That is why the tree is noted before the first signal."""
+        process = actor(FAMILY + "\n    family(True); wait_for_end()")
+        child = int(hear(process))
+        process.snapshot()
+        os.kill(process.launched.pid, signal.SIGKILL)
+        assert process.wait(soon())
+        process.snapshot()  # nothing to be seen any more
+        assert not process._family
+        psutil.Process(child).kill()
+
+    def test_nothing_to_sweep(self, actor: Actor) -> None:
+        process = actor("wait_for_end()")
+        process.snapshot()
+        process.kill()
+        assert process.wait(soon())
+        assert process.sweep() == []
+
+    def test_never_a_process_that_has_got_the_number_since(self, actor: Actor) -> None:
+        process, other = actor("wait_for_end()"), actor("wait_for_end()")
+        process.snapshot()
+        stranger = psutil.Process(other.launched.pid)
+        stranger._create_time = stranger.create_time() - 100  # an older one had the number
+        stranger._ident = (stranger.pid, stranger._create_time)
+        process._family = [stranger]
+        assert process.sweep() == []
+        assert not other.wait(Deadline(0.02))
+
+
+class TestStderr:
+    def test_nothing(self, actor: Actor) -> None:
+        process = actor("say('up'); wait_for_end()")
+        hear(process)
+        assert process.stderr_tail() == ""
+        assert process.stderr_size() == 0
+
+    def test_both_streams(self, actor: Actor) -> None:
+        process = actor("print('out', flush=True); print('err', file=sys.stderr)")
+        assert process.wait(soon())
+        assert process.stderr_tail() == "out\nerr"
+
+    def test_since_some_point(self, actor: Actor) -> None:
+        process = actor("print('first')")
+        assert process.wait(soon())
+        assert process.stderr_tail(3) == "st"
+        assert process.stderr_tail(process.stderr_size()) == ""
+
+    def test_much_of_it_does_not_block_and_the_end_is_kept(self, actor: Actor) -> None:
+        process = actor("sys.stderr.write('x' * 1_000_000 + 'the end')")
+        assert process.wait(soon())
+        assert process.stderr_size() == 1_000_007
+        tail = process.stderr_tail()
+        assert len(tail) == TAIL
+        assert tail.endswith("xthe end")
+
+    def test_what_is_no_text(self, actor: Actor) -> None:
+        process = actor("os.write(2, b'\\xff bytes')")
+        assert process.wait(soon())
+        assert process.stderr_tail() == "� bytes"
+
+    def test_after_the_close(self, actor: Actor) -> None:
+        process = actor("print('words')")
+        assert process.wait(soon())
+        process.close()
+        assert process.stderr_tail() == ""
+
+
+class TestDescriptors:
+    def test_close_lets_go_of_all_and_can_be_repeated(self) -> None:
+        before = own_descriptors()
+        process = ServerProcess(launch.launch())
+        assert {str(fd) for fd in process.descriptors()} <= own_descriptors()
+        end(process)
+        process.close()
+        assert process.descriptors() == frozenset()
+        assert own_descriptors() == before
+
+    def test_close_commands_closes_nothing_twice(self, actor: Actor) -> None:
+        process = actor("wait_for_end()")
+        process.close_commands()
+        reused = os.open(os.devnull, os.O_RDONLY)
+        process.close_commands()
+        process.close()
+        assert os.fstat(reused)
+        os.close(reused)
+
+
+class TestEndAll:
+    def test_all_end_under_one_deadline(self, actor: Actor) -> None:
+        stubborn = [actor("say('up'); threading.Event().wait()") for _ in range(3)]
+        polite = actor("wait_for_end()")
+        for process in stubborn:
+            hear(process)
+        end_all([*stubborn, polite], 0.5)
+        assert [process.exit_code for process in stubborn] == [-signal.SIGKILL] * 3
+        assert polite.exit_code == 0
+
+
+def test_what_it_uses(actor: Actor) -> None:
+    process = actor("say('up'); wait_for_end()")
+    hear(process)
+    usage = process.usage()
+    assert set(usage) == {"rss", "cpu_seconds", "fds", "threads", "connections"}
+    assert usage["threads"] == 1
+    process.kill()
+    assert process.wait(soon())
+    with pytest.raises(psutil.Error):
+        process.usage()

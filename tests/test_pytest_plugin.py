@@ -1,0 +1,251 @@
+"""Fixtures, failures and reports, as a user's own run of pytest has them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+
+import pytest
+
+from support import SRC
+
+INSTALLED = bool(importlib.metadata.entry_points(group="pytest11", name="sidestage"))
+PLUGIN = () if INSTALLED else ("-p", "sidestage.pytest_plugin")
+
+Run = Callable[..., pytest.RunResult]
+
+HEAD = """
+import os, smtplib, socket, unittest, urllib.request
+import pytest
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return response.read().decode()
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs pytest, in a process of its own, over one module."""
+    monkeypatch.setenv("PYTHONPATH", SRC)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def run_pytest(source: str, *options: str) -> pytest.RunResult:
+        pytester.makepyfile(HEAD + source)
+        arguments = (*PLUGIN, "-p", "no:cacheprovider", "-W", "error", *options)
+        return pytester.runpytest_subprocess(*arguments)
+
+    return run_pytest
+
+
+def test_each_fixture_is_a_started_server_whose_handler_the_test_sets(run: Run) -> None:
+    result = run("""
+def test_http(http_server):
+    assert fetch(http_server.url) == ""
+    http_server.handler = lambda request: request.path
+    assert fetch(http_server.url + "/path") == "/path"
+    assert [request.path for request in http_server.received] == ["/", "/path"]
+
+def test_smtp(smtp_server):
+    smtp_server.handler = lambda mail: "250 filed"
+    with smtplib.SMTP(smtp_server.host, smtp_server.port) as client:
+        client.sendmail("me@example.org", ["you@example.org"], "Subject: hello\\r\\n\\r\\nhi")
+    assert smtp_server.wait_for(1)[0].message["Subject"] == "hello"
+
+def test_tcp(tcp_server):
+    tcp_server.handler = lambda connection: connection.recv(10).upper()
+    with socket.create_connection(tcp_server.server_address) as client:
+        client.sendall(b"shout")
+        assert client.recv(10) == b"SHOUT"
+
+def test_udp(udp_server):
+    udp_server.handler = lambda datagram: datagram.packet * 2
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(10)
+        client.sendto(b"ab", udp_server.server_address)
+        assert client.recv(10) == b"abab"
+
+def test_together(http_server, tcp_server):
+    assert {http_server.name, tcp_server.name} == {"http_server", "tcp_server"}
+
+@pytest.mark.parametrize("number", range(3))
+def test_each_test_has_its_own(http_server, number):
+    assert http_server.received == []
+    fetch(http_server.url)
+""")
+    result.assert_outcomes(passed=8)
+
+
+FAILING = """
+def test_handler(http_server):
+    def handler(request):
+        assert request.path == "/expected"
+    http_server.handler = handler
+    with pytest.raises(urllib.error.HTTPError):
+        fetch(http_server.url + "/surprise")
+"""
+
+
+def test_a_failing_assert_in_a_handler_fails_the_test_itself(run: Run) -> None:
+    result = run(FAILING, "-rA")
+    result.assert_outcomes(failed=1)  # and no error
+    result.stdout.fnmatch_lines(
+        [
+            '*assert request.path == "/expected"*',
+            "*AssertionError: assert '/surprise' == '/expected'*",
+            "*raised by the handler of HTTPServer 'http_server' for GET /surprise*",
+        ]
+    )
+
+
+def test_a_failure_tells_what_the_servers_know(run: Run) -> None:
+    result = run(
+        FAILING
+        + """
+def test_body(http_server, tcp_server):
+    fetch(http_server.url + "/seen")
+    assert False, "the body's own"
+
+def test_passes(http_server):
+    fetch(http_server.url + "/unseen")
+"""
+    )
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*- sidestage: http_server -*",
+            "<HTTPServer 'http_server' READY http://127.0.0.1:* pid=*>",
+            "received: 1",
+            "  *GET /surprise*",
+            "handler error: AssertionError*",
+            "*the body's own*",
+            "*- sidestage: http_server -*",
+            "received: 1",
+            "  *GET /seen*",
+            "*- sidestage: tcp_server -*",
+            "received: 0",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*unseen*")
+
+
+def test_a_handlers_error_does_not_hide_a_failing_body(run: Run) -> None:
+    result = run("""
+def test_both(tcp_server):
+    tcp_server.handler = lambda connection: 1 / 0
+    with socket.create_connection(tcp_server.server_address) as client:
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert False, "the body's own"
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the body's own*", "*ZeroDivisionError*"])
+
+
+def test_an_outcome_that_a_handler_raises_is_that_of_the_test(run: Run) -> None:
+    result = run("""
+def test_skips(http_server):
+    http_server.handler = lambda request: pytest.skip("not today")
+    with pytest.raises(urllib.error.HTTPError):
+        fetch(http_server.url)
+""")
+    result.assert_outcomes(skipped=1)
+
+
+def test_a_manager_for_the_whole_run(run: Run) -> None:
+    result = run("""
+def test_first(server_manager):
+    server = server_manager.add("api", __import__("sidestage").HTTPServer())
+    assert fetch(server.url + "/first") == ""
+
+def test_second(server_manager):
+    server = server_manager["api"]
+    assert server.state.name == "READY"
+    fetch(server.url + "/second")
+    assert [request.path for request in server.received] == ["/first", "/second"]
+""")
+    result.assert_outcomes(passed=2)
+
+
+def test_a_test_case_of_unittest(run: Run) -> None:
+    result = run("""
+from sidestage import HTTPServer
+
+class Test(unittest.TestCase):
+    def setUp(self):
+        self.server = self.enterContext(HTTPServer(handler=self.handle))
+
+    def handle(self, request):
+        self.assertEqual(request.path, "/expected")
+        return self.id().rpartition(".")[2]
+
+    def test_passes(self):
+        self.assertEqual(fetch(self.server.url + "/expected"), "test_passes")
+
+    def test_fails(self):
+        with self.assertRaises(urllib.error.HTTPError):
+            fetch(self.server.url + "/surprise")
+""")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*AssertionError: '/surprise' != '/expected'*"])
+
+
+def test_several_workers(run: Run) -> None:
+    result = run(
+        """
+@pytest.mark.parametrize("number", range(6))
+def test_one(http_server, server_manager, number):
+    http_server.handler = lambda request: str(os.getpid())
+    assert fetch(http_server.url) == str(os.getpid())
+""",
+        "-n",
+        "2",
+    )
+    result.assert_outcomes(passed=6)
+
+
+COUNT = """
+import psutil
+
+def test_counts():
+    print("children:", len(psutil.Process().children()))
+"""
+
+
+def test_a_suite_that_does_not_use_it_has_no_process_of_it(run: Run) -> None:
+    result = run(COUNT, "-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*children: 0*"])
+
+
+def test_a_suite_that_does_has_one_warm(run: Run) -> None:
+    result = run(COUNT + "\nfrom sidestage import HTTPServer\nHTTPServer\n", "-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*children: 1*"])
+
+
+def test_to_collect_only_starts_nothing(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("""
+import os
+
+def pytest_unconfigure():
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        print("children:", file.read().split())
+""")
+    result = run("def test_one(http_server): pass", "--collect-only")
+    result.stdout.fnmatch_lines(["*test_one*", "*children: []*"])
+
+
+def test_its_fixtures_are_listed_with_what_they_are(run: Run) -> None:
+    result = run("", "--fixtures")
+    for name in ("http", "smtp", "tcp", "udp"):
+        kind = name.upper()
+        result.stdout.fnmatch_lines(
+            [
+                f"{name}_server -- *",
+                f"    *started {kind} server of this test; set ``{name}_server.handler``.",
+            ]
+        )
+    result.stdout.fnmatch_lines(
+        ["server_manager* -- *", "    A started manager for the whole run*"]
+    )

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidestage.exchange import ClientLeft
+from sidestage.records import Records
+from sidestage.request import FormPart, HTTPExchange, HTTPRequest, open_http
+from sidestage.wire import messages as wire
+
+
+class Link:
+    """Notes what is sent to the child."""
+
+    def __init__(self) -> None:
+        self.sent: list[wire.Message] = []
+
+    def send(self, *messages: wire.Message) -> None:
+        self.sent += messages
+
+
+def message(target: str = "/", body: bytes = b"", kind: str = "", **changes: Any) -> wire.Request:
+    values: dict[str, Any] = {
+        "call": 0,
+        "peer": ("127.0.0.1", 1),
+        "method": "POST",
+        "target": target,
+        "http_version": "1.1",
+        "headers": [("Host", "t"), *([("Content-Type", kind)] if kind else [])],
+        "body": body,
+        "more": False,
+        "cut": 0,
+    }
+    return wire.Request(**values | changes)
+
+
+def record(*args: Any, **changes: Any) -> HTTPRequest:
+    return HTTPRequest(message(*args, **changes))
+
+
+def streamed(body: bytes = b"", keep: int = 100) -> HTTPExchange:
+    records: Records[HTTPRequest] = Records(1 << 20)
+    exchange = open_http(Link(), message(body=body, call=1, more=True), records, keep)
+    assert isinstance(exchange, HTTPExchange)
+    return exchange
+
+
+def feed(exchange: HTTPExchange, *chunks: bytes, end: bool = True) -> HTTPRequest:
+    for chunk in chunks:
+        exchange.event(wire.Data(call=1, data=chunk))
+    if end:
+        exchange.event(wire.End(call=1))
+    return exchange.request
+
+
+# Request line and headers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target, path, query_string",
+    [
+        ("/", "/", ""),
+        ("/a%20b/%C3%A9?x=%20", "/a b/é", "x=%20"),
+        ("//host/path?a?b", "//host/path", "a?b"),
+        ("/a#b?c", "/a", ""),
+        ("/a:b[c", "/a:b[c", ""),
+        ("/?next=http://other/", "/", "next=http://other/"),
+        ("http://proxied:80/a?b", "/a", "b"),
+        ("http://[bad?b", "/", "b"),
+        ("*", "*", ""),
+        ("example.org:443", "example.org:443", ""),
+        ("/%ff", "/\ufffd", ""),
+    ],
+)
+def test_path_and_query(target: str, path: str, query_string: str) -> None:
+    request = record(target)
+    assert (request.path, request.query_string, request.target) == (path, query_string, target)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=20))
+def test_any_path_is_decoded(path: str) -> None:
+    assert record("/" + quote(path)).path == "/" + path
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5))))
+def test_any_query_and_any_form_are_decoded(pairs: list[tuple[str, str]]) -> None:
+    query = urlencode(pairs, errors="replace")
+    wanted = [(name.encode(errors="replace").decode(), value.encode(errors="replace").decode())
+              for name, value in pairs]  # fmt: skip
+    assert list(record("/?" + query).query.pairs()) == wanted
+    form = record("/", query.encode(), "application/x-www-form-urlencoded").form
+    assert list(form.pairs()) == wanted
+
+
+def test_names_with_several_values() -> None:
+    request = record("/?a=1&b=&a=2", headers=[("X", "1"), ("y", "2"), ("x", "3")])
+    assert request.query.get_all("a") == ["1", "2"]
+    assert request.query["b"] == ""
+    assert request.headers.get_all("X") == ["1", "3"]
+    assert list(request.headers) == ["X", "y"]
+
+
+def test_the_names_of_http_server() -> None:
+    request = record("/x")
+    assert (request.command, request.method, request.http_version) == ("POST", "POST", "1.1")
+    assert request.client_address == ("127.0.0.1", 1)
+    assert repr(request) == "<HTTPRequest POST /x from ('127.0.0.1', 1)>"
+
+
+# Bodies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind, body, text",
+    [
+        ("", "é".encode(), "é"),
+        ("text/plain; charset=latin-1", b"\xe9", "é"),
+        ('text/plain; charset="UTF-16"', "é".encode("utf-16"), "é"),
+    ],
+)
+def test_text_is_decoded_by_its_charset(kind: str, body: bytes, text: str) -> None:
+    assert record("/", body, kind).text == text
+
+
+def test_json() -> None:
+    assert record("/", b'{"a": [1, null]}').json() == {"a": [1, None]}
+    with pytest.raises(ValueError, match=r"not JSON.*b'nope'"):
+        record("/", b"nope").json()
+
+
+def multipart(*parts: tuple[str, str, str, bytes]) -> bytes:
+    lines = b""
+    for name, filename, kind, content in parts:
+        shown = f'; filename="{filename}"' if filename else ""
+        lines += f'--b0\r\nContent-Disposition: form-data; name="{name}"{shown}\r\n'.encode()
+        lines += (
+            (f"Content-Type: {kind}\r\n" if kind else "").encode() + b"\r\n" + content + b"\r\n"
+        )
+    return lines + b"--b0--\r\n"
+
+
+MULTIPART = "multipart/form-data; boundary=b0"
+
+
+def test_a_multipart_form() -> None:
+    mail = b"Subject: x\r\n\r\nbody"
+    body = multipart(
+        ("a", "", "", "é".encode()),
+        ("up", "été.bin", "image/png", b"\0\r\n\xff"),
+        ("up", "two.eml", "message/rfc822", mail),
+    )
+    request = record("/", body, MULTIPART)
+    assert request.form["a"] == "é"
+    assert request.files == {"up": ("été.bin", b"\0\r\n\xff")}
+    assert request.parts[2] == FormPart("up", "two.eml", "message/rfc822", mail)
+
+
+@given(st.lists(st.binary(max_size=30), max_size=3))
+def test_any_content_survives_a_multipart_form(contents: list[bytes]) -> None:
+    contents = [content for content in contents if b"--b0" not in content]
+    body = multipart(*(("f", "x", "", content) for content in contents))
+    assert [part.content for part in record("/", body, MULTIPART).parts] == contents
+
+
+@pytest.mark.parametrize(
+    "kind, body",
+    [
+        ("", b""),
+        ("text/plain", b"a=b"),
+        ("multipart/form-data", b"--b0--"),
+        (MULTIPART, b"--b0\r\n\r\nunfinished"),
+        (MULTIPART, b"nothing"),
+    ],
+)
+def test_what_is_no_form_says_so(kind: str, body: bytes) -> None:
+    with pytest.raises(ValueError, match="form"):
+        _ = record("/", body, kind).form
+
+
+# Bodies that are still coming ------------------------------------------------------------------
+
+
+def test_the_body_waits_for_what_has_not_come() -> None:
+    exchange = streamed(b"one,")
+    timer = threading.Timer(0.02, feed, [exchange, b"two"])
+    timer.start()
+    assert exchange.request.body == b"one,two"
+    timer.join()
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_file_and_whole_agree(more: bool) -> None:
+    """Whether a body came in one piece or as a stream is nothing a handler can tell."""
+    exchange = HTTPExchange(Link(), message(body=b"abcdef", call=1, more=more))
+    exchange.body.retain(100, lambda size: None)
+    request = feed(exchange)
+    assert request.rfile.read(2) == b"ab"
+    assert request.body == b"abcdef"
+    assert request.rfile.read() == b"cdef"
+    assert request.body == b"abcdef"
+
+
+@given(st.lists(st.binary(max_size=9), max_size=6), st.integers(0, 30), st.integers(0, 30))
+def test_the_record_has_the_first_bytes_and_counts_the_rest(
+    chunks: list[bytes], keep: int, read: int
+) -> None:
+    exchange = streamed(keep=keep)
+    request = feed(exchange, *filter(None, chunks))
+    request.rfile.read(read)
+    exchange.complete(None)
+    whole = b"".join(chunks)
+    assert request.body == whole[:keep]
+    assert request.body_cut == len(whole[keep:])
+
+
+def test_a_handler_that_reads_hears_that_its_client_has_left() -> None:
+    exchange = streamed(b"some")
+    exchange.event(wire.Lost(call=1, reset=True))
+    with pytest.raises(ClientLeft):
+        exchange.request.rfile.read()
+    assert exchange.request.body == b"some"  # and for the record there is what came
+
+
+def test_what_was_streamed_counts_as_kept() -> None:
+    records: Records[HTTPRequest] = Records(5000)
+    for call in range(1, 11):
+        exchange = open_http(Link(), message(call=call, more=True), records, 1000)
+        assert isinstance(exchange, HTTPExchange)
+        feed(exchange, bytes(1000))
+        exchange.complete(None)
+    received = records.snapshot()
+    assert 0 < sum(len(request.body) for request in received) <= 5000
+    assert len(received) + received.dropped == 10
+
+
+# The answer ------------------------------------------------------------------------------------
+
+
+def test_an_answered_request_cannot_be_answered_again() -> None:
+    exchange = HTTPExchange(Link(), message(call=1))
+    exchange.complete("done")
+    with pytest.raises(ValueError, match="has been answered"):
+        exchange.request.send_response(200)
+
+
+def test_a_record_has_nobody_to_answer() -> None:
+    with pytest.raises(ValueError, match="has been answered"):
+        record("/").wfile.write(b"x")

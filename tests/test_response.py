@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidestage.response import HTTPResponse, Responder, check_header, reason_of
+from sidestage.streams import Outflow
+from sidestage.wire import messages as wire
+from sidestage.wire.frames import CHUNK
+
+
+class Child:
+    """Takes what is sent to it, and has always room for more."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.outflow = Outflow(self.send, 1)  # type: ignore[arg-type]
+        self.responder = Responder(self, 1, self.outflow)
+
+    def send(self, *messages: wire.Message) -> None:
+        self.sent += messages
+        for message in messages:
+            if isinstance(message, wire.Data):
+                self.outflow.acknowledged(len(message.data))
+
+    @property
+    def head(self) -> wire.Respond:
+        [head] = [message for message in self.sent if isinstance(message, wire.Respond)]
+        assert head is self.sent[0]
+        return head
+
+    @property
+    def body(self) -> bytes:
+        rest = [message.data for message in self.sent if isinstance(message, wire.Data)]
+        assert isinstance(self.sent[-1], wire.End) is self.head.more
+        return b"".join([self.head.body, *rest])
+
+
+# Whole responses -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, 5 * CHUNK])
+def test_bytes_are_sent_with_their_length(size: int) -> None:
+    child = Child()
+    child.responder.respond(HTTPResponse(b"x" * size))
+    assert child.body == b"x" * size
+    assert child.head.length == size
+    assert all(len(message.data) <= CHUNK for message in child.sent if hasattr(message, "data"))
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_an_iterator_is_sent_piece_by_piece_without_empty_ones(chunks: list[bytes]) -> None:
+    """An empty chunk would be the last (RFC 9112 7.1)."""
+    child = Child()
+    child.responder.respond(HTTPResponse.of(iter(chunks)))
+    assert child.body == b"".join(chunks)
+    assert child.head.length is None
+    assert all(message.data for message in child.sent if isinstance(message, wire.Data))
+
+
+def test_a_large_first_piece_is_cut() -> None:
+    child = Child()
+    child.responder.respond(HTTPResponse.of(iter([b"x" * CHUNK * 3])))
+    assert child.body == b"x" * CHUNK * 3
+
+
+def test_a_piece_that_is_no_bytes_is_named() -> None:
+    with pytest.raises(TypeError, match="must give bytes, not str: 'text'"):
+        Child().responder.respond(HTTPResponse.of(iter(["text"])))
+
+
+def test_an_iterator_is_closed_when_its_client_is_gone() -> None:
+    closed = []
+
+    def pieces() -> Any:
+        try:
+            yield b"one"
+            yield b"two"
+        finally:
+            closed.append(True)
+
+    child = Child()
+    child.outflow.fail(ConnectionResetError())
+    kept = pieces()
+    with pytest.raises(ConnectionResetError):
+        child.responder.respond(HTTPResponse.of(kept))
+    assert closed
+
+
+@pytest.mark.parametrize(
+    "result, status",
+    [
+        (204, 204),
+        (HTTPStatus.NOT_FOUND, 404),
+        (("", HTTPStatus.GONE), 410),
+        (None, 200),
+        (999, 999),
+    ],
+)
+def test_a_status_may_be_any_int(result: Any, status: int) -> None:
+    response = HTTPResponse.of(result)
+    assert response.status == status
+    assert type(response.status) is int or isinstance(response.status, HTTPStatus)
+
+
+def test_headers_of_a_tuple_replace_what_is_added_by_default() -> None:
+    response = HTTPResponse.of(({"a": 1}, 200, [("content-type", "x/y"), ("A", "1"), ("A", "2")]))
+    assert response.headers == [("content-type", "x/y"), ("A", "1"), ("A", "2")]
+
+
+def test_an_asynchronous_generator_is_refused_by_name() -> None:
+    async def pieces() -> Any:
+        yield b"x"
+
+    with pytest.raises(TypeError, match="asynchronous generator"):
+        HTTPResponse.of(pieces())
+
+
+@pytest.mark.parametrize("body", [1, None, object()])
+def test_a_response_cannot_have_just_any_body(body: Any) -> None:
+    with pytest.raises(TypeError, match="body must be"):
+        HTTPResponse(body)
+
+
+def test_a_status_that_is_no_int_is_refused() -> None:
+    with pytest.raises(TypeError, match="must be an int"):
+        HTTPResponse(status="200")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reason", ["a\r\nb", "\u2603"])
+def test_a_reason_that_cannot_be_sent_is_refused(reason: str) -> None:
+    with pytest.raises(ValueError, match="reason"):
+        HTTPResponse(reason=reason)
+
+
+def test_an_unknown_status_has_no_reason() -> None:
+    assert (reason_of(404), reason_of(599)) == ("Not Found", "")
+
+
+@given(st.text(), st.text())
+def test_no_header_can_begin_another_line(name: str, value: str) -> None:
+    """Whatever is accepted is one line of Latin-1 with one name."""
+    try:
+        line = ": ".join(check_header(name, value)).encode("latin-1")
+    except ValueError:
+        return
+    assert not set(b"\r\n\0") & set(line)
+    assert line.split(b":")[0].decode() == name
+
+
+# Piece by piece --------------------------------------------------------------------------------
+
+
+def begun(*headers: tuple[str, str]) -> Child:
+    child = Child()
+    child.responder.begin(200, None)
+    for name, value in headers:
+        child.responder.header(name, value)
+    child.responder.end_headers()
+    return child
+
+
+@given(st.lists(st.tuples(st.binary(max_size=50), st.booleans())))
+def test_what_is_written_is_the_body_whenever_it_is_flushed(
+    writes: list[tuple[bytes, bool]],
+) -> None:
+    child = begun(("X", "1"))
+    for data, flush in writes:
+        assert child.responder.write(data) == len(data)
+        if flush:
+            child.responder.flush()
+    child.responder.finish()
+    assert child.body == b"".join(data for data, _ in writes)
+    assert (child.head.length is None) is any(flush for _, flush in writes)
+
+
+def test_a_large_body_is_not_collected() -> None:
+    child = begun()
+    for _ in range(4):
+        child.responder.write(b"x" * CHUNK)
+    assert len(child.sent) > 2
+    child.responder.finish()
+    assert child.body == b"x" * 4 * CHUNK
+
+
+def test_headers_need_not_be_ended_without_a_body() -> None:
+    child = Child()
+    child.responder.begin(204, None)
+    child.responder.finish()
+    assert (child.head.status, child.body) == (204, b"")
+
+
+@pytest.mark.parametrize(
+    "call, args",
+    [
+        ("begin", (200, None)),
+        ("header", ("X", "1")),
+    ],
+)
+def test_the_head_cannot_be_changed_after_its_end(call: str, args: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="header"):
+        getattr(begun().responder, call)(*args)
+
+
+def test_nothing_can_be_written_after_the_end() -> None:
+    child = begun()
+    child.responder.finish()
+    with pytest.raises(ValueError, match="complete"):
+        child.responder.write(b"x")
+
+
+def test_a_failure_before_the_head_is_out_is_a_500() -> None:
+    child = begun()
+    child.responder.write(b"never sent")
+    child.responder.fail(KeyError("x"))
+    assert child.head.status == 500
+    assert child.body == b"the handler raised KeyError: 'x'\n"
+
+
+def test_a_failure_after_the_head_is_out_closes_the_connection() -> None:
+    child = begun()
+    child.responder.flush()
+    child.responder.fail(KeyError("x"))
+    assert child.sent[-1] == wire.Close(call=1, reset=False)

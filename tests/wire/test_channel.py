@@ -1,0 +1,228 @@
+"""The parent's end of the pipes: nothing holds a caller past its deadline."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from conftest import eventually
+from sidestage.pristine import Deadline
+from sidestage.wire import frames
+from sidestage.wire.channel import Channel, ChannelClosed
+from sidestage.wire.frames import MAX_FRAME, WireError, encode
+from sidestage.wire.messages import Data, End, Message, Sync
+
+NOW = Deadline(0)
+BIG = Data(call=1, data=bytes(1 << 20))  # no pipe takes that much at once
+
+
+def soon() -> Deadline:
+    """A deadline that is never reached unless something hangs."""
+    return Deadline(30)
+
+
+class Interruption(BaseException):
+    """Ctrl-C, but one that does not end the run of the tests if it gets out."""
+
+
+class Pipes:
+    """A channel, and the other ends of its pipes."""
+
+    def __init__(self) -> None:
+        events_fd, self.events = os.pipe()
+        self.commands, commands_fd = os.pipe()
+        self.channel = Channel(events_fd, commands_fd)
+        self._open = {events_fd, commands_fd, self.events, self.commands}
+        self._buffer = frames.commands()
+
+    def commands_read(self) -> list[Message]:
+        """What has arrived whole at the other end with the next bytes."""
+        return list(self._buffer.feed(os.read(self.commands, 1 << 20)))
+
+    def drain(self) -> list[Message]:
+        """Read until a whole message has arrived."""
+        while not (messages := self.commands_read()):
+            pass
+        return messages
+
+    def close(self, fd: int) -> None:
+        self._open.remove(fd)
+        os.close(fd)
+
+    def close_all(self) -> None:
+        for fd in list(self._open):
+            self.close(fd)
+
+
+@pytest.fixture
+def pipes() -> Iterator[Pipes]:
+    pipes = Pipes()
+    yield pipes
+    pipes.close_all()
+
+
+def outcome_of(work: Callable[[], Any]) -> list[Any]:
+    """A list that gets what ``work`` returns or raises in a thread of its own."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except (ChannelClosed, TimeoutError) as error:
+            outcome.append(error)
+
+    threading.Thread(target=run).start()
+    return outcome
+
+
+class TestSend:
+    def test_messages_arrive_in_order(self, pipes: Pipes) -> None:
+        pipes.channel.send(Sync(token=1), Sync(token=2))
+        pipes.channel.send(Sync(token=3))
+        assert pipes.commands_read() == [Sync(token=n) for n in (1, 2, 3)]
+
+    def test_what_the_pipe_cannot_take_at_once_arrives_too(self, pipes: Pipes) -> None:
+        outcome = outcome_of(lambda: pipes.channel.send(BIG, deadline=soon()))
+        assert pipes.drain() == [BIG]
+        assert eventually(lambda: outcome == [None])
+
+    def test_a_full_pipe_is_a_timeout(self, pipes: Pipes) -> None:
+        with pytest.raises(TimeoutError):
+            pipes.channel.send(BIG, deadline=Deadline(0.02))
+
+    def test_after_half_a_frame_nothing_more_is_said(self, pipes: Pipes) -> None:
+        with pytest.raises(TimeoutError):
+            pipes.channel.send(BIG, deadline=NOW)
+        assert pipes.channel.closed
+        with pytest.raises(ChannelClosed):
+            pipes.channel.send(Sync(token=1))
+
+    def test_a_timeout_before_the_first_byte_loses_nothing(self, pipes: Pipes) -> None:
+        with suppress(BlockingIOError):
+            while os.write(pipes.channel.commands_fd, encode(End(call=1))):
+                pass
+        filled = False
+        while not filled:  # the last bytes of room, frame by frame no more fits
+            try:
+                pipes.channel.send(Sync(token=1), deadline=NOW)
+            except TimeoutError:
+                filled = True
+        assert not pipes.channel.closed
+
+    def test_an_interruption_in_the_middle_closes_it(
+        self, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*arguments: Any) -> int:
+            raise Interruption
+
+        monkeypatch.setattr("sidestage.pristine.poll_fd", interrupt)
+        with pytest.raises(Interruption):
+            pipes.channel.send(BIG)
+        with pytest.raises(ChannelClosed):
+            pipes.channel.send(Sync(token=1))
+
+    def test_a_closed_other_end(self, pipes: Pipes) -> None:
+        pipes.close(pipes.commands)
+        with pytest.raises(ChannelClosed):
+            pipes.channel.send(Sync(token=1))
+
+    def test_an_other_end_that_closes_while_it_waits(self, pipes: Pipes) -> None:
+        outcome = outcome_of(lambda: pipes.channel.send(BIG))
+        os.read(pipes.commands, 1)
+        pipes.close(pipes.commands)
+        assert eventually(lambda: bool(outcome))
+        assert isinstance(outcome[0], ChannelClosed)
+
+    def test_a_channel_marked_closed(self, pipes: Pipes) -> None:
+        pipes.channel.closed = True
+        with pytest.raises(ChannelClosed):
+            pipes.channel.send(Sync(token=1))
+
+    def test_a_timeout_does_not_open_a_closed_one(
+        self, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It was closed by another thread while this one waited to write its first byte."""
+
+        def full(*arguments: Any) -> int:
+            raise BlockingIOError
+
+        def close_meanwhile(*arguments: Any) -> int:
+            pipes.channel.closed = True
+            return 0
+
+        monkeypatch.setattr("sidestage.pristine.write", full)
+        monkeypatch.setattr("sidestage.pristine.poll_fd", close_meanwhile)
+        with pytest.raises(TimeoutError):
+            pipes.channel.send(Sync(token=1), deadline=NOW)
+        assert pipes.channel.closed
+
+    def test_a_second_writer_waits_no_longer_than_its_deadline(self, pipes: Pipes) -> None:
+        first = outcome_of(lambda: pipes.channel.send(BIG))
+        os.read(pipes.commands, 1)
+        with pytest.raises(TimeoutError, match="another thread"):
+            pipes.channel.send(Sync(token=1), deadline=Deadline(0.02))
+        pipes.close(pipes.commands)
+        assert eventually(lambda: bool(first))
+
+    def test_frames_of_many_writers_do_not_mix(self, pipes: Pipes) -> None:
+        bodies = [Data(call=n, data=bytes([n]) * 100_000) for n in range(8)]
+        outcomes = [outcome_of(lambda body=body: pipes.channel.send(body)) for body in bodies]
+        came: list[Message] = []
+        while len(came) < len(bodies):
+            came += pipes.commands_read()
+        assert sorted(came, key=lambda message: message.call) == bodies  # type: ignore[attr-defined]
+        assert eventually(lambda: outcomes == [[None]] * len(bodies))
+
+
+class TestReceive:
+    def test_what_has_come_so_far(self, pipes: Pipes) -> None:
+        frame = bytes(encode(End(call=1), End(call=2)))
+        os.write(pipes.events, frame[:-1])
+        assert pipes.channel.receive() == [End(call=1)]
+        os.write(pipes.events, frame[-1:])
+        assert pipes.channel.receive() == [End(call=2)]
+
+    def test_nothing_has_come(self, pipes: Pipes) -> None:
+        assert not pipes.channel.receive()
+
+    def test_the_end(self, pipes: Pipes) -> None:
+        os.write(pipes.events, encode(End(call=1)))
+        pipes.close(pipes.events)
+        assert pipes.channel.receive() == [End(call=1)]
+        with pytest.raises(ChannelClosed):
+            pipes.channel.receive()
+
+    def test_the_end_in_the_middle_of_a_frame(self, pipes: Pipes) -> None:
+        os.write(pipes.events, encode(End(call=1))[:-1])
+        pipes.close(pipes.events)
+        assert not pipes.channel.receive()
+        with pytest.raises(ChannelClosed):
+            pipes.channel.receive()
+
+    def test_a_descriptor_that_is_gone(self, pipes: Pipes) -> None:
+        pipes.close(pipes.channel.events_fd)
+        with pytest.raises(ChannelClosed):
+            pipes.channel.receive()
+
+    def test_what_is_no_frame(self, pipes: Pipes) -> None:
+        os.write(pipes.events, (MAX_FRAME + 1).to_bytes(4, "big"))
+        with pytest.raises(WireError):
+            pipes.channel.receive()
+
+
+class TestPoll:
+    def test_nothing_by_the_deadline(self, pipes: Pipes) -> None:
+        assert not pipes.channel.poll(Deadline(0.01))
+
+    def test_something_to_receive(self, pipes: Pipes) -> None:
+        os.write(pipes.events, encode(End(call=1)))
+        assert pipes.channel.poll(soon())
+
+    def test_the_end_is_something(self, pipes: Pipes) -> None:
+        pipes.close(pipes.events)
+        assert pipes.channel.poll(soon())

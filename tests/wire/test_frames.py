@@ -1,0 +1,143 @@
+"""Bytes in, messages out, however the bytes are cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import any_message
+from sidestage.wire import frames
+from sidestage.wire.frames import HEAD, MAX_FRAME, WireError, encode
+from sidestage.wire.messages import Ack, Data, End, Hello, Message, Sync
+
+some_events = st.lists(any_message.events, max_size=6)
+
+
+def head(size: int) -> bytes:
+    return size.to_bytes(HEAD, "big")
+
+
+def fed(parts: list[bytes]) -> list[Message]:
+    buffer = frames.events()
+    return [message for part in parts for message in buffer.feed(part)]
+
+
+def cut(whole: bytes, points: list[int]) -> list[bytes]:
+    ends = sorted(point % (len(whole) + 1) for point in points)
+    return [whole[a:b] for a, b in zip([0, *ends], [*ends, len(whole)], strict=True)]
+
+
+@settings(max_examples=40)
+@given(some_events, st.lists(st.integers(0, 1 << 16), max_size=10))
+def test_any_cuts_give_the_same_messages(messages: list[Any], points: list[int]) -> None:
+    assert fed(cut(bytes(encode(*messages)), points)) == messages
+
+
+@settings(max_examples=40)
+@given(st.lists(any_message.events, max_size=3))
+def test_byte_by_byte_gives_the_same_messages(messages: list[Any]) -> None:
+    assert fed([bytes([byte]) for byte in encode(*messages)]) == messages
+
+
+@settings(max_examples=40)
+@given(st.lists(any_message.commands, max_size=4))
+def test_commands_cross_as_well(messages: list[Any]) -> None:
+    assert frames.commands().feed(bytes(encode(*messages))) == messages
+
+
+@settings(max_examples=40)
+@given(st.lists(any_message.events, min_size=1, max_size=4))
+def test_frames_are_the_same_one_by_one_and_together(messages: list[Any]) -> None:
+    assert encode(*messages) == b"".join(encode(message) for message in messages)
+
+
+def test_a_message_comes_with_its_last_byte_and_not_before() -> None:
+    frame = bytes(encode(End(call=7)))
+    buffer = frames.events()
+    assert [buffer.feed(frame[at : at + 1]) for at in range(len(frame))] == [
+        *([[]] * (len(frame) - 1)),
+        [End(call=7)],
+    ]
+
+
+def test_what_was_given_does_not_change_when_more_comes() -> None:
+    buffer = frames.events()
+    first = encode(Data(call=1, data=b"first"))
+    (message,) = buffer.feed(bytes(first))
+    buffer.feed(bytes(encode(Data(call=2, data=b"XXXXX")))[:-1])
+    assert message == Data(call=1, data=b"first")
+
+
+def test_a_large_message_in_many_pieces() -> None:
+    message = Data(call=1, data=bytes(range(256)) * 8192)
+    whole = bytes(encode(message, End(call=1)))
+    size = len(whole) // 97
+    parts = [whole[at : at + size] for at in range(0, len(whole), size)]
+    assert fed(parts) == [message, End(call=1)]
+
+
+@pytest.mark.parametrize("size", [MAX_FRAME + 1, (1 << 32) - 1])
+def test_an_oversized_frame_is_refused_by_its_head(size: int) -> None:
+    with pytest.raises(WireError, match=f"a frame of {size} bytes"):
+        frames.events().feed(head(size))
+
+
+def test_an_oversized_frame_after_good_ones() -> None:
+    buffer = frames.events()
+    assert buffer.feed(bytes(encode(End(call=1)))) == [End(call=1)]
+    with pytest.raises(WireError):
+        buffer.feed(head(MAX_FRAME + 1))
+
+
+def test_the_largest_frame_is_waited_for() -> None:
+    assert frames.events().feed(head(MAX_FRAME)) == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",  # never used in MessagePack
+        b"\x93\x01\x01",  # an array that lacks its last item
+        b"\x92\x01\x01",  # Data without its bytes
+        b"\x93\x01\xa1x\xc4\x00",  # Data whose call is a text
+        b"\x91\x63",  # an unknown tag
+        b"\x80",  # a map
+    ],
+)
+def test_garbage_is_refused(payload: bytes) -> None:
+    with pytest.raises(WireError, match="not a message"):
+        frames.events().feed(head(len(payload)) + payload)
+
+
+@pytest.mark.parametrize(
+    "buffer, message",
+    [(frames.events(), Sync(token=1)), (frames.commands(), Hello(pid=1, version=1))],
+    ids=["a command among events", "an event among commands"],
+)
+def test_neither_side_takes_its_own_messages(buffer: Any, message: Message) -> None:
+    with pytest.raises(WireError):
+        buffer.feed(bytes(encode(message)))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_messages_or_a_wire_error(garbage: bytes) -> None:
+    try:
+        messages = frames.events().feed(garbage)
+    except WireError:
+        return
+    assert all(isinstance(message, any_message.EVENTS) for message in messages)
+
+
+def test_nothing_is_encoded_as_nothing() -> None:
+    assert encode() == b""
+    assert frames.events().feed(b"") == []
+
+
+def test_streams_cross_both_ways() -> None:
+    stream = [Data(call=1, data=b"x"), Ack(call=1, size=1), End(call=1)]
+    whole = bytes(encode(*stream))
+    assert frames.events().feed(whole) == frames.commands().feed(whole) == stream

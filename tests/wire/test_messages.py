@@ -1,0 +1,75 @@
+"""Each message is a plain, immutable value that survives the wire."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_type_hints
+
+import msgspec
+import pytest
+from hypothesis import given
+
+import any_message
+from sidestage.wire import messages
+from sidestage.wire.messages import Command, Event, Message
+
+encode = msgspec.msgpack.encode
+to_command = msgspec.msgpack.Decoder(Command).decode
+to_event = msgspec.msgpack.Decoder(Event).decode
+
+
+@given(any_message.commands)
+def test_commands_survive_the_wire(message: Message) -> None:
+    decoded = to_command(encode(message))
+    assert decoded == message
+    assert type(decoded) is type(message)
+
+
+@given(any_message.events)
+def test_events_survive_the_wire(message: Message) -> None:
+    decoded = to_event(encode(message))
+    assert decoded == message
+    assert type(decoded) is type(message)
+
+
+@given(any_message.commands | any_message.events)
+def test_they_are_frozen(message: Message) -> None:
+    for name in get_type_hints(type(message)):
+        with pytest.raises(AttributeError):
+            setattr(message, name, getattr(message, name))
+
+
+@given(any_message.commands | any_message.events)
+def test_they_compare_by_value(message: Message) -> None:
+    kind = type(message)
+    same = kind(**{name: getattr(message, name) for name in get_type_hints(kind)})
+    assert message == same
+    assert message is not same
+    assert message != object()
+
+
+def test_their_tags_are_unique() -> None:
+    tags = [kind.__struct_config__.tag for kind in any_message.CLASSES]
+    assert len(set(tags)) == len(tags)
+
+
+def test_every_message_class_can_be_decoded() -> None:
+    """None is forgotten in both unions."""
+    defined = {
+        value
+        for value in vars(messages).values()
+        if isinstance(value, type) and issubclass(value, Message) and value is not Message
+    }
+    assert defined == set(any_message.CLASSES)
+
+
+def test_only_streams_go_both_ways() -> None:
+    both = set(any_message.COMMANDS) & set(any_message.EVENTS)
+    assert both == {messages.Data, messages.Ack, messages.End}
+
+
+def test_nothing_on_the_wire_is_a_pickle() -> None:
+    assert messages.__file__ is not None
+    for module in Path(messages.__file__).parent.glob("*.py"):
+        assert not re.search(r"import (pickle|marshal|dill)", module.read_text())
