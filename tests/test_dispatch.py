@@ -161,6 +161,18 @@ class TestJobs:
         assert blocking.have_blocked(3)
         assert blocking.stage.is_done(10, 11)
 
+    def test_nor_one_that_came_with_it_while_other_threads_are_idle(
+        self, blocking: Blocking
+    ) -> None:
+        blocking.stage.say(1)
+        assert blocking.have_blocked(1)
+        blocking.release.set()
+        assert eventually(lambda: blocking.stage.dispatcher._idle == 2, WAIT)
+        blocking.release.clear()
+        blocking.stage.say(2, 3, 10)
+        assert blocking.have_blocked(2)
+        assert blocking.stage.is_done(1, 10)
+
     def test_run_soon(self, stage: Stage) -> None:
         ran = threading.Event()
         stage.dispatcher.run_soon(ran.set)
@@ -353,16 +365,22 @@ class TestWithoutThreads:
             thread.join(WAIT)
         assert seen == [True] * 5
 
-    def test_threads_take_over_from_one_that_waits(self, stage: Stage) -> None:
-        reading = threading.Thread(
-            target=stage.dispatcher.wait_until, args=(lambda: 3 in stage.sink.seen, soon())
-        )
-        reading.start()
-        stage.dispatcher.start_threads(lambda: stage.say(1))
-        stage.say(2, 3)
-        assert stage.is_done(1, 2, 3)
-        reading.join(WAIT)
-        assert not reading.is_alive()
+    def test_threads_take_over_from_one_that_waits(self) -> None:
+        for _ in range(20):
+            stage = Stage()
+            seen: list[bool] = []
+            waits = threading.Thread(target=self.wait_for_token, args=(stage, 3, seen))
+            waits.start()
+            stage.dispatcher.start_threads(lambda stage=stage: stage.say(1))
+            stage.say(2, 3)
+            assert stage.is_done(1, 2, 3)
+            waits.join(WAIT)
+            assert seen == [True]
+            stage.close()
+
+    def wait_for_token(self, stage: Stage, token: int, seen: list[bool]) -> None:
+        reached = stage.dispatcher.wait_until(lambda: token in stage.sink.seen, Deadline(5))
+        seen.append(reached)
 
     def test_a_start_that_fails_leaves_it_as_it_was(self, stage: Stage) -> None:
         def fail() -> None:
@@ -373,11 +391,7 @@ class TestWithoutThreads:
         assert not stage.dispatcher.threaded
         seen: list[bool] = []
         threads = [
-            threading.Thread(
-                target=lambda token=token: seen.append(
-                    stage.dispatcher.wait_until(lambda: token in stage.sink.seen, soon())
-                )
-            )
+            threading.Thread(target=self.wait_for_token, args=(stage, token, seen))
             for token in (1, 2)
         ]
         for thread in threads:
@@ -399,6 +413,16 @@ class TestServers:
     def test_a_request(self, gate: type[Any]) -> None:
         with HTTPServer(handler=lambda request: request.path) as server:
             assert [self.fetch(server.url + "/a") for _ in range(5)] == [b"/a"] * 5
+
+    def test_a_handler_is_set_while_another_thread_waits(self, gate: type[Any]) -> None:
+        for _ in range(5):
+            with HTTPServer() as server:
+                waits = threading.Thread(target=server.wait_for, args=(1, WAIT))
+                waits.start()
+                server.handler = lambda request: "handled"
+                assert self.fetch(server.url) == b"handled"
+                waits.join(WAIT)
+                assert not waits.is_alive()
 
     def test_a_nested_call(self, gate: type[Any]) -> None:
         def handler(request: Any) -> bytes:

@@ -24,7 +24,7 @@ NEVER = Deadline(None)
 
 def soon() -> Deadline:
     """A deadline that is never reached unless something hangs."""
-    return Deadline(30)
+    return Deadline(10)
 
 
 @pytest.fixture
@@ -133,6 +133,11 @@ class TestSignal:
         done.set()
         signal.notify()
         assert join(waiters)
+
+    def test_what_comes_true_between_the_look_and_the_wait_is_seen(self) -> None:
+        answers, deadline = iter([False, True, True]), soon()
+        assert Signal().wait_until(lambda: next(answers), deadline)
+        assert not deadline.passed()
 
     def test_no_wake_up_is_lost_among_many_threads(self) -> None:
         signal, guard, turns = Signal(), threading.Lock(), [0]

@@ -129,7 +129,9 @@ def test_passes(http_server):
     result.stdout.no_fnmatch_line("*unseen*")
 
 
-def test_a_handlers_error_does_not_hide_a_failing_body(run: Run) -> None:
+def test_what_a_handler_raises_neither_hides_a_failing_body_nor_changes_its_own_kind(
+    run: Run,
+) -> None:
     result = run("""
 def test_both(tcp_server):
     tcp_server.handler = lambda connection: 1 / 0
@@ -137,19 +139,14 @@ def test_both(tcp_server):
         with pytest.raises(ConnectionResetError):
             client.recv(1)
     assert False, "the body's own"
-""")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*the body's own*", "*ZeroDivisionError*"])
 
-
-def test_an_outcome_that_a_handler_raises_is_that_of_the_test(run: Run) -> None:
-    result = run("""
 def test_skips(http_server):
     http_server.handler = lambda request: pytest.skip("not today")
     with pytest.raises(urllib.error.HTTPError):
         fetch(http_server.url)
 """)
-    result.assert_outcomes(skipped=1)
+    result.assert_outcomes(failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*the body's own*", "*ZeroDivisionError*"])
 
 
 def test_a_manager_for_the_whole_run(run: Run) -> None:

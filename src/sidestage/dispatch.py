@@ -144,7 +144,7 @@ class Dispatcher:
         self._pumping = pristine.Lock()
         self._gate: Gate | None = None
         self._parked = False
-        self._handing_over = False
+        self._heir: int | None = None  # the thread that takes the reading over
         self._idle = 0
         self._threads: dict[int, int] = {}  # ident to the kernel's id
         self._starting = 0
@@ -161,7 +161,7 @@ class Dispatcher:
             return condition() or self.finished
 
         while not over():
-            if self._gate is None and self._pumping.acquire(False):
+            if self._may_pump() and self._pumping.acquire(False):
                 try:
                     in_time = self._pump(over, deadline)
                 finally:
@@ -174,14 +174,18 @@ class Dispatcher:
         return condition()
 
     def _may_pump(self) -> bool:
-        return self._gate is None and not self._handing_over and not self._pumping.locked()
+        return self._gate is None and not self._yields() and not self._pumping.locked()
+
+    def _yields(self) -> bool:
+        """Whether another thread than the caller is to have the reading."""
+        return self._heir is not None and self._heir != pristine.thread_id()
 
     def _pump(self, over: Callable[[], bool], deadline: Deadline) -> bool:
         while not over():
             if not self._channel.poll(deadline):
                 return False
             self._take_events()
-            if self._handing_over:
+            if self._yields():
                 break
         return True
 
@@ -220,13 +224,14 @@ class Dispatcher:
         if self._gate is not None:
             confirm()
             return
-        self._handing_over = True
+        self._heir = pristine.thread_id()
         try:
             confirm()
             self._pumping.acquire()  # and never released
             self._gate = make_gate(self._channel.events_fd)
         finally:
-            self._handing_over = False
+            self._heir = None
+            self.changed.notify()
         self._start_thread()
         self.changed.notify()
 

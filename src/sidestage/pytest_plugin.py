@@ -7,6 +7,7 @@ test's own; set ``.handler`` in the test. ``server_manager`` keeps servers for t
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -127,9 +128,10 @@ def _account(server: Server[Any]) -> str:
 # A warm child before the first test --------------------------------------------------------------
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Launch a child as the run begins: it boots while pytest collects."""
-    if not config.option.collectonly and not _only_distributes(config):
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Launch a child as the run begins: it boots while pytest configures itself and collects."""
+    options = early_config.known_args_namespace
+    if not options.collectonly and not _only_distributes(early_config):
         with contextlib.suppress(StartError):  # a test that wants a server will say so
             pool.boot()
 
@@ -157,4 +159,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _only_distributes(config: pytest.Config) -> bool:
     """Whether this is the process of pytest-xdist that runs no tests itself."""
-    return config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    return (
+        getattr(config.known_args_namespace, "numprocesses", None) is not None
+        and "PYTEST_XDIST_WORKER" not in os.environ
+    )
