@@ -58,6 +58,12 @@ def _descriptors() -> dict[int, str]:
     return found
 
 
+def pytest_collection_finish() -> None:
+    """What is there by now stays; the collector need not go through it after every test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """No process, thread, descriptor or temporary file more than before, pool aside."""

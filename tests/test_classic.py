@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import smtplib
 import socket
@@ -25,7 +26,8 @@ ANY = ("127.0.0.1", 0)
 def ask_tcp(server: Any, data: bytes) -> bytes:
     with socket.create_connection(server.server_address[:2], LONG) as client:
         client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the handler may have reset it by now
+            client.shutdown(socket.SHUT_WR)
         return client.makefile("rb").read()
 
 

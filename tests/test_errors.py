@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import pickle
 import signal
 
 import pytest
@@ -108,3 +109,17 @@ class TestServerDied:
 def test_a_wait_that_was_in_vain_carries_what_came() -> None:
     error = WaitTimeout("1 of 2", expected=2, received=("one",))
     assert (error.expected, error.received, str(error)) == (2, ("one",), "1 of 2")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerDied("it", pid=1, exit_code=-9, stderr="last words"),
+        WaitTimeout("too late", expected=2, received=(1,)),
+        StartError(98, "taken", address=("127.0.0.1", 1), stderr="why"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_facts_survive_a_pickle(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

@@ -17,7 +17,7 @@ from actors import Actor, actor, end, hear, own_descriptors
 from sidestage import StartError, TCPServer, launch, pristine
 from sidestage.pristine import Deadline
 from sidestage.process import ServerProcess
-from support import gone, run_script
+from support import eventually, gone, run_script
 
 __all__ = ["actor"]  # the fixture
 
@@ -152,6 +152,8 @@ def test_the_child_outlives_the_thread_that_started_it(actor: Actor) -> None:
 def test_the_command_line_names_no_code_of_the_test() -> None:
     process = ServerProcess(launch.launch())
     try:
+        # The kernel lets a spawned program run just before it knows its arguments.
+        assert eventually(lambda: bool(psutil.Process(process.launched.pid).cmdline()))
         words = psutil.Process(process.launched.pid).cmdline()
     finally:
         end(process)

@@ -27,6 +27,7 @@ from sidestage import (
     UDPServer,
     WaitTimeout,
 )
+from sidestage.records import OVERHEAD
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
 
@@ -102,6 +103,19 @@ class TestLifecycle:
             assert server.state is State.STOPPED
 
         asyncio.run(main())
+
+    def test_a_cancelled_start_leaves_nothing(self, kind: type[Server[Any]]) -> None:
+        server = kind(fresh=True)
+
+        async def main() -> None:
+            starting = asyncio.ensure_future(server.__aenter__())
+            await asyncio.sleep(0)
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+
+        asyncio.run(main())
+        assert server.state is State.STOPPED
 
     def test_a_taken_port_is_a_start_error(self, kind: type[Server[Any]]) -> None:
         with kind() as server:
@@ -356,7 +370,7 @@ class TestRecords:
         assert [request.path for request in server.received] == ["/one"]
 
     def test_are_bounded_and_the_loss_is_counted(self) -> None:
-        with UDPServer(keep=1000) as server:
+        with UDPServer(keep=10 * (100 + OVERHEAD)) as server:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
                 for number in range(30):
                     client.sendto(bytes([number]) * 100, server.server_address)

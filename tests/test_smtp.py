@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 
 from sidestage import Mail, SMTPServer
+from sidestage.records import OVERHEAD
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 
@@ -259,7 +260,7 @@ def test_mails_compare_by_value(recorder: SMTPServer) -> None:
 
 
 def test_only_so_many_bytes_are_kept_and_what_is_dropped_is_counted() -> None:
-    with SMTPServer(keep=1000) as server:
+    with SMTPServer(keep=3 * (310 + OVERHEAD)) as server:
         for number in range(10):
             send(server, f"{number}" * 285)  # 300 bytes with the header
         received = server.received

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sidestage import Connection, ServerStopped, TCPServer, Transcript
+from sidestage.records import OVERHEAD
 
 MIB = 1 << 20
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
@@ -583,7 +584,7 @@ def test_a_big_upload_before_the_stop_reaches_its_handler_whole() -> None:
 
 
 def test_only_so_many_bytes_are_kept_and_what_is_dropped_is_counted() -> None:
-    with TCPServer(keep=1000) as server:
+    with TCPServer(keep=5 * (200 + OVERHEAD)) as server:
         for count in range(1, 11):
             with connect(server) as client:
                 client.sendall(bytes([count]) * 200)

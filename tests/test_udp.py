@@ -12,6 +12,7 @@ import pytest
 
 from conftest import eventually
 from sidestage import Datagram, UDPServer
+from sidestage.records import OVERHEAD
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 
@@ -151,7 +152,7 @@ def test_datagrams_compare_by_sender_and_bytes(client: socket.socket) -> None:
 def test_only_so_many_bytes_are_kept_and_what_is_dropped_is_counted(
     client: socket.socket,
 ) -> None:
-    with UDPServer(keep=100) as server:
+    with UDPServer(keep=10 * (10 + OVERHEAD)) as server:
         for number in range(20):
             client.sendto(b"%010d" % number, server.server_address)
         server.wait_for(20)

@@ -45,11 +45,11 @@ class _Classic(Server[Any]):
     address_family: int = socket.AF_INET
     RequestHandlerClass: type[BaseRequestHandler]
 
-    def begin_start(self, deadline: Any) -> None:
+    def _begin_start(self, deadline: Any) -> None:
         if self.address_family == getattr(socket, "AF_INET6", None):
             host = {"localhost": "::1", "": "::"}.get(self._listen.host or "", self._listen.host)
             self._listen = Listen(host, self._listen.port, self._listen.path)
-        super().begin_start(deadline)
+        super()._begin_start(deadline)
 
     def delegate(self, request: Any) -> None:
         """Call the handler, for the internal request-handler class."""
@@ -96,7 +96,7 @@ class TestTCPServer(_Classic, TCPServer):
 
         self.RequestHandlerClass = DelegatingTCPRequestHandler
 
-    def handle(self, request: Connection) -> None:
+    def _handle(self, request: Connection) -> None:
         self.RequestHandlerClass(request, request.client_address, self)  # type: ignore[arg-type]  # socket-like
 
 
@@ -126,7 +126,7 @@ class TestUDPServer(_Classic, UDPServer):
 
         self.RequestHandlerClass = DelegatingUDPRequestHandler
 
-    def handle(self, request: Datagram) -> None:
+    def _handle(self, request: Datagram) -> None:
         pair = (request.packet, _ReplySocket(request))
         self.RequestHandlerClass(pair, request.client_address, self)  # type: ignore[arg-type]  # as there
 
@@ -192,7 +192,7 @@ class TestHTTPServer(_Classic, TCPServer):
         """The bound host."""
         return self.host
 
-    def handle(self, request: Connection) -> None:
+    def _handle(self, request: Connection) -> None:
         if self.sslctx is None:
             self.RequestHandlerClass(request, request.client_address, self)  # type: ignore[arg-type]  # socket-like
             return
@@ -202,7 +202,7 @@ class TestHTTPServer(_Classic, TCPServer):
             secured: Any = TLSConnection(request, self.sslctx)
         except OSError as error:  # as there: the client's failed handshake fails no test
             text = f"the TLS handshake failed: {error}"
-            self.diagnosed(Diagnostic(client_address=request.client_address, text=text))
+            self._diagnosed(Diagnostic(client_address=request.client_address, text=text))
             return
         self.RequestHandlerClass(secured, request.client_address, self)  # type: ignore[arg-type]  # socket-like
         secured.unwrap()
@@ -225,7 +225,7 @@ class TestSMTPServer(_Classic, SMTPServer):
     ) -> None:
         super().__init__(addr, handler, poll_interval, **options)  # type: ignore[arg-type]  # four arguments
 
-    def handle(self, request: Mail) -> Any:
+    def _handle(self, request: Mail) -> Any:
         text = request.data.decode("utf-8", "replace").replace("\r\n", "\n")
         return self.process_message(
             request.peer, request.mail_from, request.rcpt_tos, text.removesuffix("\n")

@@ -13,7 +13,7 @@ from typing import Any, Self
 from .errors import ServerStopped
 from .exchange import ClientLeft, Exchange, Link
 from .pristine import Deadline
-from .records import Records
+from .records import OVERHEAD, Records
 from .report import Address
 from .streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
 from .wire import messages as wire
@@ -336,7 +336,7 @@ def open_tcp(link: Link, message: Any, records: Records[Transcript], keep: int) 
     """The exchange of a connection that a handler is to serve; or the record of one."""
 
     def record(transcript: Transcript) -> None:
-        records.add(transcript, len(transcript.data))
+        records.add(transcript, OVERHEAD + len(transcript.data))
 
     if isinstance(message, wire.Opened):
         return TCPExchange(link, message, keep, record)

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from .exchange import Exchange, Link
-from .records import Records
+from .records import OVERHEAD, Records
 from .report import Address
 from .wire import messages as wire
 
@@ -112,5 +112,5 @@ def open_udp(
 ) -> Exchange | None:
     """Record a datagram; returns its exchange if a handler is to run."""
     datagram = Datagram(link if message.call else None, message)
-    records.add(datagram, len(message.data))
+    records.add(datagram, OVERHEAD + len(message.data))
     return UDPExchange(link, message.call, datagram) if message.call else None

@@ -60,6 +60,16 @@ class StateError(SidestageError, RuntimeError):
     """The call does not fit the state that the server is in; nothing was changed."""
 
 
+def _rebuild(
+    kind: type[SidestageError], arguments: tuple[Any, ...], facts: dict[str, Any]
+) -> SidestageError:
+    """An error with the facts that pickle or copy has carried."""
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(facts)
+    return error
+
+
 class ServerDied(SidestageError):
     """The server's process ended without having been asked to.
 
@@ -67,6 +77,9 @@ class ServerDied(SidestageError):
     ``None``), ``pid`` the process, and ``stderr`` the tail of what it wrote there. An
     ``exit_code`` of ``None`` means that somebody else had reaped the process.
     """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
 
     def __init__(self, what: str, *, pid: int, exit_code: int | None, stderr: str = "") -> None:
         self.what = what
@@ -93,6 +106,9 @@ class ServerStopped(SidestageError, ConnectionError):
 
 class WaitTimeout(SidestageError, TimeoutError):
     """``wait_for`` ran out of time; ``received`` holds what did come, ``expected`` the count."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
 
     def __init__(self, message: str, *, expected: int, received: tuple[Any, ...]) -> None:
         super().__init__(message)

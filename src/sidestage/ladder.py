@@ -83,8 +83,8 @@ class Ladder:
         self._stderr_start = process.stderr_size()
         process.signal(signal.SIGUSR1)  # faulthandler writes where every thread is
         rung: Rung = "close"
+        self._run.child.channel.closed = True  # first: nobody may write to a reused descriptor
         process.close_commands()
-        self._run.child.channel.closed = True
         if not process.wait(self._rung(_CLOSE)):
             rung = "terminate"
             process.terminate()

@@ -8,7 +8,7 @@ import re
 from email.message import EmailMessage
 
 from .exchange import Exchange, Link
-from .records import Records
+from .records import OVERHEAD, Records
 from .report import Address
 from .wire import messages as wire
 
@@ -130,5 +130,5 @@ def open_smtp(
 ) -> Exchange | None:
     """Record a mail; returns its exchange if a handler is to run."""
     mail = Mail(message)
-    records.add(mail, len(message.data))
+    records.add(mail, OVERHEAD + len(message.data))
     return SMTPExchange(link, message.call, mail) if message.call else None

@@ -92,7 +92,7 @@ class ServerManager(Mapping[str, Server[Any]]):
         try:
             for server in self._servers.values():
                 deadline = Deadline(server.start_timeout)
-                server.begin_start(deadline)
+                server._begin_start(deadline)
                 begun[server] = deadline
         except BaseException as error:
             _undo(begun, error)
@@ -102,7 +102,7 @@ class ServerManager(Mapping[str, Server[Any]]):
     def _finish_start(self, begun: dict[Server[Any], Deadline]) -> Self:
         try:
             for server, deadline in begun.items():
-                server.finish_start(deadline)
+                server._finish_start(deadline)
         except BaseException as error:
             _undo(begun, error)
             raise
@@ -142,7 +142,11 @@ class ServerManager(Mapping[str, Server[Any]]):
 
     async def __aenter__(self) -> Self:
         begun = self._begin_start()  # on the caller's loop, where coroutine handlers are to run
-        return await off_loop(lambda: self._finish_start(begun))
+        try:
+            return await off_loop(lambda: self._finish_start(begun))
+        except BaseException:  # cancelled: what has started meanwhile has nobody else to stop it
+            await off_loop(lambda: _stop_all(list(begun), STOP_SECONDS))
+            raise
 
     async def __aexit__(
         self,
@@ -157,7 +161,7 @@ def _undo(begun: Iterable[Server[Any]], error: BaseException) -> None:
     """Stop those of a start that failed, and tell what they have to report in a note."""
     servers = list(begun)
     for server in servers:
-        server.cancel_start()
+        server._cancel_start()
     for failure in _stop_all(servers, STOP_SECONDS)[1]:
         attach(error, failure)
 
@@ -167,9 +171,9 @@ def _stop_all(
 ) -> tuple[list[StopReport], list[BaseException]]:
     """Ask all, then climb each ladder; all of them were given the same time."""
     errors: list[BaseException] = []
-    halves = [server.begin_stop(limit) for server in servers]
+    halves = [server._begin_stop(limit) for server in servers]
     for server, begun in zip(servers, halves, strict=True):
-        for step in (server.finish_stop, server.raise_errors) if begun else (server.raise_errors,):
+        for step in (server._finish_stop, server.raise_errors) if begun else (server.raise_errors,):
             try:
                 step()
             except BaseException as error:  # noqa: BLE001 - raised once all have stopped

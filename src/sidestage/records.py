@@ -9,6 +9,8 @@ from .pristine import Lock
 
 R = TypeVar("R")
 
+OVERHEAD = 512  # bytes that any record counts for beside what came, so that no number is free
+
 
 class Received(list[R]):
     """A snapshot of what was received, oldest first.

@@ -14,7 +14,7 @@ from .errors import ServerStopped
 from .exchange import ClientLeft, Exchange, Link
 from .fields import Fields, Headers
 from .pristine import Deadline, Lock
-from .records import Records
+from .records import OVERHEAD, Records
 from .report import Address
 from .response import HTTPResponse, Responder
 from .streams import Inflow, Outflow, StreamReader
@@ -22,7 +22,6 @@ from .wire import messages as wire
 
 _CHUNK = 1 << 16
 _NEVER = Deadline(None)
-_RECORD_OVERHEAD = 512  # bytes that a record counts for beside its body
 _REST_SECONDS = 1.0  # after the answer, for the rest of a body that nobody has read
 _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.2, absolute-form
 
@@ -367,7 +366,7 @@ def open_http(
     exchange = HTTPExchange(link, message) if message.call else None
     request = HTTPRequest(message) if exchange is None else exchange.request
     # What comes of a streamed body is counted as it is kept.
-    records.add(request, _RECORD_OVERHEAD + (0 if message.more else len(message.body)))
+    records.add(request, OVERHEAD + (0 if message.more else len(message.body)))
     if exchange is not None:
         exchange.body.retain(keep, lambda size: records.grow(request, size))
     return exchange

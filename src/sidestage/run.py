@@ -43,20 +43,20 @@ class Owner(Protocol):
         """The server as a person would name it."""
         ...
 
-    def handle(self, request: Any) -> Any:
+    def _handle(self, request: Any) -> Any:
         """Call the handler."""
         ...
 
-    def handler_failed(self, error: BaseException) -> None:
+    def _handler_failed(self, error: BaseException) -> None:
         """A handler raised."""
 
-    def diagnosed(self, diagnostic: Diagnostic) -> None:
+    def _diagnosed(self, diagnostic: Diagnostic) -> None:
         """A client misbehaved."""
 
-    def dropped(self, count: int) -> None:
+    def _dropped(self, count: int) -> None:
         """The child had to drop records."""
 
-    def died(self) -> None:
+    def _died(self) -> None:
         """The child is gone without having been asked to."""
 
 
@@ -90,7 +90,7 @@ class Run:
             wire.Ready: self._ready,
             wire.Failed: self._failed,
             wire.Synced: self._note_synced,
-            wire.Dropped: lambda message: owner.dropped(message.count),
+            wire.Dropped: lambda message: owner._dropped(message.count),
             wire.Draining: self._note_draining,
             wire.Stopped: self._note_stopped,
             wire.Diagnostic: self._diagnostic,
@@ -179,7 +179,7 @@ class Run:
         self.dispatcher.finish()
 
     def _diagnostic(self, message: wire.Diagnostic) -> None:
-        self._owner.diagnosed(Diagnostic(client_address=message.peer, text=message.text))
+        self._owner._diagnosed(Diagnostic(client_address=message.peer, text=message.text))
 
     def _note_draining(self, message: wire.Draining) -> None:
         self._draining = True
@@ -203,7 +203,7 @@ class Run:
 
     def defect(self, error: BaseException) -> None:
         """Taking note of an event has failed: nothing is lost silently."""
-        self._owner.handler_failed(error)
+        self._owner._handler_failed(error)
 
     def disconnected(self) -> None:
         """The pipe from the child has ended."""
@@ -221,7 +221,7 @@ class Run:
             exit_code=process.exit_code,
             stderr=self.child.stderr_tail(),
         )
-        self._owner.died()
+        self._owner._died()
 
     # Handlers ----------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class Run:
         context = self._context.copy()
         context.run(_current.set, exchange)
         try:
-            result = context.run(self._owner.handle, exchange.request)
+            result = context.run(self._owner._handle, exchange.request)
             if isinstance(result, Awaitable):
                 done = functools.partial(self._awaited, exchange, context)
                 self._coroutines.submit(result, context, done)
@@ -260,14 +260,14 @@ class Run:
                 exchange.fail(error)  # so that the child does not wait for more
             return
         if isinstance(error, ClientLeft):
-            text = f"the client left while the handler was at {exchange.describe()}"
-            self._owner.diagnosed(Diagnostic(client_address=exchange.client_address, text=text))
+            text = f"the client left before the handler was done with {exchange.describe()}"
+            self._owner._diagnosed(Diagnostic(client_address=exchange.client_address, text=text))
             return
         error.add_note(
             f"raised by the handler of {self._owner.describe()} "
             f"for {exchange.describe()} from {exchange.client_address}"
         )
-        self._owner.handler_failed(error)
+        self._owner._handler_failed(error)
         try:
             exchange.fail(error)
         except (ServerStopped, ConnectionError):

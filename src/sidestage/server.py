@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import threading
 import warnings
 from collections.abc import Callable
@@ -281,10 +282,10 @@ class Server(Generic[R]):
         ``start_timeout`` seconds, StateError when it runs already.
         """
         deadline = Deadline(self.start_timeout)
-        self.begin_start(deadline)
-        return self.finish_start(deadline)
+        self._begin_start(deadline)
+        return self._finish_start(deadline)
 
-    def begin_start(self, deadline: Deadline) -> None:
+    def _begin_start(self, deadline: Deadline) -> None:
         """The first half of ``start``: everything up to the wait for the child."""
         if self._foreign:
             raise StateError(
@@ -314,7 +315,7 @@ class Server(Generic[R]):
         fork.runs.add(run)
         return run
 
-    def finish_start(self, deadline: Deadline) -> Self:
+    def _finish_start(self, deadline: Deadline) -> Self:
         """The second half of ``start``: wait until the child serves."""
         run = self._run
         assert run is not None
@@ -340,7 +341,7 @@ class Server(Generic[R]):
         self.ready.set()
         return self
 
-    def cancel_start(self) -> None:
+    def _cancel_start(self) -> None:
         """Undo the first half of a start whose second half did not come."""
         if self._lifecycle.state is State.STARTING:
             self._abandon()
@@ -444,9 +445,9 @@ class Server(Generic[R]):
         """
         limit = self.stop_timeout if timeout is None else seconds("timeout", timeout)
         try:
-            if not self.begin_stop(limit):
+            if not self._begin_stop(limit):
                 return self._not_stopped_here(limit)
-            return self.finish_stop()
+            return self._finish_stop()
         finally:  # also when warnings are errors
             self._raise_all()
 
@@ -462,7 +463,7 @@ class Server(Generic[R]):
                 raise StateError(f"another thread has not finished with {self.describe()} yet")
         return self._report
 
-    def begin_stop(self, limit: float) -> bool:
+    def _begin_stop(self, limit: float) -> bool:
         """The first half of a stop: ask the child. Returns whether there is a second half."""
         if self._foreign:
             return False
@@ -475,7 +476,7 @@ class Server(Generic[R]):
         self._ladder.ask()
         return True
 
-    def finish_stop(self) -> StopReport:
+    def _finish_stop(self) -> StopReport:
         """The second half of a stop: climb until the server has stopped."""
         run = self._run
         assert run is not None
@@ -536,8 +537,16 @@ class Server(Generic[R]):
 
     async def __aenter__(self) -> Self:
         deadline = Deadline(self.start_timeout)
-        self.begin_start(deadline)
-        return await off_loop(lambda: self.finish_start(deadline))
+        self._begin_start(deadline)
+        try:
+            return await off_loop(lambda: self._finish_start(deadline))
+        except BaseException:  # cancelled: the start goes on, and nobody would stop what it starts
+            await off_loop(self._stop_quietly)
+            raise
+
+    def _stop_quietly(self) -> None:
+        if self._begin_stop(self.stop_timeout):
+            self._finish_stop()
 
     async def __aexit__(
         self,
@@ -561,24 +570,24 @@ class Server(Generic[R]):
 
     # For the run -------------------------------------------------------------------------------
 
-    def handle(self, request: Any) -> Any:
+    def _handle(self, request: Any) -> Any:
         """Call the handler."""
         handler = self._handler
         return None if handler is None else handler(request)
 
-    def handler_failed(self, error: BaseException) -> None:
+    def _handler_failed(self, error: BaseException) -> None:
         """A handler raised."""
         self._failures.add(error)
 
-    def diagnosed(self, diagnostic: Diagnostic) -> None:
+    def _diagnosed(self, diagnostic: Diagnostic) -> None:
         """A client misbehaved."""
         self._diagnostics.append(diagnostic)
 
-    def dropped(self, count: int) -> None:
+    def _dropped(self, count: int) -> None:
         """The child had to drop records."""
         self._records.dropped += count
 
-    def died(self) -> None:
+    def _died(self) -> None:
         """The child is gone without having been asked to."""
         if self._run is None or self._lifecycle.state is State.STARTING:
             return  # the start fails, and says so itself
@@ -600,7 +609,8 @@ class Server(Generic[R]):
 def prepare() -> None:
     """Do ahead what a first start would have to: a child, and the imports of this process."""
     pool.warm()
-    from . import connection, datagram, mail, request, run  # noqa: F401 - so that they are there
+    for room in ("run", "request", "mail", "connection", "datagram"):
+        importlib.import_module(f".{room}", __package__)
 
 
 def _working_directory() -> str | None:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
-from ..wire.frames import WINDOW
+from ..wire.frames import MAX_RECORD, WINDOW
 from ..wire.messages import (
     Ack,
     Close,
@@ -71,7 +71,7 @@ class Service:
         self.outbox = outbox
         self.config = config
         self.handled = config.handled
-        self.record_limit = config.keep // 4  # bytes of one record's body
+        self.record_limit = min(config.keep // 4, MAX_RECORD)  # bytes of one record's body
         self.draining = False
         self.calls: dict[int, Target] = {}
         self.peers: set[Peer] = set()

@@ -18,6 +18,7 @@ HEAD = 4  # bytes
 MAX_FRAME = 1 << 28  # bytes; every sender cuts streams far below it
 READ_SIZE = 1 << 16  # bytes asked of a pipe at once, all that it holds; more costs an mmap
 CHUNK = 1 << 16  # bytes of a stream in one Data
+MAX_RECORD = 1 << 26  # bytes of one record's body
 WINDOW = 1 << 18  # bytes of a stream that may be under way unacknowledged
 
 _encoder = msgspec.msgpack.Encoder()

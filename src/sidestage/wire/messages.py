@@ -20,28 +20,28 @@ Headers = list[tuple[str, str]]
 Protocol = Literal["http", "smtp", "tcp", "udp"]
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """Base of all messages: a plain value, compared by value."""
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of all messages: a plain value, compared by value; msgspec inherits no ``kw_only``."""
 
 
 # Both ways: streams ----------------------------------------------------------------------------
 
 
-class Data(Message, frozen=True, tag=1):
+class Data(Message, frozen=True, kw_only=True, tag=1):
     """Some bytes of the stream ``call``."""
 
     call: int
     data: bytes
 
 
-class Ack(Message, frozen=True, tag=2):
+class Ack(Message, frozen=True, kw_only=True, tag=2):
     """``size`` bytes of the stream ``call`` were consumed: the sender may send as many more."""
 
     call: int
     size: int
 
 
-class End(Message, frozen=True, tag=3):
+class End(Message, frozen=True, kw_only=True, tag=3):
     """No more bytes come on the stream ``call``."""
 
     call: int
@@ -50,7 +50,7 @@ class End(Message, frozen=True, tag=3):
 # Commands --------------------------------------------------------------------------------------
 
 
-class Configure(Message, frozen=True, tag=10):
+class Configure(Message, frozen=True, kw_only=True, tag=10):
     """Be this server: bind, answer Ready or Failed, serve."""
 
     protocol: Protocol
@@ -67,20 +67,20 @@ class Configure(Message, frozen=True, tag=10):
     size_limit: int = 1 << 25  # bytes of a mail
 
 
-class Handle(Message, frozen=True, tag=11):
+class Handle(Message, frozen=True, kw_only=True, tag=11):
     """Run calls through the parent from here on, or stop doing so; answered by Synced."""
 
     on: bool
     token: int
 
 
-class Sync(Message, frozen=True, tag=12):
+class Sync(Message, frozen=True, kw_only=True, tag=12):
     """Answer Synced once all that came before has been passed on."""
 
     token: int
 
 
-class Respond(Message, frozen=True, tag=13):
+class Respond(Message, frozen=True, kw_only=True, tag=13):
     """The head of an HTTP response and the first, often only, part of its body."""
 
     call: int
@@ -92,14 +92,14 @@ class Respond(Message, frozen=True, tag=13):
     more: bool  # Data and End follow
 
 
-class MailReply(Message, frozen=True, tag=14):
+class MailReply(Message, frozen=True, kw_only=True, tag=14):
     """What the SMTP client is told about its mail."""
 
     call: int
     reply: str
 
 
-class SendTo(Message, frozen=True, tag=15):
+class SendTo(Message, frozen=True, kw_only=True, tag=15):
     """A datagram to send from the ``listener``-th socket."""
 
     listener: int
@@ -107,14 +107,14 @@ class SendTo(Message, frozen=True, tag=15):
     data: bytes
 
 
-class Close(Message, frozen=True, tag=16):
+class Close(Message, frozen=True, kw_only=True, tag=16):
     """Close the connection of ``call``, after what was sent has gone out, or with a reset."""
 
     call: int
     reset: bool
 
 
-class SetOption(Message, frozen=True, tag=17):
+class SetOption(Message, frozen=True, kw_only=True, tag=17):
     """``setsockopt`` on the connection of ``call``."""
 
     call: int
@@ -123,7 +123,7 @@ class SetOption(Message, frozen=True, tag=17):
     value: int | bytes
 
 
-class Stop(Message, frozen=True, tag=18):
+class Stop(Message, frozen=True, kw_only=True, tag=18):
     """Stop serving: drain for up to ``drain`` seconds, close everything, answer Stopped."""
 
     drain: float
@@ -133,27 +133,27 @@ class Stop(Message, frozen=True, tag=18):
 # Events ----------------------------------------------------------------------------------------
 
 
-class Hello(Message, frozen=True, tag=30):
+class Hello(Message, frozen=True, kw_only=True, tag=30):
     """The child is up."""
 
     pid: int
     version: int
 
 
-class Ready(Message, frozen=True, tag=31):
+class Ready(Message, frozen=True, kw_only=True, tag=31):
     """Bound, and serving from the next instant."""
 
     addresses: list[Address]
 
 
-class Failed(Message, frozen=True, tag=32):
+class Failed(Message, frozen=True, kw_only=True, tag=32):
     """It could not bind."""
 
     errno: int | None
     text: str
 
 
-class Request(Message, frozen=True, tag=33):
+class Request(Message, frozen=True, kw_only=True, tag=33):
     """An HTTP request; ``call`` 0 is a record that the child answered itself."""
 
     call: int
@@ -167,7 +167,7 @@ class Request(Message, frozen=True, tag=33):
     cut: int  # bytes of the body that a record left out
 
 
-class MailIn(Message, frozen=True, tag=34):
+class MailIn(Message, frozen=True, kw_only=True, tag=34):
     """A mail as its DATA ended."""
 
     call: int
@@ -181,7 +181,7 @@ class MailIn(Message, frozen=True, tag=34):
     data: bytes
 
 
-class Opened(Message, frozen=True, tag=35):
+class Opened(Message, frozen=True, kw_only=True, tag=35):
     """A TCP client connected."""
 
     call: int
@@ -189,7 +189,7 @@ class Opened(Message, frozen=True, tag=35):
     local: Address
 
 
-class Packet(Message, frozen=True, tag=36):
+class Packet(Message, frozen=True, kw_only=True, tag=36):
     """A datagram came; ``call`` 0 is a record."""
 
     call: int
@@ -198,14 +198,14 @@ class Packet(Message, frozen=True, tag=36):
     data: bytes
 
 
-class Lost(Message, frozen=True, tag=37):
+class Lost(Message, frozen=True, kw_only=True, tag=37):
     """The client of ``call`` is gone."""
 
     call: int
     reset: bool
 
 
-class TranscriptIn(Message, frozen=True, tag=38):
+class TranscriptIn(Message, frozen=True, kw_only=True, tag=38):
     """A TCP connection that the child recorded on its own, from open to end."""
 
     peer: Address
@@ -215,14 +215,14 @@ class TranscriptIn(Message, frozen=True, tag=38):
     ended: str
 
 
-class Diagnostic(Message, frozen=True, tag=39):
+class Diagnostic(Message, frozen=True, kw_only=True, tag=39):
     """Something a client did that the protocol does not allow, or that was given up on."""
 
     peer: Address
     text: str
 
 
-class LogLine(Message, frozen=True, tag=40):
+class LogLine(Message, frozen=True, kw_only=True, tag=40):
     """A log record of the child."""
 
     name: str
@@ -230,13 +230,13 @@ class LogLine(Message, frozen=True, tag=40):
     text: str
 
 
-class Synced(Message, frozen=True, tag=41):
+class Synced(Message, frozen=True, kw_only=True, tag=41):
     """All that came before ``token`` was asked for has been passed on."""
 
     token: int
 
 
-class Dropped(Message, frozen=True, tag=42):
+class Dropped(Message, frozen=True, kw_only=True, tag=42):
     """``count`` records were dropped in the child because more than ``keep`` bytes waited."""
 
     count: int
@@ -250,7 +250,7 @@ class OpenConnection(msgspec.Struct, frozen=True, array_like=True):
     call: int
 
 
-class Stopped(Message, frozen=True, tag=43):
+class Stopped(Message, frozen=True, kw_only=True, tag=43):
     """Nothing is open any more. ``clean`` says that the process may serve again."""
 
     clean: bool
@@ -258,7 +258,7 @@ class Stopped(Message, frozen=True, tag=43):
     why: str  # why it is not clean
 
 
-class Draining(Message, frozen=True, tag=44):
+class Draining(Message, frozen=True, kw_only=True, tag=44):
     """All that clients had sent before the stop has been passed on."""
 
 
