@@ -50,7 +50,7 @@ format-check: $(VENV)/.stamp-lint ## is the code formatted?
 lint: $(VENV)/.stamp-lint ## ruff
 	$(BIN)/ruff check .
 
-types: $(VENV)/.stamp-lint ## mypy and pyright, both strict
+types: $(VENV)/.stamp-lint $(VENV)/.stamp-test ## mypy and pyright, both strict
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 

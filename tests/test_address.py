@@ -177,3 +177,9 @@ def test_a_url_is_ready_for_a_client(listen: Any, expected: str) -> None:
 )
 def test_nobody_connects_to_a_wildcard(host: str, connect_to: str) -> None:
     assert client_host(host) == connect_to
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "0.0.0.0"])
+def test_a_host_alone_is_not_taken_for_a_path(host: str) -> None:
+    with pytest.raises(ValueError, match="pass a tuple"):
+        parse(host)

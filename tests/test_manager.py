@@ -161,7 +161,7 @@ class TestStart:
     def test_one_that_runs_already_is_left_alone(self) -> None:
         with TCPServer() as running:
             manager = ServerManager(fine=TCPServer(), running=running, later=TCPServer())
-            with pytest.raises(StateError, match="stop it first"):
+            with pytest.raises(StateError, match="started already"):
                 manager.start()
             assert running.state is State.READY
             assert manager["later"].state is State.NEW

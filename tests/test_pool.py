@@ -99,7 +99,7 @@ class TestDeath:
     def test_one_that_was_killed_before_its_first_start(
         self, pool: Pool, how: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sidestage.server.pool", pool)
+        monkeypatch.setattr("sidestage.starting.pool", pool)
         monkeypatch.setattr("sidestage.ladder.pool", pool)
         before = own_descriptors()
         getattr(pool, how)()

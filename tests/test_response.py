@@ -226,3 +226,21 @@ def test_a_failure_after_the_head_is_out_closes_the_connection() -> None:
     child.responder.flush()
     child.responder.fail(KeyError("x"))
     assert child.sent[-1] == wire.Close(call=1, reset=False)
+
+
+@pytest.mark.parametrize(
+    ("result", "says"),
+    [
+        (("a", 200, "text/plain"), "mapping or pairs"),
+        (("a", 200, ["x"]), "mapping or pairs"),
+        ((404, "x"), "int as the status"),
+        ({"when": object()}, "sent as JSON"),
+    ],
+)
+def test_an_error_says_what_would_be_right(result: object, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        HTTPResponse.of(result)
+
+
+def test_no_headers_may_be_none() -> None:
+    assert HTTPResponse.of((b"x", 200, None)).status == 200

@@ -93,7 +93,7 @@ class TestLifecycle:
             assert server.restart().port == port
 
     def test_cannot_start_twice(self, kind: type[Server[Any]]) -> None:
-        with kind() as server, pytest.raises(StateError, match="stop it first"):
+        with kind() as server, pytest.raises(StateError, match="started already"):
             server.start()
 
     def test_works_as_an_async_context_manager(self, kind: type[Server[Any]]) -> None:
@@ -194,6 +194,7 @@ class TestStop:
         assert report.rung == "ask"
         assert [tuple(c.client_address) for c in report.connections] == [name]
         assert "handler running" in report.connections[0].state
+        assert "handler running" in server.diagnostics[0].text
         assert not report.clean
 
     def test_wakes_waiters(self) -> None:

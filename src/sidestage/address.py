@@ -77,7 +77,8 @@ def _parse_path(path: str) -> Listen:
     if not _is_encodable(path.replace("\0", "")):
         raise ValueError(f"the path of a Unix socket must be UTF-8 here: {path!r}")
     host, colon, port = path.rpartition(":")
-    if colon and port.isdigit() and "/" not in host:
+    is_host = path == "localhost" or ("\0" not in path and _is_numeric(path))
+    if is_host or (colon and port.isdigit() and "/" not in host):
         raise ValueError(f"{path!r} is taken for a path; pass a tuple such as ('127.0.0.1', 0)")
     size = len(os.fsencode(path))
     if size > _MAX_PATH:

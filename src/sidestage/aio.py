@@ -29,8 +29,12 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     return None if events is None else events._get_running_loop()  # public, but undocumented
 
 
-async def off_loop(work: Callable[[], T]) -> T:
-    """Run ``work`` in a thread of its own, in the caller's context, and await its result."""
+async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = None) -> T:
+    """Run ``work`` in a thread of its own, in the caller's context, and await its result.
+
+    Cancelling the caller does not cancel the work, so that nothing is left half done; it is
+    awaited to its end, and then undone by ``undo``.
+    """
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -55,8 +59,13 @@ async def off_loop(work: Callable[[], T]) -> T:
             loop.call_soon_threadsafe(finish, result, error)
 
     pristine.start_thread(run, ())
-    # Cancelling the caller does not cancel the work, so that nothing is left half started.
-    return await asyncio.shield(future)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if undo is not None and future.exception() is None:
+            await off_loop(undo)
+        raise
 
 
 class CoroutineRunner:

@@ -45,11 +45,11 @@ class _Classic(Server[Any]):
     address_family: int = socket.AF_INET
     RequestHandlerClass: type[BaseRequestHandler]
 
-    def _begin_start(self, deadline: Any) -> None:
+    def _begin_start(self, loop: Any) -> None:
         if self.address_family == getattr(socket, "AF_INET6", None):
             host = {"localhost": "::1", "": "::"}.get(self._listen.host or "", self._listen.host)
             self._listen = Listen(host, self._listen.port, self._listen.path)
-        super()._begin_start(deadline)
+        super()._begin_start(loop)
 
     def delegate(self, request: Any) -> None:
         """Call the handler, for the internal request-handler class."""

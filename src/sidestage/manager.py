@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from .aio import off_loop
+from .aio import off_loop, running_loop
 from .checks import seconds
 from .errors import StateError
 from .failures import attach
-from .pristine import Deadline
 from .server import Server
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .report import StopReport
 
 S = TypeVar("S", bound=Server[Any])
@@ -83,26 +84,19 @@ class ServerManager(Mapping[str, Server[Any]]):
 
         If one fails, those that had started are stopped, and its StartError is raised.
         """
-        return self._finish_start(self._begin_start())
+        return self._start_on(running_loop())
 
-    def _begin_start(self) -> dict[Server[Any], Deadline]:
+    def _start_on(self, loop: asyncio.AbstractEventLoop | None) -> Self:
+        """Start all; coroutine handlers are to run on ``loop``."""
         if self._started:
             raise StateError(f"{self!r} runs already; stop it first")
-        begun: dict[Server[Any], Deadline] = {}
+        begun: list[Server[Any]] = []
         try:
             for server in self._servers.values():
-                deadline = Deadline(server.start_timeout)
-                server._begin_start(deadline)
-                begun[server] = deadline
-        except BaseException as error:
-            _undo(begun, error)
-            raise
-        return begun
-
-    def _finish_start(self, begun: dict[Server[Any], Deadline]) -> Self:
-        try:
-            for server, deadline in begun.items():
-                server._finish_start(deadline)
+                server._begin_start(loop)
+                begun.append(server)
+            for server in begun:
+                server._finish_start()
         except BaseException as error:
             _undo(begun, error)
             raise
@@ -141,12 +135,12 @@ class ServerManager(Mapping[str, Server[Any]]):
             attach(error, raised)
 
     async def __aenter__(self) -> Self:
-        begun = self._begin_start()  # on the caller's loop, where coroutine handlers are to run
-        try:
-            return await off_loop(lambda: self._finish_start(begun))
-        except BaseException:  # cancelled: what has started meanwhile has nobody else to stop it
-            await off_loop(lambda: _stop_all(list(begun), STOP_SECONDS))
-            raise
+        loop = running_loop()
+        return await off_loop(lambda: self._start_on(loop), undo=self._stop_quietly)
+
+    def _stop_quietly(self) -> None:
+        self._started = False
+        _stop_all(list(self._servers.values()), STOP_SECONDS)
 
     async def __aexit__(
         self,

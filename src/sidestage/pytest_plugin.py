@@ -145,7 +145,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         getattr(item, "fixturenames", ())
     ):
         config.stash[_warmed] = True
-        from .server import prepare
+        from .starting import prepare
 
         with contextlib.suppress(StartError):
             prepare()

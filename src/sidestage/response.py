@@ -47,9 +47,7 @@ class HTTPResponse:
         check_status(self.status)
         if self.reason is not None:
             check_text("reason", self.reason)
-        pairs = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
-        checked = [check_header(name, value) for name, value in pairs]
-        object.__setattr__(self, "headers", checked)
+        object.__setattr__(self, "headers", _checked_headers(self.headers))
         if not isinstance(self.body, (str, bytes, bytearray, memoryview, Iterable)):
             raise TypeError(f"body must be str, bytes or an iterable of bytes, not {self.body!r}")
 
@@ -75,8 +73,13 @@ class HTTPResponse:
         if len(result) not in (2, 3) or isinstance(result[1], bool):
             raise cls._refusal(result)
         body, status, *rest = result
+        if not isinstance(status, int):
+            raise TypeError(
+                "a tuple is (body, status) or (body, status, headers), with an int as the "
+                f"status, not {result!r:.200}"
+            )
         made = cls._of_body(b"" if body is None else body)
-        given = cls(status=status, headers=rest[0] if rest else {})
+        given = cls(status=status, headers=(rest[0] if rest else None) or {})
         names = {name.lower() for name, _ in _pairs(given)}
         kept = [pair for pair in _pairs(made) if pair[0].lower() not in names]
         return cls(made.body, status, kept + _pairs(given))
@@ -104,7 +107,10 @@ class HTTPResponse:
         try:
             return json.dumps(body).encode()
         except (TypeError, ValueError) as error:
-            raise cls._refusal(body) from error
+            raise TypeError(
+                f"the {type(body).__name__} {body!r:.200} cannot be sent as JSON: {error}; "
+                f"the handler of an HTTP server may return {ALLOWED}"
+            ) from error
 
     @staticmethod
     def _refusal(result: object) -> TypeError:
@@ -112,6 +118,17 @@ class HTTPResponse:
             f"no response can be made of {type(result).__name__} {result!r:.200}; "
             f"the handler of an HTTP server may return {ALLOWED}"
         )
+
+
+def _checked_headers(headers: Any) -> list[tuple[str, str]]:
+    pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
+    try:
+        given = [(name, value) for name, value in pairs]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"headers must be a mapping or pairs of name and value, not {headers!r:.200}"
+        ) from None
+    return [check_header(name, value) for name, value in given]
 
 
 def _pairs(response: HTTPResponse) -> list[tuple[str, str]]:

@@ -6,8 +6,7 @@ Nothing here knows a protocol. The state changes only by the table in ``state``.
 from __future__ import annotations
 
 import contextlib
-import errno
-import importlib
+import functools
 import threading
 import warnings
 from collections.abc import Callable
@@ -21,21 +20,22 @@ from .checks import handler_or_none, seconds
 from .errors import (
     ForcedStopWarning,
     ServerDied,
-    StartError,
-    StartTimeout,
     StateError,
     WaitTimeout,
 )
 from .failures import Failures, attach
 from .ladder import Ladder
-from .pool import end, pool
+from .pool import Child, end
 from .pristine import Deadline
 from .records import Received, Records
 from .report import Diagnostic, ServerStats, StopReport
 from .socketfile import SocketFile
+from .starting import Start
 from .state import Lifecycle, State
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .exchange import Exchange, Link
     from .run import Run
     from .wire import messages as wire
@@ -232,8 +232,10 @@ class Server(Generic[R]):
             raise run.death
         received = self._records.snapshot()
         came = "".join(f"\n  {record!r}" for record in received) or " nothing"
+        serving = self._lifecycle.state is State.READY
+        limit = f"within {timeout} s" if serving else f"and it is {self._lifecycle.state.value}"
         raise WaitTimeout(
-            f"{self.describe()} received {len(received)} of {wanted} within {timeout} s:{came}",
+            f"{self.describe()} received {len(received)} of {wanted} {limit}:{came}",
             expected=wanted,
             received=tuple(received),
         )
@@ -281,11 +283,14 @@ class Server(Generic[R]):
         Raises StartError (an OSError) with the errno when it cannot bind, StartTimeout after
         ``start_timeout`` seconds, StateError when it runs already.
         """
-        deadline = Deadline(self.start_timeout)
-        self._begin_start(deadline)
-        return self._finish_start(deadline)
+        return self._start_on(running_loop())
 
-    def _begin_start(self, deadline: Deadline) -> None:
+    def _start_on(self, loop: asyncio.AbstractEventLoop | None) -> Self:
+        """Start; coroutine handlers are to run on ``loop``."""
+        self._begin_start(loop)
+        return self._finish_start()
+
+    def _begin_start(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """The first half of ``start``: everything up to the wait for the child."""
         if self._foreign:
             raise StateError(
@@ -293,50 +298,39 @@ class Server(Generic[R]):
                 "forked copy: make a server of its own here"
             )
         self._move(State.STARTING)
+        deadline = Deadline(self.start_timeout)
+        make_run = functools.partial(self._new_run, loop)
+        self._start = Start(
+            type(self).__name__, self.address, deadline, make_run, self._configuration
+        )
         try:
             self._listen.resolve()
-            fork.install_hooks()
             if self._run is not None:  # of a process that has died
-                self._drop(self._run)
-            self._run = self._new_run()
-            self._run.configure(self._configuration(), deadline)
-        except BaseException as error:
-            self._abandon()
-            if type(error) is TimeoutError:
-                raise self._not_in_time() from None
+                dead, self._run = self._run, None
+                fork.runs.discard(dead)
+                Ladder(dead, 0.0).climb()
+            self._start.begin(fresh=self.fresh)
+        except BaseException:
+            self._move(State.FAILED)
             raise
 
-    def _new_run(self) -> Run:
-        loop = running_loop()
-        child = pool.acquire(fresh=self.fresh)
+    def _new_run(self, loop: asyncio.AbstractEventLoop | None, child: Child) -> Run:
         from .run import Run  # only now: a new child boots while this is imported
 
-        run = Run(self, child, loop, self._open_with(self._opener()))
-        fork.runs.add(run)
-        return run
+        return Run(self, child, loop, self._open_with(self._opener()))
 
-    def _finish_start(self, deadline: Deadline) -> Self:
+    def _finish_start(self) -> Self:
         """The second half of ``start``: wait until the child serves."""
-        run = self._run
-        assert run is not None
         try:
-            run = self._until_bound(run, deadline)
-            if run.failure is not None:
-                raise StartError(
-                    run.failure.errno,
-                    f"{type(self).__name__} cannot listen on {self.address!r}: {run.failure.text}"
-                    f"{_advice(run.failure.errno)}",
-                    address=self.address,
-                )
-            if run.addresses is None:
-                raise self._not_in_time() if run.dispatcher.connected else self._died_at_start()
-            self._bound = run.addresses
+            run = self._start.finish()
+            self._bound = run.addresses or []
             self._file = self._socket_file()
             if self._handler is not None:
                 run.dispatcher.start_threads(lambda: None)
         except BaseException:
-            self._abandon()
+            self._cancel_start()
             raise
+        self._run = run
         self._move(State.READY)
         self.ready.set()
         return self
@@ -344,17 +338,8 @@ class Server(Generic[R]):
     def _cancel_start(self) -> None:
         """Undo the first half of a start whose second half did not come."""
         if self._lifecycle.state is State.STARTING:
-            self._abandon()
-
-    def _until_bound(self, run: Run, deadline: Deadline) -> Run:
-        """Wait for the child's answer; one that had died in the pool is replaced."""
-        while True:
-            run.dispatcher.wait_until(run.answered, deadline)
-            if run.dispatcher.connected or run.addresses is not None or not run.child.waited:
-                return run
-            self._drop(run)
-            self._run = run = self._new_run()
-            run.configure(self._configuration(), deadline)
+            self._start.cancel()
+            self._move(State.FAILED)
 
     def _socket_file(self) -> SocketFile | None:
         path = self._listen.path
@@ -363,42 +348,6 @@ class Server(Generic[R]):
         return SocketFile(
             path if path.startswith(("/", "\0")) else f"{_working_directory()}/{path}"
         )
-
-    def _not_in_time(self) -> StartTimeout:
-        return StartTimeout(
-            errno.ETIMEDOUT,
-            f"{type(self).__name__} was not ready within {self.start_timeout} s; "
-            "is the machine overloaded? A larger start_timeout gives it more",
-            address=self.address,
-        )
-
-    def _died_at_start(self) -> StartError:
-        return StartError(
-            errno.ECHILD,
-            f"the process of {type(self).__name__} ended before it was ready",
-            address=self.address,
-            stderr=self._last_stderr,
-        )
-
-    _last_stderr = ""
-
-    def _abandon(self) -> None:
-        """Undo a start that failed."""
-        run, self._run = self._run, None
-        if run is not None:
-            self._drop(run)
-        self._move(State.FAILED)
-
-    def _drop(self, run: Run) -> None:
-        """Let go of a run that never served; a child that could not bind may serve the next."""
-        self._last_stderr = run.child.stderr_tail()
-        run.detach()
-        fork.runs.discard(run)
-        if run.failure is not None and run.dispatcher.connected:
-            pool.release(run.child)
-        else:
-            run.child.process.kill()
-            end([run.child])
 
     def _configuration(self) -> wire.Configure:
         from .wire.messages import Configure
@@ -488,6 +437,9 @@ class Server(Generic[R]):
             if self._file is not None:  # the child could not, if it was killed
                 self._file.remove()
             self._move(State.STOPPED)
+        for left in self._report.connections:
+            text = f"dropped by the stop: {left.state}"
+            self._diagnosed(Diagnostic(client_address=left.client_address, text=text))
         if self._report.rung not in ("ask", "died"):
             warnings.warn(f"{self.describe()} {self._report}", ForcedStopWarning, stacklevel=3)
         return self._report
@@ -536,13 +488,8 @@ class Server(Generic[R]):
             attach(error, raised)
 
     async def __aenter__(self) -> Self:
-        deadline = Deadline(self.start_timeout)
-        self._begin_start(deadline)
-        try:
-            return await off_loop(lambda: self._finish_start(deadline))
-        except BaseException:  # cancelled: the start goes on, and nobody would stop what it starts
-            await off_loop(self._stop_quietly)
-            raise
+        loop = running_loop()
+        return await off_loop(lambda: self._start_on(loop), undo=self._stop_quietly)
 
     def _stop_quietly(self) -> None:
         if self._begin_stop(self.stop_timeout):
@@ -606,23 +553,8 @@ class Server(Generic[R]):
         self._lifecycle.move(to, self.describe())
 
 
-def prepare() -> None:
-    """Do ahead what a first start would have to: a child, and the imports of this process."""
-    pool.warm()
-    for room in ("run", "request", "mail", "connection", "datagram"):
-        importlib.import_module(f".{room}", __package__)
-
-
 def _working_directory() -> str | None:
     try:
         return pristine.getcwd()
     except OSError:  # deleted: then no relative path will bind either
         return None
-
-
-def _advice(number: int | None) -> str:
-    if number == errno.EADDRINUSE:
-        return "; another process listens there, port 0 never clashes"
-    if number == errno.EACCES:
-        return "; ports below 1024 need privileges, port 0 does not"
-    return ""

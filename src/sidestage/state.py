@@ -43,8 +43,9 @@ class Lifecycle:
         """Move on; raises StateError, in which the server is called ``who``, if that is illegal."""
         with self._guard:
             if to not in MOVES[self.state]:
-                advice = "; stop it first" if to is State.STARTING else ""
-                raise StateError(f"{who} is {self.state.value} and cannot be {to.value}{advice}")
+                if to is State.STARTING:
+                    raise StateError(f"{who} is started already: it is {self.state.value}")
+                raise StateError(f"{who} is {self.state.value} and cannot be {to.value}")
             self.state = to
         self._moved.notify()
 

@@ -1,0 +1,147 @@
+"""The start of a server, under one deadline: take a child, tell it what to be, wait until it is.
+
+A start that fails leaves nothing: its child goes back to the pool if it only could not bind, and
+is ended otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from . import fork
+from .errors import StartError, StartTimeout
+from .pool import Child, end, pool
+
+if TYPE_CHECKING:
+    from .pristine import Deadline
+    from .run import Run
+    from .wire import messages as wire
+
+RunOf = Callable[[Child], "Run"]
+Configuration = Callable[[], "wire.Configure"]
+
+
+class Start:
+    """One start: ``begin``, then ``finish`` or ``cancel``.
+
+    ``kind`` and ``address`` are for messages; ``make_run`` and ``configuration`` are called only
+    once a child boots, since what they need takes time to import.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        address: object,
+        deadline: Deadline,
+        make_run: RunOf,
+        configuration: Configuration,
+    ) -> None:
+        self.run: Run | None = None
+        self._kind = kind
+        self._address = address
+        self._deadline = deadline
+        self._make_run = make_run
+        self._configuration = configuration
+
+    def begin(self, *, fresh: bool) -> None:
+        """Take a child and tell it what to be; raises StartError."""
+        try:
+            fork.install_hooks()
+            self._configure(pool.acquire(fresh=fresh))
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _configure(self, child: Child) -> None:
+        self.run = run = self._make_run(child)
+        fork.runs.add(run)
+        try:
+            run.configure(self._configuration(), self._deadline)
+        except TimeoutError:
+            raise self._not_in_time() from None
+
+    def finish(self) -> Run:
+        """Wait until the child serves; raises StartError."""
+        try:
+            return self._bound()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _bound(self) -> Run:
+        run = self.run
+        assert run is not None
+        run.dispatcher.wait_until(run.answered, self._deadline)
+        if run.addresses is not None:
+            return run
+        if run.failure is not None:
+            raise self._refused(run.failure)
+        if run.dispatcher.connected:
+            raise self._not_in_time()
+        if not run.child.waited:
+            raise self._died(run.child)
+        # It had died in the pool, where nobody could notice: take another.
+        self.cancel()
+        self._configure(pool.acquire())
+        return self._bound()
+
+    def cancel(self) -> None:
+        """Let go of what was taken."""
+        run, self.run = self.run, None
+        if run is None:
+            return
+        run.detach()
+        fork.runs.discard(run)
+        if run.failure is not None and run.dispatcher.connected:
+            pool.release(run.child)
+        else:
+            run.child.process.kill()
+            end([run.child])
+
+    # Errors ------------------------------------------------------------------------------------
+
+    def _refused(self, failure: wire.Failed) -> StartError:
+        return StartError(
+            failure.errno,
+            f"{self._kind} cannot listen on {self._address!r}: {failure.text}"
+            f"{_advice(failure.errno, self._address)}",
+            address=self._address,
+        )
+
+    def _not_in_time(self) -> StartTimeout:
+        return StartTimeout(
+            errno.ETIMEDOUT,
+            f"{self._kind} was not ready within its start_timeout; is the machine overloaded? "
+            "A larger start_timeout gives it more",
+            address=self._address,
+        )
+
+    def _died(self, child: Child) -> StartError:
+        return StartError(
+            errno.ECHILD,
+            f"the process of {self._kind} ended before it was ready",
+            address=self._address,
+            stderr=child.stderr_tail(),
+        )
+
+
+def _advice(number: int | None, address: object) -> str:
+    if not isinstance(address, (tuple, list)):
+        if number == errno.EADDRINUSE:
+            return "; a server listens on that path, or it is another kind of file"
+        return "; it is taken for the path of a Unix socket"
+    if number == errno.EADDRINUSE:
+        return "; another process listens there, port 0 never clashes"
+    if number == errno.EACCES:
+        return "; ports below 1024 need privileges, port 0 does not"
+    return ""
+
+
+def prepare() -> None:
+    """Do ahead what a first start would have to: a child, and the imports of this process."""
+    pool.warm()
+    for room in ("run", "request", "mail", "connection", "datagram"):
+        importlib.import_module(f".{room}", __package__)
