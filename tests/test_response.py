@@ -229,7 +229,7 @@ def test_a_failure_after_the_head_is_out_closes_the_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "says"),
+    "result, says",
     [
         (("a", 200, "text/plain"), "mapping or pairs"),
         (("a", 200, ["x"]), "mapping or pairs"),
