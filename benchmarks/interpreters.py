@@ -35,6 +35,8 @@ _TEST = """
 import time
 from sidestage import HTTPServer
 
+time.sleep({collecting})
+
 def test_first():
     began = time.perf_counter()
     with HTTPServer():
@@ -105,13 +107,17 @@ def timed(program: Program) -> tuple[float, float]:
     return float(imports), float(start)
 
 
-def first_under_pytest() -> float:
-    """How long the first start took in a run of pytest that has one test and the plugin."""
+def first_under_pytest(collecting: float) -> float:
+    """How long the first start took in a run of pytest that has one test and the plugin.
+
+    ``collecting`` (seconds) is how long its module takes to import, beside Sidestage: it stands
+    for what a suite imports and collects before its first test.
+    """
     installed = any(entry.value == _PLUGIN for entry in entry_points(group="pytest11"))
     plugin = () if installed else ("-p", _PLUGIN)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "test_first.py")
-        path.write_text(_TEST)
+        path.write_text(_TEST.format(collecting=collecting))
         arguments = ("-m", "pytest", "-s", "-p", "no:cacheprovider", *plugin, str(path))
         output = _python(*arguments, SIDESTAGE_POOL="1")
     found = re.search(r"started in ([\d.]+)", output)
