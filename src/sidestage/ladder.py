@@ -39,7 +39,7 @@ class Ladder:
         if run.death is not None:
             return
         run.stopping = True
-        stop = Stop(drain=self._seconds * _DRAIN, spare=run.current_call())
+        stop = Stop(drain=self._seconds * _DRAIN, spare=run.current_call(), finished=run.finished)
         with contextlib.suppress(ChannelClosed, TimeoutError):
             run.child.channel.send(stop, deadline=self._rung(_ASK))
 

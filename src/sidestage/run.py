@@ -77,6 +77,7 @@ class Run:
         self.death: ServerDied | None = None
         self.stopping = False
         self.over = False
+        self.finished = 0  # exchanges
         self.dispatcher = Dispatcher(child.channel, self)
         self._owner = owner
         self._opener = opener
@@ -275,7 +276,8 @@ class Run:
 
     def forget(self, exchange: Exchange) -> None:
         """No event for this exchange matters any more."""
-        self._exchanges.pop(exchange.call, None)
+        if self._exchanges.pop(exchange.call, None) is not None:
+            self.finished += 1
         if self._draining:
             self._release_child()
 

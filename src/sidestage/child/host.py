@@ -173,6 +173,7 @@ class Host:
         service = self.service
         unfinished = []
         if service is not None:
+            service.finished = message.finished
             unfinished = await service.drain(message.drain, message.spare, self._announce)
         self._remove_file()
         self.service = None

@@ -73,6 +73,7 @@ class Service:
         self.handled = config.handled
         self.record_limit = min(config.keep // 4, MAX_RECORD)  # bytes of one record's body
         self.draining = False
+        self.finished = 0  # calls whose handlers were done when the stop was asked for
         self.calls: dict[int, Target] = {}
         self.peers: set[Peer] = set()
         self._servers: list[asyncio.Server] = []

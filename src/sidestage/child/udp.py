@@ -27,6 +27,7 @@ class UDPService(Service):
         super().__init__(loop, outbox, config)
         self._sockets: list[socket.socket] = []
         self._unsent: list[deque[SendTo]] = []
+        self._calls = 0
         self._replied = Flag()
         self._sent = Flag()
         self._size = _MAX_DATAGRAM if config.path is None else _MAX_UNIX_DATAGRAM
@@ -45,6 +46,7 @@ class UDPService(Service):
             while len(packets) < _BATCH:
                 data, peer = receive(self._size)
                 call = next_call_id() if self.handled else 0
+                self._calls += self.handled
                 packets.append(
                     Packet(call=call, listener=index, peer=wire_address(peer), data=data)
                 )
@@ -100,7 +102,7 @@ class UDPService(Service):
         announce()
         # Handlers may still reply; the parent knows when the last has returned. The one that
         # stops its own server does not return before that.
-        if self.handled and not spare:
+        if self._calls > self.finished and not spare:
             await self._replied.wait(end - self.loop.time())
         while any(self._unsent) and self.loop.time() < end:
             self._sent.clear()

@@ -128,6 +128,7 @@ class Stop(Message, frozen=True, kw_only=True, tag=18):
 
     drain: float
     spare: int  # a call whose handler is the one that stops the server: not waited for
+    finished: int = 0  # calls of this run whose handlers are done
 
 
 # Events ----------------------------------------------------------------------------------------
