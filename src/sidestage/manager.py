@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from .aio import off_loop, running_loop
+from .aio import running_loop
 from .checks import seconds
+from .context import StartedInContext
 from .errors import StateError
 from .failures import attach
 from .server import Server
@@ -22,7 +22,7 @@ S = TypeVar("S", bound=Server[Any])
 STOP_SECONDS = 5.0
 
 
-class ServerManager(Mapping[str, Server[Any]]):
+class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
     """Servers by name, which start and stop as one.
 
     ``ServerManager(api=HTTPServer(), mail=SMTPServer())``, or with a mapping where a name is no
@@ -117,38 +117,9 @@ class ServerManager(Mapping[str, Server[Any]]):
             raise BaseExceptionGroup(f"{len(errors)} servers had errors to report", errors)
         return dict(zip(self._servers, reports, strict=True))
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.stop()
-            return
-        try:
-            self.stop()
-        except BaseException as raised:  # noqa: BLE001 - told in a note
-            attach(error, raised)
-
-    async def __aenter__(self) -> Self:
-        loop = running_loop()
-        return await off_loop(lambda: self._start_on(loop), undo=self._stop_quietly)
-
     def _stop_quietly(self) -> None:
         self._started = False
         _stop_all(list(self._servers.values()), STOP_SECONDS)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await off_loop(lambda: self.__exit__(kind, error, trace))
 
 
 def _undo(begun: Iterable[Server[Any]], error: BaseException) -> None:

@@ -10,20 +10,20 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from . import address as addresses
 from . import checks, fork, pristine
-from .aio import off_loop, running_loop
+from .aio import running_loop
 from .checks import handler_or_none, seconds
+from .context import StartedInContext
 from .errors import (
     ForcedStopWarning,
     ServerDied,
     StateError,
     WaitTimeout,
 )
-from .failures import Failures, attach
+from .failures import Failures
 from .ladder import Ladder
 from .pool import Child, end
 from .pristine import Deadline
@@ -48,7 +48,7 @@ KEEP = 64 * 1024 * 1024  # bytes
 SYNC_SECONDS = 5.0  # for a child to confirm; one that does not is stuck
 
 
-class Server(Generic[R]):
+class Server(StartedInContext, Generic[R]):
     """What all servers have in common.
 
     ``address`` is ``(host, port)``, IPv4 or IPv6, where port 0 lets the kernel choose and the
@@ -444,6 +444,10 @@ class Server(Generic[R]):
             warnings.warn(f"{self.describe()} {self._report}", ForcedStopWarning, stacklevel=3)
         return self._report
 
+    def _stop_quietly(self) -> None:
+        if self._begin_stop(self.stop_timeout):
+            self._finish_stop()
+
     def restart(self) -> Self:
         """Stop and start again on the same port; what was received is kept.
 
@@ -467,41 +471,6 @@ class Server(Generic[R]):
 
     def _raise_all(self) -> None:
         self._failures.raise_new(self.describe(), with_death=self._run is None)
-
-    # Context managers --------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.stop()
-            return
-        try:
-            self.stop()
-        except BaseException as raised:  # noqa: BLE001 - told in a note
-            attach(error, raised)
-
-    async def __aenter__(self) -> Self:
-        loop = running_loop()
-        return await off_loop(lambda: self._start_on(loop), undo=self._stop_quietly)
-
-    def _stop_quietly(self) -> None:
-        if self._begin_stop(self.stop_timeout):
-            self._finish_stop()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await off_loop(lambda: self.__exit__(kind, error, trace))
 
     def __del__(self) -> None:
         run = getattr(self, "_run", None)
