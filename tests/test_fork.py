@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import textwrap
 import threading
 import urllib.request
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from sidestage import HTTPServer, StateError, TCPServer
-from support import run_python, run_script
+from support import eventually, run_python, run_script
 
 
 def fetch(url: str) -> bytes:
@@ -108,11 +109,18 @@ def test_a_handler_may_fork() -> None:
 
 def test_a_fork_while_another_thread_waits(server: HTTPServer) -> None:
     recording = TCPServer().start()
-    waiting = threading.Thread(target=lambda: recording.wait_for(0))
+    came: list[int] = []
+    waiting = threading.Thread(target=lambda: came.append(len(recording.wait_for(1, timeout=30))))
     waiting.start()
-    assert in_fork(lambda: None) == 0
+    assert recording._run is not None
+    assert eventually(recording._run.dispatcher._pumping.locked)
+    with warnings.catch_warnings():  # the thread that waits is the test's own
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert in_fork(lambda: None) == 0
+    socket.create_connection(recording.server_address).close()
     waiting.join()
     recording.stop()
+    assert came == [1]
     assert fetch(server.url)
 
 
