@@ -429,6 +429,20 @@ def test_a_client_that_leaves_is_no_error_but_a_diagnostic() -> None:
     assert "the client left" in server.diagnostics[0].text
 
 
+def test_what_a_handler_raises_about_a_client_that_left_reaches_the_stop() -> None:
+    def handler(connection: Connection) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            connection.sendall(bytes(64 * MIB))
+        raise ValueError("expected")
+
+    for _ in range(20):  # the stop is asked for while the handler notices
+        with pytest.raises(ValueError, match="expected"):
+            with TCPServer(handler=handler) as server:
+                client = connect(server)
+                client.recv(1)
+                reset_now(client)
+
+
 def upload(client: socket.socket) -> None:
     with contextlib.suppress(ConnectionError):
         client.sendall(bytes(8 * MIB))

@@ -277,10 +277,12 @@ class Dispatcher:
             self.changed.notify()
 
     def _next_job(self) -> Job | None:
-        while not self._shall_leave():
+        while not self._parked:
             try:
                 job = self._jobs.popleft()
             except IndexError:
+                if self.finished:
+                    break
                 self._wait_for_turn()
                 continue
             if self._jobs:

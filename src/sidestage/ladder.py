@@ -56,6 +56,8 @@ class Ladder:
         run = self._run
         if run.death is None:
             run.dispatcher.wait_until(lambda: run.stopped is not None, self._rung(_ASK))
+            if run.stopped is not None and not run.stopped.open:
+                run.settle(self._rung(_ASK))
         open_now = self._open_connections()
         run.detach()
         if run.stopped is not None:

@@ -33,6 +33,7 @@ _REQUESTS = (wire.Request, wire.MailIn, wire.Opened, wire.Packet, wire.Transcrip
 # Over all runs: what an earlier one asked of the same child is never taken for a later answer.
 _tokens = itertools.count(1)
 _current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("sidestage_exchange")
+_SETTLE_SECONDS = 0.1  # for a handler to notice that its client is gone
 _EXIT_SECONDS = 1.0  # for a process whose pipe has ended to have ended itself
 
 
@@ -227,6 +228,8 @@ class Run:
     # Handlers ----------------------------------------------------------------------------------
 
     def _invoke(self, exchange: Exchange) -> None:
+        if self.over:  # nobody would hear of it; the report names it
+            return
         context = self._context.copy()
         context.run(_current.set, exchange)
         try:
@@ -278,6 +281,7 @@ class Run:
         """No event for this exchange matters any more."""
         if self._exchanges.pop(exchange.call, None) is not None:
             self.finished += 1
+            self.dispatcher.changed.notify()
         if self._draining:
             self._release_child()
 
@@ -288,6 +292,16 @@ class Run:
                 self.send(wire.Close(call=0, reset=False))
             except ServerStopped:
                 return
+
+    def settle(self, deadline: Deadline) -> None:
+        """Let the handlers finish that the child does not wait for, as their clients are gone.
+
+        What they do now is raise an error or return; one that does neither is not waited for.
+        """
+        spared = self.current_call()
+        self.dispatcher.changed.wait_until(
+            lambda: not self._exchanges.keys() - {spared}, deadline.sooner(_SETTLE_SECONDS)
+        )
 
     def current_call(self) -> int:
         """The call of this run whose handler is the caller; 0 if none is."""
