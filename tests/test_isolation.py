@@ -270,10 +270,10 @@ class TestTheServersProcess:
         """
         assert run_script(source) == "[]\n"
 
-    def test_has_a_session_of_its_own(self) -> None:
+    def test_has_a_process_group_of_its_own(self) -> None:
         with TCPServer() as server:
             assert server.pid is not None
-            assert os.getsid(server.pid) == server.pid
+            assert os.getpgid(server.pid) == server.pid
 
     def test_inherits_no_listening_socket(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -120,10 +120,10 @@ def test_the_child_has_its_three_streams_and_its_two_pipes(actor: Actor) -> None
     assert words[1].endswith("(deleted)")  # a file without a name
 
 
-def test_the_child_leads_its_own_session_and_group(actor: Actor) -> None:
+def test_the_child_leads_a_group_of_its_own_in_our_session(actor: Actor) -> None:
     process = actor("wait_for_end()")
-    assert os.getsid(process.launched.pid) == process.launched.pid
     assert os.getpgid(process.launched.pid) == process.launched.pid
+    assert os.getsid(process.launched.pid) == os.getsid(0)
 
 
 def test_the_child_inherits_no_blocked_and_no_ignored_signal(actor: Actor) -> None:

@@ -144,7 +144,9 @@ def _spawn(commands_fd: int, events_fd: int, stderr_fd: int) -> int:
             (os.POSIX_SPAWN_DUP2, commands_fd, commands_fd),
             (os.POSIX_SPAWN_DUP2, events_fd, events_fd),
         ],
-        setsid=True,  # Ctrl-C at the terminal is for the test
+        # A group of its own: Ctrl-C at the terminal is for the test. Not a session: in the test's,
+        # the kernel ends even a stopped child when the test dies (an orphaned process group).
+        setpgroup=0,
         setsigmask=[],
         setsigdef=_signals_to_reset(),
     )
