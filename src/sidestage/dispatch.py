@@ -148,6 +148,8 @@ class Dispatcher:
         self._idle = 0
         self._threads: dict[int, int] = {}  # ident to the kernel's id
         self._starting = 0
+        self._working = 0  # threads that run a handler
+        self._ended: list[int] = []  # the kernel's ids of those that ended while parked
 
     # Without threads ---------------------------------------------------------------------------
 
@@ -264,17 +266,25 @@ class Dispatcher:
             _trace_like_other_threads()
             while (job := self._next_job()) is not None:
                 self._see_to_a_follower()
+                self._count_working(1)
                 job()
                 del job
+                self._count_working(-1)
                 if self._idle >= MAX_IDLE:
                     break
         finally:
             with self._guard:
-                del self._threads[ident]
+                tid = self._threads.pop(ident)
+                if self._parked:
+                    self._ended.append(tid)
             if self._shall_leave():
                 self._wake()  # the next one, so that all leave
             _forget_dummy(ident)
             self.changed.notify()
+
+    def _count_working(self, more: int) -> None:
+        with self._guard:
+            self._working += more
 
     def _next_job(self) -> Job | None:
         while not self._parked:
@@ -337,27 +347,22 @@ class Dispatcher:
         if gate is not None:
             gate.close()
 
-    def _settle(self) -> list[int]:
-        """Wait until no thread is idle; returns the kernel's ids of those that were there."""
-        if self._gate is None:
-            return []
-        with self._guard:
-            there = list(self._threads.values())
-        self._wake()
-        self.changed.wait_until(self._nobody_idle, Deadline(_EXIT_SECONDS))
-        return there
+    def _settle(self) -> None:
+        """Wait until the only threads left are in a handler."""
+        if self._gate is not None:
+            self._wake()
+            self.changed.wait_until(self._all_work, Deadline(_EXIT_SECONDS))
 
-    def _nobody_idle(self) -> bool:
+    def _all_work(self) -> bool:
         with self._guard:
-            return not (self._idle or self._starting)
+            return not self._starting and len(self._threads) == self._working
 
     def park(self) -> list[int]:
         """Before a fork: let the idle threads end; returns the kernel's ids of those that do."""
+        self._ended = []
         self._parked = True
-        before = self._settle()
-        with self._guard:
-            still = set(self._threads.values())
-        return [tid for tid in before if tid not in still]
+        self._settle()
+        return self._ended
 
     def resume(self) -> None:
         """After a fork: have a reader again."""

@@ -9,8 +9,10 @@ is gone, and nothing that runs there touches the original's servers.
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import pristine
 from .pool import pool
@@ -35,12 +37,57 @@ def install_hooks() -> None:
         )
 
 
+# These count the threads only after our hook has run, which starts ours again (gh-137109).
+_COUNTS_TOO_LATE = (3, 13) <= sys.version_info < (3, 15)
+
+
+class _AboutOurThreads:
+    """A filter for the one warning that the fork under way would give on account of our threads.
+
+    It stands in for the compiled pattern of an entry of ``warnings.filters``.
+    """
+
+    def __init__(self) -> None:
+        self._entry: Any = ("ignore", self, DeprecationWarning, None, 0)
+
+    def install(self) -> None:
+        """Have the next such warning ignored."""
+        warnings.filters.insert(0, self._entry)  # type: ignore[attr-defined]  # a list
+
+    def remove(self) -> None:
+        """Leave the filters as they were."""
+        if self._entry in warnings.filters:
+            warnings.filters.remove(self._entry)  # type: ignore[attr-defined]  # a list
+
+    def match(self, text: str) -> bool:
+        """Whether it is that warning; if so, the filter has done its work."""
+        found = "is multi-threaded, use of" in text
+        if found:
+            self.remove()
+        return found
+
+
+_filter = _AboutOurThreads()
+_alone = False  # whether the threads that the fork found gone were the only others
+
+
 def _before() -> None:
+    global _alone
     ended = [tid for run in list(runs) for tid in run.dispatcher.park()]
     deadline = Deadline(_GONE_SECONDS)
     for tid in ended:
         while _kernel_knows(tid) and not deadline.passed():
             os.sched_yield()
+    if _COUNTS_TOO_LATE:
+        _filter.remove()
+        _alone = bool(ended) and _one_thread()
+
+
+def _one_thread() -> bool:
+    try:
+        return len(pristine.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
 
 
 def _kernel_knows(tid: int) -> bool:
@@ -52,6 +99,8 @@ def _kernel_knows(tid: int) -> bool:
 
 
 def _after_in_parent() -> None:
+    if _alone:
+        _filter.install()
     for run in list(runs):
         run.dispatcher.resume()
 

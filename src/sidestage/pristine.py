@@ -90,6 +90,7 @@ pipe = posix.pipe
 getpid = posix.getpid
 kill = posix.kill
 stat = posix.stat
+listdir = posix.listdir
 fstat = posix.fstat
 unlink = posix.unlink
 getcwd = posix.getcwd

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-_rows: list[list[str]] = []
+_rows: list[Any] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
