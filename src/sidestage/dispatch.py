@@ -144,7 +144,7 @@ class Dispatcher:
         self._pumping = pristine.Lock()
         self._gate: Gate | None = None
         self._parked = False
-        self._heir: int | None = None  # the thread that takes the reading over
+        self._heir: int | None = None  # who takes the reading over
         self._idle = 0
         self._threads: dict[int, int] = {}  # ident to the kernel's id
         self._starting = 0
@@ -180,7 +180,7 @@ class Dispatcher:
 
     def _yields(self) -> bool:
         """Whether another thread than the caller is to have the reading."""
-        return self._heir is not None and self._heir != pristine.thread_id()
+        return self._heir is not None and self._heir != pristine.caller_id()
 
     def _pump(self, over: Callable[[], bool], deadline: Deadline) -> bool:
         while not over():
@@ -226,10 +226,10 @@ class Dispatcher:
         if self._gate is not None:
             confirm()
             return
-        self._heir = pristine.thread_id()
+        self._heir = pristine.caller_id()
         try:
             confirm()
-            self._pumping.acquire()  # and never released
+            pristine.acquire(self._pumping, -1.0)  # and never released
             self._gate = make_gate(self._channel.events_fd)
         finally:
             self._heir = None
@@ -280,6 +280,7 @@ class Dispatcher:
             if self._shall_leave():
                 self._wake()  # the next one, so that all leave
             _forget_dummy(ident)
+            pristine.leave_thread()
             self.changed.notify()
 
     def _count_working(self, more: int) -> None:
@@ -351,7 +352,7 @@ class Dispatcher:
         """Wait until the only threads left are in a handler."""
         if self._gate is not None:
             self._wake()
-            self.changed.wait_until(self._all_work, Deadline(_EXIT_SECONDS))
+            self.changed.wait_until(self._all_work, Deadline(_EXIT_SECONDS), brief=True)
 
     def _all_work(self) -> bool:
         with self._guard:

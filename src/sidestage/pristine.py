@@ -14,7 +14,9 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 if sys.platform == "win32":  # pragma: no cover - only so that the package imports there
     import nt as posix
@@ -104,6 +106,45 @@ eventfd_write: Callable[[int, int], None] | None = getattr(posix, "eventfd_write
 memfd_create: Callable[[str, int], int] | None = getattr(posix, "memfd_create", None)
 
 
+def _hub() -> Any:
+    """gevent's hub of this thread, if the caller is a greenlet that can leave it the thread."""
+    local = sys.modules.get("gevent._hub_local")
+    hub = None if local is None else local.get_hub_if_exists()
+    return None if hub is None or sys.modules["greenlet"].getcurrent() is hub else hub
+
+
+def blocking(wait: Callable[..., T], *args: Any) -> T:
+    """Call what may block the thread; where gevent runs, the other greenlets go on meanwhile."""
+    hub = _hub()
+    if hub is None:
+        return wait(*args)
+    done: T = hub.threadpool.apply(wait, args)
+    return done
+
+
+def _at_once(wait: Callable[..., T], *args: Any) -> T:
+    return wait(*args)
+
+
+def leave_thread() -> None:
+    """Let go of what gevent keeps for a thread that is about to end."""
+    local = sys.modules.get("gevent._hub_local")
+    hub = None if local is None else local.get_hub_if_exists()
+    if hub is not None:
+        hub.destroy(destroy_loop=True)
+
+
+def caller_id() -> int:
+    """What tells apart those that run at the same time: the thread, or the greenlet if any."""
+    greenlet = sys.modules.get("greenlet")
+    return thread_id() if greenlet is None else id(greenlet.getcurrent())
+
+
+def acquire(lock: Any, seconds: float) -> bool:
+    """Acquire ``lock``, waiting at most so many seconds; -1.0 waits without end."""
+    return bool(lock.acquire(False)) or bool(blocking(lock.acquire, True, seconds))
+
+
 def poll_fd(fd: int, events: int, seconds: float) -> int:
     """Wait in the kernel until ``fd`` has one of ``events``; -1.0 seconds waits without end.
 
@@ -111,7 +152,9 @@ def poll_fd(fd: int, events: int, seconds: float) -> int:
     """
     poll = make_poll()
     poll.register(fd, events)
-    ready: list[tuple[int, int]] = poll.poll(None if seconds < 0 else -int(-seconds * 1000 // 1))
+    milliseconds = None if seconds < 0 else -int(-seconds * 1000 // 1)
+    ready: list[tuple[int, int]]
+    ready = poll.poll(0) if milliseconds == 0 else blocking(poll.poll, milliseconds)
     return ready[0][1] if ready else 0
 
 
@@ -142,8 +185,14 @@ class Signal:
         for waiter in waiters:
             waiter.release()
 
-    def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        """Block until ``condition()`` is true; returns ``False`` when the deadline came first."""
+    def wait_until(
+        self, condition: Callable[[], bool], deadline: Deadline, *, brief: bool = False
+    ) -> bool:
+        """Block until ``condition()`` is true; returns ``False`` when the deadline came first.
+
+        ``brief`` is for what takes microseconds: no other greenlet needs to run meanwhile.
+        """
+        block = _at_once if brief else blocking
         while not condition():
             waiter = Lock()
             waiter.acquire()
@@ -152,7 +201,7 @@ class Signal:
             if condition():
                 self._withdraw(waiter)
                 return True
-            if not waiter.acquire(True, deadline.left()):
+            if not block(waiter.acquire, True, deadline.left()):
                 self._withdraw(waiter)
                 return condition()
         return True

@@ -37,7 +37,7 @@ class Channel:
     def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
         """Write all of ``messages`` or raise: ChannelClosed, or TimeoutError at the deadline."""
         frames = encode(*messages)
-        if not self._writing.acquire(True, deadline.left()):
+        if not pristine.acquire(self._writing, deadline.left()):
             raise TimeoutError("another thread is still writing to the server's process")
         try:
             self._write(frames, deadline)
