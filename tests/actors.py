@@ -51,8 +51,9 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
     processes: list[ServerProcess] = []
 
     def start(source: str) -> ServerProcess:
-        monkeypatch.setattr(launch, "_BOOT", _boot(_SCRIPT + textwrap.dedent(source)))
-        processes.append(ServerProcess(launch.launch()))
+        with monkeypatch.context() as patch:
+            patch.setattr(launch, "_BOOT", _boot(_SCRIPT + textwrap.dedent(source)))
+            processes.append(ServerProcess(launch.launch()))
         return processes[-1]
 
     yield start

@@ -15,6 +15,7 @@ import pytest
 from conftest import eventually
 from sidestage import HTTPServer, aio
 from sidestage.aio import CoroutineRunner, off_loop, running_loop
+from sidestage.pristine import Deadline
 from support import run_script
 
 WAIT = 10.0  # seconds at most for what comes at once
@@ -25,7 +26,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 def runner() -> Iterator[CoroutineRunner]:
     runner = CoroutineRunner(None)
     yield runner
-    runner.close()
+    runner.close(Deadline(1.0))
 
 
 class Outcome:
@@ -139,7 +140,7 @@ class TestOnTheCallersLoop:
     def test_close_leaves_it_alone(self) -> None:
         async def main() -> bool:
             runner = CoroutineRunner(asyncio.get_running_loop())
-            runner.close()
+            runner.close(Deadline(1.0))
             await asyncio.sleep(0)
             return asyncio.get_running_loop().is_running()
 
@@ -194,7 +195,7 @@ class TestOnALoopOfOurs:
 
     def test_none_starts_no_thread(self) -> None:
         before = threading.active_count()
-        CoroutineRunner(None).close()
+        CoroutineRunner(None).close(Deadline(1.0))
         assert threading.active_count() == before
 
 
@@ -212,19 +213,19 @@ class TestClose:
 
         outcome = submitted(runner, forever())
         assert started.wait(WAIT)
-        runner.close()
+        runner.close(Deadline(1.0))
         assert cancelled.is_set()
         with pytest.raises(asyncio.CancelledError):
             outcome.result()
 
     def test_twice(self, runner: CoroutineRunner) -> None:
         submitted(runner, loop_now()).result()
-        runner.close()
-        runner.close()
+        runner.close(Deadline(1.0))
+        runner.close(Deadline(1.0))
 
     def test_from_a_coroutine_of_its_own(self, runner: CoroutineRunner) -> None:
         async def close() -> str:
-            runner.close()
+            runner.close(Deadline(1.0))
             return "closed"
 
         assert submitted(runner, close()).result() == "closed"
@@ -239,14 +240,14 @@ class TestClose:
 
         outcome = submitted(runner, block())
         assert entered.wait(WAIT)
-        runner.close()
+        runner.close(Deadline(1.0))
         let_go.set()
         outcome.result()
 
     @pytest.mark.filterwarnings("error")
     def test_nothing_is_submitted_afterwards(self, runner: CoroutineRunner) -> None:
         submitted(runner, loop_now()).result()
-        runner.close()
+        runner.close(Deadline(1.0))
         with pytest.raises(RuntimeError):
             submitted(runner, loop_now())
         gc.collect()

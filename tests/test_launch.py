@@ -62,7 +62,7 @@ class TestFailure:
             launch.launch()
 
     def test_a_platform_without_posix(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(launch, "_posix_spawn", None)
+        monkeypatch.setattr(pristine, "posix_spawn", None)
         with pytest.raises(StartError, match="POSIX"):
             launch.launch()
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
+from pyfakefs.fake_filesystem_unittest import Patcher
 
 from actors import Actor, actor, end, hear, own_descriptors
 from sidestage import launch, pristine
@@ -132,37 +137,64 @@ class TestSweep:
     def test_descendants_in_another_session(self, actor: Actor) -> None:
         process = actor(FAMILY + "\n    family(True); wait_for_end()")
         child = int(hear(process))
-        process.snapshot()
+        process.snapshot(soon())
         process.kill()
         assert process.wait(soon())
         assert process.sweep() == [child]
         assert all_gone([child])
 
-    def test_also_when_the_root_had_died_before(self, actor: Actor) -> None:
+    def test_also_when_the_root_dies_first(self, actor: Actor) -> None:
         """That is why the tree is noted before the first signal."""
         process = actor(FAMILY + "\n    family(True); wait_for_end()")
         child = int(hear(process))
-        process.snapshot()
+        process.snapshot(soon())
         os.kill(process.launched.pid, signal.SIGKILL)
         assert process.wait(soon())
-        process.snapshot()  # nothing to be seen any more
-        assert not process._family
-        psutil.Process(child).kill()
+        assert process.sweep() == [child]
+        assert all_gone([child])
+
+    def test_a_root_that_has_died_before(self, actor: Actor) -> None:
+        process = actor("pass")
+        assert process.wait(soon())
+        process.snapshot(soon())
+        assert process.sweep() == []
+
+    @pytest.mark.parametrize(
+        "veil",
+        [
+            lambda: mock.patch("builtins.open", side_effect=AssertionError("patched")),
+            lambda: mock.patch("builtins.open"),  # whose files make psutil see nonsense
+            Patcher,
+        ],
+        ids=["raising open", "mocked open", "pyfakefs"],
+    )
+    def test_where_the_test_has_hidden_the_processes(
+        self, actor: Actor, veil: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        process = actor(FAMILY + "\n    family(True); wait_for_end()")
+        child = int(hear(process))
+        with veil():
+            process.snapshot(soon())
+            process.kill()
+            assert process.wait(soon())
+            swept = process.sweep()
+        assert swept == [child]
+        assert all_gone([child])
 
     def test_nothing_to_sweep(self, actor: Actor) -> None:
         process = actor("wait_for_end()")
-        process.snapshot()
+        process.snapshot(soon())
         process.kill()
         assert process.wait(soon())
         assert process.sweep() == []
 
     def test_never_a_process_that_has_got_the_number_since(self, actor: Actor) -> None:
         process, other = actor("wait_for_end()"), actor("wait_for_end()")
-        process.snapshot()
+        process.snapshot(soon())
         stranger = psutil.Process(other.launched.pid)
         stranger._create_time = stranger.create_time() - 100  # an older one had the number
         stranger._ident = (stranger.pid, stranger._create_time)
-        process._family = [stranger]
+        process._family._noted = [stranger]
         assert process.sweep() == []
         assert not other.wait(Deadline(0.02))
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CLOSE_SECONDS = 1.0  # for a loop of ours to end; a coroutine that blocks it is left behind
-
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The loop that runs in this thread, if any; imports nothing."""
@@ -117,14 +115,14 @@ class CoroutineRunner:
             self._running = False
             self._ended.notify()
 
-    def close(self) -> None:
-        """End a loop of our own; that of the caller is left alone."""
+    def close(self, deadline: Deadline) -> None:
+        """End a loop of our own, waiting until the deadline; that of the caller is left alone."""
         if self._own and self._loop is not None and self._running:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._loop.stop)
             if running_loop() is self._loop:  # a coroutine handler is what stops the server
                 return
-            self._ended.wait_until(lambda: not self._running, Deadline(_CLOSE_SECONDS))
+            self._ended.wait_until(lambda: not self._running, deadline)
 
 
 async def _cancel_all() -> None:

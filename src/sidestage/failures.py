@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from . import pristine
 from .errors import ServerDied
 
@@ -40,7 +42,13 @@ def attach(error: BaseException, raised: BaseException) -> None:
 
     _cut_context(raised, error)
     text = "".join(traceback.format_exception(raised)).rstrip()
-    error.add_note(f"Besides, a server had this to report:\n{text}")
+    note(error, f"Besides, a server had this to report:\n{text}")
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add a note to somebody else's exception, which may be of a kind that takes none."""
+    with contextlib.suppress(Exception):
+        error.add_note(text)
 
 
 def _cut_context(raised: BaseException, error: BaseException) -> None:

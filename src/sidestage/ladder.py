@@ -59,7 +59,7 @@ class Ladder:
             if run.stopped is not None and not run.stopped.open:
                 run.settle(self._rung(_ASK))
         open_now = self._open_connections()
-        run.detach()
+        run.detach(self._deadline.left())
         if run.stopped is not None:
             self._give_back(run.child, clean=run.stopped.clean)
             return self._reported("ask", open_now)
@@ -81,7 +81,7 @@ class Ladder:
 
     def _force(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
         process = self._process
-        process.snapshot()
+        process.snapshot(self._rung(_CLOSE))
         self._stderr_start = process.stderr_size()
         process.signal(signal.SIGUSR1)  # faulthandler writes where every thread is
         rung: Rung = "close"

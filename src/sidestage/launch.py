@@ -11,22 +11,24 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 
 from . import pristine
 from .errors import StartError
 
 # What the child imports that is not in the standard library, dependencies of those included.
-_CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public")
+_CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public", "psutil")
 
 _BOOT = (
     "import sys; paths, *args = sys.argv[1:]; sys.path += paths.split({sep!r});"
-    "from sidestage.child.host import main; main(*map(int, args))"
+    "from sidestage.child.{room} import main; main(*map(int, args))"
 )
 _FIRST_FREE = 3  # below are the standard streams, which the child gets anew
 
+# Taken now: while it is active, pyfakefs may stand for another system.
+_DEV_NULL, _SEPARATOR = os.devnull, os.pathsep
 _executable = sys.executable
-_posix_spawn = getattr(os, "posix_spawn", None)
 _paths: list[str] = []
 
 
@@ -54,9 +56,12 @@ class Launched:
             pristine.close(fd)
 
 
-def launch() -> Launched:
-    """Start a child and return at once; raises StartError where that is not possible."""
-    if _posix_spawn is None:  # pragma: no cover - Windows
+def launch(room: str = "host", *arguments: int) -> Launched:
+    """Start a child and return at once; raises StartError where that is not possible.
+
+    ``room`` is the module of ``child`` whose ``main`` it runs; ``arguments`` are for that.
+    """
+    if pristine.posix_spawn is None:  # pragma: no cover - Windows
         raise StartError(
             errno.ENOSYS, f"Sidestage cannot start servers on {sys.platform}; it needs POSIX"
         )
@@ -70,7 +75,7 @@ def launch() -> Launched:
         events_fd, child_events = _pipe(kept, lent)
         child_commands, commands_fd = _pipe(lent, kept)
         stderr_fd = _above_standard_streams(_unlinked_file(), kept)
-        pid = _spawn(child_commands, child_events, stderr_fd)
+        pid = _spawn(room, child_commands, child_events, stderr_fd, arguments)
     except OSError as error:
         for fd in kept:
             pristine.close(fd)
@@ -100,7 +105,7 @@ def _above_standard_streams(fd: int, owner: list[int]) -> int:
 
         low = fd
         try:
-            fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+            fd = pristine.second(fcntl).fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
         finally:
             pristine.close(low)
     owner.append(fd)
@@ -117,7 +122,9 @@ def _unlinked_file() -> int:
     return fd
 
 
-def _spawn(commands_fd: int, events_fd: int, stderr_fd: int) -> int:
+def _spawn(
+    room: str, commands_fd: int, events_fd: int, stderr_fd: int, arguments: Iterable[int]
+) -> int:
     argv = [
         _executable,
         "-I",  # neither the environment nor the working directory says what is imported
@@ -125,19 +132,20 @@ def _spawn(commands_fd: int, events_fd: int, stderr_fd: int) -> int:
         "-X",
         "faulthandler",
         "-c",
-        _BOOT.format(sep=os.pathsep),
-        os.pathsep.join(_child_paths()),
+        _BOOT.format(sep=_SEPARATOR, room=room),
+        _SEPARATOR.join(_child_paths()),
         str(commands_fd),
         str(events_fd),
         str(pristine.getpid()),
+        *map(str, arguments),
     ]
-    assert _posix_spawn is not None
-    pid: int = _posix_spawn(
+    assert pristine.posix_spawn is not None
+    return pristine.posix_spawn(
         _executable,
         argv,
         dict(os.environ),
         file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 0, _DEV_NULL, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, stderr_fd, 1),
             (os.POSIX_SPAWN_DUP2, stderr_fd, 2),
             # Onto itself: that clears close-on-exec in the child alone.
@@ -150,7 +158,6 @@ def _spawn(commands_fd: int, events_fd: int, stderr_fd: int) -> int:
         setsigmask=[],
         setsigdef=_signals_to_reset(),
     )
-    return pid
 
 
 def _signals_to_reset() -> list[int]:

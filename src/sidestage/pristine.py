@@ -1,48 +1,65 @@
-"""The primitives that all parent code uses, taken before a test can patch them.
+"""The primitives that all parent code uses, out of reach of what a test patches.
 
-Two things must stay true here. Nothing comes through a name that tests patch: the functions of
-``os`` are taken from the module that implements it, and what gevent has replaced comes from the
-originals that it saved. And no clock is a module global, because freezegun rewrites those in
-every module it finds; it leaves class attributes alone.
+Three things must stay true here. They come from second instances of the modules that implement
+them, because the first ones may be patched already: by gevent, by freezegun, by a mock. The
+functions of ``posix`` are wrapped, because pyfakefs replaces those in every module that it finds
+them in. And no clock is a module global, because freezegun rewrites those; it leaves class
+attributes alone.
 """
 
 from __future__ import annotations
 
 import _thread
 import errno
+import functools
 import select
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from importlib.machinery import ModuleSpec
+from typing import Any, TypeVar, cast
 
 if sys.platform == "win32":  # pragma: no cover - only so that the package imports there
     import nt as posix
 else:
     import posix
 
-
-def _original(module: Any, name: str) -> Any:
-    """``module.name`` as it was before gevent patched it, if gevent did."""
-    gevent = sys.modules.get("gevent.monkey")
-    saved: dict[str, dict[str, Any]] = getattr(gevent, "saved", {})
-    found = saved.get(module.__name__, {}).get(name)
-    return found if found is not None else getattr(module, name, None)
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _real_monotonic() -> Callable[[], float]:
-    """The clock, also where freezegun has replaced it before this module was imported."""
-    freezegun = sys.modules.get("freezegun.api")
-    real: Callable[[], float] = getattr(freezegun, "real_monotonic", time.monotonic)
-    return real
+def second(module: Any) -> Any:
+    """Another instance of a module that is written in C, as it was before anybody patched it."""
+    spec = getattr(module, "__spec__", None)
+    if not isinstance(spec, ModuleSpec) or spec.loader is None:
+        return module
+    again = spec.loader.create_module(spec)
+    if again is None:
+        return module
+    spec.loader.exec_module(again)
+    return again
+
+
+def _kept(function: F) -> F:
+    """``function`` as an object that pyfakefs does not know for a function of the system."""
+    return cast("F", functools.partial(function))
+
+
+def _kept_if_any(name: str) -> Any:
+    """A function that not every platform has."""
+    function = getattr(_posix, name, None)
+    return None if function is None else _kept(function)
+
+
+_posix = second(posix)
+_threads = second(_thread)
+_select = second(select)
 
 
 class Clock:
     """The monotonic clock, in seconds, as a class attribute: see above."""
 
-    monotonic = staticmethod(_real_monotonic())
+    monotonic = staticmethod(cast("Callable[[], float]", second(time).monotonic))
 
 
 LONGEST = 1e6  # seconds; the kernel's waits take no more than 24 days
@@ -74,36 +91,36 @@ class Deadline:
         return self
 
 
-Lock = _original(_thread, "allocate_lock")
-RLock = _original(_thread, "RLock")
-start_thread = _original(_thread, "start_new_thread")
-thread_id = _original(_thread, "get_ident")
-native_thread_id = getattr(_thread, "get_native_id", thread_id)
-make_poll = _original(select, "poll")
-make_epoll = _original(select, "epoll")
-POLLIN: int = getattr(select, "POLLIN", 1)
-POLLOUT: int = getattr(select, "POLLOUT", 4)
+Lock = _threads.allocate_lock
+RLock = _threads.RLock
+start_thread = _threads.start_new_thread
+thread_id = _threads.get_ident
+native_thread_id = getattr(_threads, "get_native_id", thread_id)
+make_poll: Any = getattr(_select, "poll", None)
+make_epoll: Any = getattr(_select, "epoll", None)
+POLLIN: int = getattr(_select, "POLLIN", 1)
+POLLOUT: int = getattr(_select, "POLLOUT", 4)
 
-# gevent replaces some names of `os`, never those of the module behind it.
-read = posix.read
-write = posix.write
-close = posix.close
-pipe = posix.pipe
-getpid = posix.getpid
-kill = posix.kill
-stat = posix.stat
-listdir = posix.listdir
-fstat = posix.fstat
-unlink = posix.unlink
-getcwd = posix.getcwd
-waitpid: Callable[[int, int], tuple[int, int]] = posix.waitpid
-killpg: Callable[[int, int], None] = getattr(posix, "killpg", posix.kill)
-pread: Callable[[int, int, int], bytes] | None = getattr(posix, "pread", None)
-set_blocking: Callable[[int, bool], None] | None = getattr(posix, "set_blocking", None)
-pidfd_open: Callable[[int, int], int] | None = getattr(posix, "pidfd_open", None)
-eventfd: Callable[[int, int], int] | None = getattr(posix, "eventfd", None)
-eventfd_write: Callable[[int, int], None] | None = getattr(posix, "eventfd_write", None)
-memfd_create: Callable[[str, int], int] | None = getattr(posix, "memfd_create", None)
+read: Callable[[int, int], bytes] = _kept(_posix.read)
+write: Callable[[int, Any], int] = _kept(_posix.write)
+close: Callable[[int], None] = _kept(_posix.close)
+pipe: Callable[[], tuple[int, int]] = _kept(_posix.pipe)
+getpid: Callable[[], int] = _kept(_posix.getpid)
+kill: Callable[[int, int], None] = _kept(_posix.kill)
+stat: Callable[[str], Any] = _kept(_posix.stat)
+listdir: Callable[[str], list[str]] = _kept(_posix.listdir)
+fstat: Callable[[int], Any] = _kept(_posix.fstat)
+unlink: Callable[[str], None] = _kept(_posix.unlink)
+getcwd: Callable[[], str] = _kept(_posix.getcwd)
+waitpid: Callable[[int, int], tuple[int, int]] = _kept(_posix.waitpid)
+killpg: Callable[[int, int], None] = _kept_if_any("killpg") or kill
+posix_spawn: Callable[..., int] | None = _kept_if_any("posix_spawn")
+pread: Callable[[int, int, int], bytes] | None = _kept_if_any("pread")
+set_blocking: Callable[[int, bool], None] | None = _kept_if_any("set_blocking")
+pidfd_open: Callable[[int, int], int] | None = _kept_if_any("pidfd_open")
+eventfd: Callable[[int, int], int] | None = _kept_if_any("eventfd")
+eventfd_write: Callable[[int, int], None] | None = _kept_if_any("eventfd_write")
+memfd_create: Callable[[str, int], int] | None = _kept_if_any("memfd_create")
 
 
 def _hub() -> Any:

@@ -18,6 +18,7 @@ from multiprocess.popen_fork import Popen
 from multiprocess.process import BaseProcess
 
 from . import pristine
+from .family import Family
 from .launch import Launched
 from .pristine import POLLIN, Deadline
 
@@ -56,7 +57,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         if self._pidfd is not None:
             self._held.add(self._pidfd)
         self._root = _psutil_process(launched.pid)
-        self._family: list[psutil.Process] = []
+        self._family = Family(launched.pid)
         self._reaped = False
         self._exit_code: int | None = None
 
@@ -126,24 +127,14 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
                 pristine.killpg(self.launched.pid, signal.SIGKILL)
         self.signal(signal.SIGKILL)
 
-    def snapshot(self) -> None:
+    def snapshot(self, deadline: Deadline) -> None:
         """Note the descendants, before a signal can part them from the root."""
-        if self._root is None:
-            return
-        try:
-            self._family = self._root.children(recursive=True)
-        except psutil.Error:
-            self._family = []
+        if not self._gone():
+            self._family.note(deadline)
 
     def sweep(self) -> list[int]:
         """Kill what is left of the noted descendants; returns their pids."""
-        left = [process for process in self._family if process.is_running()]
-        for process in left:
-            try:
-                process.kill()  # psutil compares pid and create time first
-            except psutil.Error:
-                continue
-        return [process.pid for process in left]
+        return self._family.sweep()
 
     # What it tells -----------------------------------------------------------------------------
 
@@ -209,7 +200,7 @@ def _open_pidfd(pid: int) -> int | None:
 def _psutil_process(pid: int) -> psutil.Process | None:
     try:
         return psutil.Process(pid)
-    except psutil.Error:
+    except Exception:  # noqa: BLE001 - psutil's errors, and what a patched open() makes of it
         return None
 
 

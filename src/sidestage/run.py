@@ -19,6 +19,7 @@ from .aio import CoroutineRunner
 from .dispatch import Dispatcher, Job
 from .errors import ServerDied, ServerStopped, SidestageError
 from .exchange import ClientLeft, Exchange, Link
+from .failures import note
 from .pool import Child
 from .pristine import Deadline
 from .report import Diagnostic
@@ -34,6 +35,8 @@ _REQUESTS = (wire.Request, wire.MailIn, wire.Opened, wire.Packet, wire.Transcrip
 _tokens = itertools.count(1)
 _current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("sidestage_exchange")
 _SETTLE_SECONDS = 0.1  # for a handler to notice that its client is gone
+_LOOP_SECONDS = 1.0  # for a loop of ours to end; a coroutine that blocks it is left behind
+_LEAST_SECONDS = 0.05  # of these, also where the stop's time is over
 _EXIT_SECONDS = 1.0  # for a process whose pipe has ended to have ended itself
 
 
@@ -267,9 +270,10 @@ class Run:
             text = f"the client left before the handler was done with {exchange.describe()}"
             self._owner._diagnosed(Diagnostic(client_address=exchange.client_address, text=text))
             return
-        error.add_note(
+        note(
+            error,
             f"raised by the handler of {self._owner.describe()} "
-            f"for {exchange.describe()} from {exchange.client_address}"
+            f"for {exchange.describe()} from {exchange.client_address}",
         )
         self._owner._handler_failed(error)
         try:
@@ -317,13 +321,16 @@ class Run:
 
     # The end -----------------------------------------------------------------------------------
 
-    def detach(self) -> None:
-        """Cut every tie between this run's handlers and the child; never waits for a handler."""
+    def detach(self, seconds: float = _LOOP_SECONDS) -> None:
+        """Cut every tie between this run's handlers and the child; never waits for a handler.
+
+        A loop of ours that runs coroutine handlers has ``seconds`` to end.
+        """
         self.over = True
         for exchange in list(self._exchanges.values()):
             exchange.broken(self._gone())
         self.dispatcher.close()
-        self._coroutines.close()
+        self._coroutines.close(Deadline(min(max(_LEAST_SECONDS, seconds), _LOOP_SECONDS)))
 
     def forget_all(self) -> None:
         """In a forked copy: let go of everything, touch nothing of the original's."""

@@ -31,7 +31,7 @@ from .records import Received, Records
 from .report import Diagnostic, ServerStats, StopReport
 from .socketfile import SocketFile
 from .starting import Start
-from .state import Lifecycle, State
+from .state import Lifecycle, Ready, State
 
 if TYPE_CHECKING:
     import asyncio
@@ -93,7 +93,7 @@ class Server(StartedInContext, Generic[R]):
         self.start_timeout = seconds("start_timeout", start_timeout)
         self.stop_timeout = seconds("stop_timeout", stop_timeout)
         self.fresh = fresh
-        self.ready = threading.Event()
+        self.ready: threading.Event = Ready()
         self._listen = addresses.parse(address)
         self._keep = checks.count("keep", keep)
         self._backlog = checks.count("backlog", backlog)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 
 from . import pristine
 from .errors import StateError
@@ -29,6 +30,34 @@ MOVES: dict[State, frozenset[State]] = {
     State.FAILED: frozenset({State.STARTING, State.STOPPING}),
 }
 _PASSING = frozenset({State.STARTING, State.STOPPING})
+
+
+class Ready(threading.Event):
+    """An event with nothing in it that a test could have patched when it was made."""
+
+    def __init__(self) -> None:  # the inherited one would make a Condition and a Lock
+        self._set = False
+        self._changed = Signal()
+
+    def is_set(self) -> bool:
+        """Whether the server is ready."""
+        return self._set
+
+    def set(self) -> None:
+        """Wake all that wait."""
+        self._set = True
+        self._changed.notify()
+
+    def clear(self) -> None:
+        """Have the next to wait block."""
+        self._set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the server is ready; returns ``False`` after ``timeout`` seconds."""
+        return self._changed.wait_until(self.is_set, Deadline(timeout))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {'set' if self._set else 'unset'}>"
 
 
 class Lifecycle:
