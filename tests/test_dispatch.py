@@ -14,7 +14,7 @@ import pytest
 
 from actors import own_threads
 from conftest import eventually
-from sidestage import HTTPServer, TCPServer, dispatch
+from sidestage import HTTPServer, TCPServer, dispatch, pristine
 from sidestage.dispatch import Dispatcher, EpollGate, Job, LockGate
 from sidestage.pristine import Deadline
 from sidestage.wire.channel import Channel
@@ -291,11 +291,13 @@ class TestParking:
         assert eventually(lambda: own_threads() <= before, WAIT)
         stage.close()
 
-    def test_tells_which_threads_end(self, stage: Stage) -> None:
+    def test_notes_which_threads_end(self, stage: Stage) -> None:
         stage.say(1)
         assert stage.is_done(1)
         threads = own_threads()
-        ended = {str(tid) for tid in stage.dispatcher.park()}
+        pristine.ended_threads.clear()
+        stage.dispatcher.park()
+        ended = {str(tid) for tid in pristine.ended_threads}
         assert ended
         assert ended <= threads
         assert eventually(lambda: not ended & own_threads(), WAIT)

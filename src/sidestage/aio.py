@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PARK_SECONDS = 0.02  # for the thread of a loop of ours to end before a fork
+
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The loop that runs in this thread, if any; imports nothing."""
@@ -75,6 +77,8 @@ class CoroutineRunner:
         self._guard = pristine.Lock()
         self._ended = Signal()
         self._running = False
+        self._closing = False
+        self._parked = False
 
     def submit(
         self,
@@ -101,28 +105,81 @@ class CoroutineRunner:
             if self._loop is None:
                 import asyncio
 
-                self._loop, self._own, self._running = asyncio.new_event_loop(), True, True
-                pristine.start_thread(self._run, (self._loop,))
+                self._loop, self._own = asyncio.new_event_loop(), True
+                self._begin(self._loop)
             return self._loop
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._running = True
+        pristine.start_thread(self._run, (loop,))
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            loop.run_forever()
-            loop.run_until_complete(_cancel_all())
-            loop.run_until_complete(loop.shutdown_asyncgens())
+            while not self._leaves():
+                loop.run_forever()
+            if self._closing:
+                loop.run_until_complete(_cancel_all())
+                loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            loop.close()
-            self._running = False
+            if self._closing:
+                loop.close()
+                self._running = False
             self._ended.notify()
+
+    def _leaves(self) -> bool:
+        """Whether the thread of the loop shall end, and if for a fork, note that it does."""
+        with self._guard:
+            if self._parked or self._closing:
+                pristine.leave_thread()
+                self._running = not self._parked
+                return True
+            return False
 
     def close(self, deadline: Deadline) -> None:
         """End a loop of our own, waiting until the deadline; that of the caller is left alone."""
-        if self._own and self._loop is not None and self._running:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._loop.stop)
-            if running_loop() is self._loop:  # a coroutine handler is what stops the server
-                return
-            self._ended.wait_until(lambda: not self._running, deadline)
+        self._closing = True
+        self._interrupt(deadline, brief=False)
+
+    def _interrupt(self, deadline: Deadline, *, brief: bool) -> None:
+        if not self._own or self._loop is None or not self._running:
+            return
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        if running_loop() is not self._loop:  # else a coroutine handler stops its server, or forks
+            self._ended.wait_until(lambda: not self._running, deadline, brief=brief)
+
+    # Forks -------------------------------------------------------------------------------------
+
+    def park(self) -> None:
+        """Before a fork: let the thread of our loop end, unless a coroutine blocks it."""
+        self._parked = True
+        self._interrupt(Deadline(_PARK_SECONDS), brief=True)
+
+    def resume(self) -> None:
+        """After a fork: let our loop go on."""
+        with self._guard:
+            self._parked = False
+            if self._own and self._loop is not None and not (self._running or self._closing):
+                self._begin(self._loop)
+
+    def forget(self) -> None:
+        """In a forked copy: let go of our loop, with which the original goes on."""
+        loop, self._loop = self._loop, None
+        self._guard = pristine.Lock()
+        if self._own and loop is not None and running_loop() is not loop:
+            _abandon(loop)
+
+
+def _abandon(loop: Any) -> None:
+    """Close the descriptors of a loop without its ``close``.
+
+    That would take them out of the epoll instance, which a forked copy shares with its original.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # of asyncio's selector loops alone
+        loop._selector.close()
+        loop._ssock.close()
+        loop._csock.close()
+        loop._closed = True
 
 
 async def _cancel_all() -> None:

@@ -24,6 +24,7 @@ from .wire.messages import Event
 Job = Callable[[], None]
 
 MAX_IDLE = 2  # threads that wait; one must, and a second saves starting one for each overlap
+_DONE_SECONDS = 0.02  # for a thread whose reply is out to end; one in a handler will not
 _EXIT_SECONDS = 1.0  # for idle threads to leave, which takes microseconds
 
 _EPOLLIN, _ONESHOT, _EDGE = 1, 1 << 30, 1 << 31
@@ -146,10 +147,9 @@ class Dispatcher:
         self._parked = False
         self._heir: int | None = None  # who takes the reading over
         self._idle = 0
-        self._threads: dict[int, int] = {}  # ident to the kernel's id
+        self._threads: set[int] = set()
         self._starting = 0
         self._working = 0  # threads that run a handler
-        self._ended: list[int] = []  # the kernel's ids of those that ended while parked
 
     # Without threads ---------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ class Dispatcher:
         ident = pristine.thread_id()
         with self._guard:
             self._starting -= 1
-            self._threads[ident] = pristine.native_thread_id()
+            self._threads.add(ident)
         try:
             _trace_like_other_threads()
             while (job := self._next_job()) is not None:
@@ -273,14 +273,12 @@ class Dispatcher:
                 if self._idle >= MAX_IDLE:
                     break
         finally:
-            with self._guard:
-                tid = self._threads.pop(ident)
-                if self._parked:
-                    self._ended.append(tid)
-            if self._shall_leave():
-                self._wake()  # the next one, so that all leave
             _forget_dummy(ident)
             pristine.leave_thread()
+            with self._guard:
+                self._threads.discard(ident)
+            if self._shall_leave():
+                self._wake()  # the next one, so that all leave
             self.changed.notify()
 
     def _count_working(self, more: int) -> None:
@@ -358,12 +356,16 @@ class Dispatcher:
         with self._guard:
             return not self._starting and len(self._threads) == self._working
 
-    def park(self) -> list[int]:
-        """Before a fork: let the idle threads end; returns the kernel's ids of those that do."""
-        self._ended = []
+    def park(self) -> None:
+        """Before a fork: let the idle threads end, and those that are just done with a handler."""
         self._parked = True
         self._settle()
-        return self._ended
+        if self._threads:
+            self.changed.wait_until(self._nobody_else, Deadline(_DONE_SECONDS), brief=True)
+
+    def _nobody_else(self) -> bool:
+        with self._guard:
+            return not self._threads - {pristine.thread_id()}
 
     def resume(self) -> None:
         """After a fork: have a reader again."""

@@ -1,6 +1,6 @@
 """At a fork of the test: the threads are gone before it, the copy lets go of what it inherited.
 
-CPython 3.12 and newer warn when a process with threads forks, so the idle reader threads end
+CPython 3.12 and newer warn when a process with threads forks, so the idle threads of ours end
 before, until the kernel knows them no more, and start again after. In the copy every server is
 foreign: its descriptors are closed, so that the child sees the end of the pipe when the original
 is gone, and nothing that runs there touches the original's servers.
@@ -8,22 +8,37 @@ is gone, and nothing that runs there touches the original's servers.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from . import pristine
-from .pool import pool
 from .pristine import Deadline
 
-if TYPE_CHECKING:
-    from .run import Run
-
 _GONE_SECONDS = 0.1  # for ended threads to leave the kernel's list; it takes microseconds
+_STARTING_SECONDS = 2.0  # for a process that is being started meanwhile
+
+
+class Run(Protocol):
+    """What serves at present, as a fork has to know it."""
+
+    def park(self) -> None:
+        """Before a fork: have no idle thread."""
+
+    def resume(self) -> None:
+        """After a fork: go on."""
+
+    def forget_all(self) -> None:
+        """In a forked copy: let go of everything, touch nothing of the original's."""
+
 
 runs: weakref.WeakSet[Run] = weakref.WeakSet()
+starting = pristine.RLock()  # held while a process comes to be: no fork sees it half owned
+_in_copies: list[Callable[[], None]] = []
 _installed = False
 
 
@@ -32,9 +47,17 @@ def install_hooks() -> None:
     global _installed
     if not _installed and hasattr(os, "register_at_fork"):
         _installed = True
+        # It has hooks, too. Were it imported by a start that a fork waits for in ours, it would
+        # miss the first half of that fork, and release a lock that it does not hold.
+        importlib.import_module("logging")
         os.register_at_fork(
             before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
         )
+
+
+def in_copies(forget: Callable[[], None]) -> None:
+    """Have ``forget`` called in every copy."""
+    _in_copies.append(forget)
 
 
 # These count the threads only after our hook has run, which starts ours again (gh-137109).
@@ -68,19 +91,23 @@ class _AboutOurThreads:
 
 
 _filter = _AboutOurThreads()
-_alone = False  # whether the threads that the fork found gone were the only others
+_alone = False  # whether the thread that forks was the only one
+_held = False  # whether that thread holds ``starting``
 
 
 def _before() -> None:
-    global _alone
-    ended = [tid for run in list(runs) for tid in run.dispatcher.park()]
+    global _alone, _held
+    _held = starting.acquire(True, _STARTING_SECONDS)
+    for run in list(runs):
+        run.park()
     deadline = Deadline(_GONE_SECONDS)
-    for tid in ended:
+    while pristine.ended_threads:
+        tid = pristine.ended_threads.popleft()
         while _kernel_knows(tid) and not deadline.passed():
             os.sched_yield()
     if _COUNTS_TOO_LATE:
         _filter.remove()
-        _alone = bool(ended) and _one_thread()
+        _alone = bool(runs) and _one_thread()
 
 
 def _one_thread() -> bool:
@@ -102,11 +129,21 @@ def _after_in_parent() -> None:
     if _alone:
         _filter.install()
     for run in list(runs):
-        run.dispatcher.resume()
+        run.resume()
+    _release()
 
 
 def _after_in_child() -> None:
     for run in list(runs):
         run.forget_all()
     runs.clear()
-    pool.forget()
+    for forget in _in_copies:
+        forget()
+    _release()
+
+
+def _release() -> None:
+    global _held
+    if _held:
+        _held = False
+        starting.release()

@@ -143,4 +143,4 @@ def _stop_all(
                 step()
             except BaseException as error:  # noqa: BLE001 - raised once all have stopped
                 errors.append(error)
-    return [server.stop_report for server in servers], errors
+    return [server._last_report() for server in servers], errors

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import pristine
+from . import fork, pristine
 from .launch import Launched, launch
 
 if TYPE_CHECKING:
@@ -58,7 +58,11 @@ class Pool:
         return iter(list(self._idle))
 
     def acquire(self, *, fresh: bool = False) -> Child:
-        """An idle child, or a new one; raises StartError."""
+        """An idle child, or a new one; raises StartError.
+
+        The caller holds ``fork.starting`` until the child belongs to a run.
+        """
+        self._hook()
         while not fresh and (child := self._take()) is not None:
             if child.process.wait(pristine.Deadline(0.0)):
                 end([child])
@@ -77,7 +81,7 @@ class Pool:
 
     def _take(self) -> Child | None:
         with self._lock:
-            return self._idle.pop() if self._idle else None
+            return self._idle.pop() if self._idle and self._owner == pristine.getpid() else None
 
     def release(self, child: Child) -> bool:
         """Keep a child that has nothing open; ends it, and returns False, if it is one too many."""
@@ -93,9 +97,8 @@ class Pool:
         """Launch a child unless one is there; takes a millisecond, and imports nothing."""
         if enabled() and not self._idle and not self._booting:
             self._hook()
-            launched = launch()
-            with self._lock:
-                self._booting.append(launched)
+            with fork.starting:
+                self._booting.append(launch())
 
     def warm(self) -> None:
         """See to it that a child is there, and that this process is ready to own it.
@@ -103,10 +106,11 @@ class Pool:
         What the child still has to import, it imports meanwhile.
         """
         self.boot()
-        while (launched := self._take_booting()) is not None:
-            child = self._adopt(launched)
-            with self._lock:
-                self._idle.append(child)
+        with fork.starting:
+            while (launched := self._take_booting()) is not None:
+                child = self._adopt(launched)
+                with self._lock:
+                    self._idle.append(child)
 
     def _adopt(self, launched: Launched) -> Child:
         # Here and not above: the imports cost tens of milliseconds, the child boots meanwhile.
@@ -117,7 +121,6 @@ class Pool:
             launched.abandon()
             raise
 
-        self._hook()
         process = ServerProcess(launched)
         return Child(process, Channel(launched.events_fd, launched.commands_fd))
 
@@ -125,6 +128,8 @@ class Pool:
         if not self._hooked:
             self._hooked = True
             atexit.register(self.close)
+            fork.install_hooks()
+            fork.in_copies(self.forget)
 
     def close(self) -> None:
         """End all children that serve nobody."""

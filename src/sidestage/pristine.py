@@ -15,6 +15,7 @@ import functools
 import select
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from typing import Any, TypeVar, cast
@@ -143,12 +144,17 @@ def _at_once(wait: Callable[..., T], *args: Any) -> T:
     return wait(*args)
 
 
+# The kernel's ids of threads of ours that have ended lately: it may list them for a moment more.
+ended_threads: deque[int] = deque(maxlen=64)
+
+
 def leave_thread() -> None:
-    """Let go of what gevent keeps for a thread that is about to end."""
+    """Let go of what gevent keeps for a thread that is about to end, and note that it does."""
     local = sys.modules.get("gevent._hub_local")
     hub = None if local is None else local.get_hub_if_exists()
     if hub is not None:
         hub.destroy(destroy_loop=True)
+    ended_threads.append(native_thread_id())
 
 
 def caller_id() -> int:

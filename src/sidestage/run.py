@@ -332,10 +332,21 @@ class Run:
         self.dispatcher.close()
         self._coroutines.close(Deadline(min(max(_LEAST_SECONDS, seconds), _LOOP_SECONDS)))
 
+    def park(self) -> None:
+        """Before a fork: have no idle thread."""
+        self.dispatcher.park()
+        self._coroutines.park()
+
+    def resume(self) -> None:
+        """After a fork: go on."""
+        self.dispatcher.resume()
+        self._coroutines.resume()
+
     def forget_all(self) -> None:
         """In a forked copy: let go of everything, touch nothing of the original's."""
         self.over = True
         self.dispatcher.forget()
+        self._coroutines.forget()
         self.child.process.close()
 
 

@@ -232,8 +232,12 @@ class Server(StartedInContext, Generic[R]):
             raise run.death
         received = self._records.snapshot()
         came = "".join(f"\n  {record!r}" for record in received) or " nothing"
-        serving = self._lifecycle.state is State.READY
-        limit = f"within {timeout} s" if serving else f"and it is {self._lifecycle.state.value}"
+        if self._foreign:
+            limit = "before the fork: a forked copy learns of nothing more"
+        elif self._lifecycle.state is State.READY:
+            limit = f"within {timeout} s"
+        else:
+            limit = f"and it is {self._lifecycle.state.value}"
         raise WaitTimeout(
             f"{self.describe()} received {len(received)} of {wanted} {limit}:{came}",
             expected=wanted,
@@ -400,9 +404,12 @@ class Server(StartedInContext, Generic[R]):
         finally:  # also when warnings are errors
             self._raise_all()
 
+    def _last_report(self) -> StopReport:
+        return StopReport(rung="foreign") if self._foreign else self._report
+
     def _not_stopped_here(self, limit: float) -> StopReport:
         if self._foreign:
-            return StopReport(rung="foreign")
+            return self._last_report()
         if self._lifecycle.passing():
             run = self._run
             if run is not None and run.current_call():
@@ -470,6 +477,8 @@ class Server(StartedInContext, Generic[R]):
         self._raise_all()
 
     def _raise_all(self) -> None:
+        if self._foreign:  # the original raises it
+            return
         self._failures.raise_new(self.describe(), with_death=self._run is None)
 
     def __del__(self) -> None:

@@ -49,15 +49,16 @@ class Start:
     def begin(self, *, fresh: bool) -> None:
         """Take a child and tell it what to be; raises StartError."""
         try:
-            fork.install_hooks()
-            self._configure(pool.acquire(fresh=fresh))
+            self._configure(fresh=fresh)
         except BaseException:
             self.cancel()
             raise
 
-    def _configure(self, child: Child) -> None:
-        self.run = run = self._make_run(child)
-        fork.runs.add(run)
+    def _configure(self, *, fresh: bool = False) -> None:
+        with fork.starting:
+            child = pool.acquire(fresh=fresh)
+            self.run = run = self._make_run(child)
+            fork.runs.add(run)
         try:
             run.configure(self._configuration(), self._deadline)
         except TimeoutError:
@@ -85,7 +86,7 @@ class Start:
             raise self._died(run.child)
         # It had died in the pool, where nobody could notice: take another.
         self.cancel()
-        self._configure(pool.acquire())
+        self._configure()
         return self._bound()
 
     def cancel(self) -> None:
