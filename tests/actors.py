@@ -16,8 +16,7 @@ from sidestage.process import ServerProcess
 # What an actor finds: its pipes, and a way to say that it has come so far.
 _SCRIPT = """
 import os, signal, sys, threading
-paths, *numbers = sys.argv[1:]
-commands_fd, events_fd, owner = map(int, numbers)
+commands_fd, events_fd, owner = map(int, sys.argv[int(sys.argv[1]) + 2:])
 def say(text): os.write(events_fd, text.encode() + b"\\n")
 def wait_for_end(): os.read(commands_fd, 1)
 """
@@ -25,8 +24,9 @@ def wait_for_end(): os.read(commands_fd, 1)
 # The real thing, with something in it replaced.
 _HOST = """
 import asyncio, os, signal, sys, threading
-paths, *numbers = sys.argv[1:]
-sys.path += paths.split(os.pathsep)
+end_of_paths = int(sys.argv[1]) + 2
+sys.path += sys.argv[2:end_of_paths]
+numbers = sys.argv[end_of_paths:]
 from sidestage.child import host
 Host = host.Host
 """

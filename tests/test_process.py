@@ -17,7 +17,7 @@ from pyfakefs.fake_filesystem_unittest import Patcher
 from actors import Actor, actor, end, hear, own_descriptors
 from sidestage import launch, pristine
 from sidestage.pristine import Deadline
-from sidestage.process import TAIL, ServerProcess, end_all
+from sidestage.process import TAIL, ServerProcess
 from support import all_gone
 
 __all__ = ["actor"]  # the fixture
@@ -263,7 +263,7 @@ class TestEndAll:
         polite = actor("wait_for_end()")
         for process in stubborn:
             hear(process)
-        end_all([*stubborn, polite], 0.5)
+        ServerProcess.end_all([*stubborn, polite], 0.5)
         assert [process.exit_code for process in stubborn] == [-signal.SIGKILL] * 3
         assert polite.exit_code == 0
 

@@ -32,7 +32,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run_pytest(source: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(HEAD + source)
-        arguments = (*PLUGIN, "-p", "no:cacheprovider", "-W", "error", *options)
+        others = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:randomly")
+        arguments = (*PLUGIN, *others, "-W", "error", *options)
         return pytester.runpytest_subprocess(*arguments)
 
     return run_pytest

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .imports import importing_once
+
 if TYPE_CHECKING:
     from .connection import Connection, Transcript
     from .datagram import Datagram
@@ -104,7 +106,9 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f".{home}", __name__), name)
+    with importing_once():
+        module = importlib.import_module(f".{home}", __name__)
+    value = globals()[name] = getattr(module, name)
     return value
 
 

@@ -55,7 +55,7 @@ def parse(address: AddressLike) -> Listen:
     host, port = address[0], address[1]
     if host is not None and not isinstance(host, str):
         raise TypeError(f"the host in the address must be a str, not {host!r}")
-    if host and not _is_encodable(host):
+    if host and not is_encodable(host):
         raise ValueError(f"the host in the address cannot be one: {host!r}")
     return Listen(host or "", check_port(port))
 
@@ -69,13 +69,18 @@ def check_port(port: object) -> int:
     return port
 
 
+def not_encodable(path: str) -> ValueError:
+    """The error for a path that cannot be sent to the server's process."""
+    return ValueError(f"the path of a Unix socket must be UTF-8 here: {path!r}")
+
+
 def _parse_path(path: str) -> Listen:
     if not path:
         raise ValueError("the path of a Unix socket must not be empty")
     if "\0" in path[1:] and not path.startswith("\0"):
         raise ValueError(f"the path of a Unix socket must not contain a NUL character: {path!r}")
-    if not _is_encodable(path.replace("\0", "")):
-        raise ValueError(f"the path of a Unix socket must be UTF-8 here: {path!r}")
+    if not is_encodable(path.replace("\0", "")):
+        raise not_encodable(path)
     host, colon, port = path.rpartition(":")
     is_host = path == "localhost" or ("\0" not in path and _is_numeric(path))
     if is_host or (colon and port.isdigit() and "/" not in host):
@@ -88,7 +93,7 @@ def _parse_path(path: str) -> Listen:
     return Listen(path=path)
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
     """Whether ``text`` can cross the wire and reach the kernel: no lone surrogates, no NUL."""
     try:
         text.encode()

@@ -13,7 +13,9 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import pristine
+from .errors import StateError
 from .pristine import Deadline, Signal
+from .tracing import Tracers
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,7 +39,11 @@ async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = N
     """
     import asyncio
 
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
+    if loop is None:
+        raise StateError(
+            "`async with` needs asyncio's loop, and none runs here; the plain `with` works anywhere"
+        )
     future: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
 
@@ -79,6 +85,7 @@ class CoroutineRunner:
         self._running = False
         self._closing = False
         self._parked = False
+        self._tracers: Tracers | None = None  # of the thread of a loop of ours
 
     def submit(
         self,
@@ -90,6 +97,8 @@ class CoroutineRunner:
         loop = self._ensure_loop()
 
         def begin() -> None:
+            if self._tracers is not None:
+                self._tracers.follow()
             task = loop.create_task(_as_coroutine(awaitable), context=context)
             task.add_done_callback(done)
 
@@ -114,6 +123,7 @@ class CoroutineRunner:
         pristine.start_thread(self._run, (loop,))
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._tracers = Tracers()
         try:
             while not self._leaves():
                 loop.run_forever()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from .checks import shown
 from .errors import ServerStopped
 from .exchange import ClientLeft, Exchange, Link
 from .pristine import Deadline
@@ -268,7 +269,7 @@ class TCPExchange(Exchange):
         elif result is not None:
             raise TypeError(
                 "the handler of a TCP server may return None, or bytes to send before the "
-                f"close, not {type(result).__name__}: {result!r:.200}"
+                f"close, not {type(result).__name__}: {shown(result)}"
             )
         self.request.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from .checks import shown
 from .exchange import Exchange, Link
 from .records import OVERHEAD, Records
 from .report import Address
@@ -93,7 +94,7 @@ class UDPExchange(Exchange):
             if not isinstance(reply, (bytes, bytearray, memoryview)):
                 raise TypeError(
                     "the handler of a UDP server may return None, bytes (one reply) or a list "
-                    f"of bytes, not {type(result).__name__}: {result!r:.200}"
+                    f"of bytes, not {type(result).__name__}: {shown(result)}"
                 )
         if written := self.request.wfile.getvalue():
             self.request.reply(written)

@@ -9,7 +9,6 @@ reads the pipe himself. Before a fork the idle threads are gone, after it they a
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 from . import pristine
 from .pristine import POLLIN, Deadline, Signal
+from .tracing import Tracers
 from .wire.channel import Channel, ChannelClosed
 from .wire.frames import WireError
 from .wire.messages import Event
@@ -212,8 +212,10 @@ class Dispatcher:
 
     def _disconnect(self) -> None:
         self.connected = False
-        self.finished = True
-        self._sink.disconnected()
+        try:
+            self._sink.disconnected()
+        finally:  # last: who sees it asks what had happened
+            self.finished = True
 
     # With threads ------------------------------------------------------------------------------
 
@@ -263,9 +265,10 @@ class Dispatcher:
             self._starting -= 1
             self._threads.add(ident)
         try:
-            _trace_like_other_threads()
+            tracers = Tracers()
             while (job := self._next_job()) is not None:
                 self._see_to_a_follower()
+                tracers.follow()
                 self._count_working(1)
                 job()
                 del job
@@ -380,14 +383,6 @@ class Dispatcher:
         self._guard = pristine.Lock()
         if gate is not None:
             gate.close()
-
-
-def _trace_like_other_threads() -> None:
-    """Coverage and debuggers see handlers only in threads that install their hooks."""
-    if trace := threading.gettrace():
-        sys.settrace(trace)
-    if profile := threading.getprofile():
-        sys.setprofile(profile)
 
 
 def _forget_dummy(ident: int) -> None:

@@ -89,14 +89,17 @@ class ServerDied(SidestageError):
         self.stderr = stderr
         super().__init__(self._describe())
 
-    def _describe(self) -> str:
+    @property
+    def how(self) -> str:
+        """How it ended, in words that can follow its name."""
         if self.signal:
-            how = f"was killed by {self.signal}"
-        elif self.exit_code is None:
-            how = "ended (its exit status was taken by another waiter in this process)"
-        else:
-            how = f"exited with status {self.exit_code}"
-        text = f"the process of {self.what} (pid {self.pid}) {how}"
+            return f"was killed by {self.signal}"
+        if self.exit_code is None:
+            return "ended (its exit status was taken by another waiter in this process)"
+        return f"exited with status {self.exit_code}"
+
+    def _describe(self) -> str:
+        text = f"the process of {self.what} (pid {self.pid}) {self.how}"
         return f"{text}\n{_quoted(self.stderr)}" if self.stderr else f"{text}; its stderr is empty"
 
 

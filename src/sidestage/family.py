@@ -13,7 +13,7 @@ from .errors import StartError
 from .launch import Launched, launch
 from .pristine import POLLIN, Deadline
 
-_HELPER_SECONDS = 1.0  # for the helper to start and look; it takes a tenth of that
+_HELPER_SECONDS = 2.0  # for the helper to start and look; a twentieth of that is usual
 
 
 class Family:

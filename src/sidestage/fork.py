@@ -134,12 +134,13 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
+    global starting, _held
     for run in list(runs):
         run.forget_all()
     runs.clear()
     for forget in _in_copies:
         forget()
-    _release()
+    starting, _held = pristine.RLock(), False  # whoever held it is not here
 
 
 def _release() -> None:

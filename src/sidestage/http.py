@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .checks import count
+from .imports import importing_once
 from .server import Opener, Server
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class HTTPServer(Server["HTTPRequest"]):
         return {"head_limit": self._head_limit}
 
     def _opener(self) -> Opener:
-        from .request import open_http
+        with importing_once():
+            from .request import open_http
 
         return open_http

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 # Up to which part of the stop's time each rung may take.
 _DRAIN, _ASK, _CLOSE, _TERMINATE = 0.75, 0.8, 0.87, 0.94
+_ANSWER_SECONDS = 0.1  # from the end of the drain to that of the rung, however short the stop is
 _REAP_SECONDS = 5.0  # after SIGKILL, which takes a process of ours a millisecond
 
 
@@ -32,25 +32,24 @@ class Ladder:
 
     def ask(self) -> None:
         """The first rung, without waiting for it."""
-        from .wire.channel import ChannelClosed
-        from .wire.messages import Stop
-
         run = self._run
-        if run.death is not None:
-            return
-        run.stopping = True
-        stop = Stop(drain=self._seconds * _DRAIN, spare=run.current_call(), finished=run.finished)
-        with contextlib.suppress(ChannelClosed, TimeoutError):
-            run.child.channel.send(stop, deadline=self._rung(_ASK))
+        if run.death is None:
+            drain = min(self._seconds * _DRAIN, self._seconds * _ASK - _ANSWER_SECONDS)
+            run.ask_to_stop(max(0.0, drain), self._rung(_ASK))
 
     def climb(self) -> StopReport:
         """Climb until the child is back in the pool, or has ended and is reaped."""
         try:
             return self._climb()
         except BaseException:  # Ctrl-C, say: then without any more waiting
-            self._process.kill()
-            end([self._run.child])
+            self.abandon()
             raise
+
+    def abandon(self) -> None:
+        """End the child now."""
+        self._run.detach(0.0)
+        self._process.kill()
+        end([self._run.child])
 
     def _climb(self) -> StopReport:
         run = self._run
@@ -81,7 +80,7 @@ class Ladder:
 
     def _force(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
         process = self._process
-        process.snapshot(self._rung(_CLOSE))
+        process.snapshot(self._rung(_TERMINATE))  # at once, unless /proc is hidden from us
         self._stderr_start = process.stderr_size()
         process.signal(signal.SIGUSR1)  # faulthandler writes where every thread is
         rung: Rung = "close"

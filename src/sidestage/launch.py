@@ -16,18 +16,18 @@ from importlib.util import find_spec
 
 from . import pristine
 from .errors import StartError
+from .imports import importing_once
 
 # What the child imports that is not in the standard library, dependencies of those included.
 _CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public", "psutil")
 
 _BOOT = (
-    "import sys; paths, *args = sys.argv[1:]; sys.path += paths.split({sep!r});"
-    "from sidestage.child.{room} import main; main(*map(int, args))"
+    "import sys; n = int(sys.argv[1]) + 2; sys.path += sys.argv[2:n];"
+    "from sidestage.child.{room} import main; main(*map(int, sys.argv[n:]))"
 )
 _FIRST_FREE = 3  # below are the standard streams, which the child gets anew
 
-# Taken now: while it is active, pyfakefs may stand for another system.
-_DEV_NULL, _SEPARATOR = os.devnull, os.pathsep
+_DEV_NULL = os.devnull  # taken now: while it is active, pyfakefs may stand for another system
 _executable = sys.executable
 _paths: list[str] = []
 
@@ -125,6 +125,7 @@ def _unlinked_file() -> int:
 def _spawn(
     room: str, commands_fd: int, events_fd: int, stderr_fd: int, arguments: Iterable[int]
 ) -> int:
+    paths = _child_paths()
     argv = [
         _executable,
         "-I",  # neither the environment nor the working directory says what is imported
@@ -132,8 +133,9 @@ def _spawn(
         "-X",
         "faulthandler",
         "-c",
-        _BOOT.format(sep=_SEPARATOR, room=room),
-        _SEPARATOR.join(_child_paths()),
+        _BOOT.format(room=room),
+        str(len(paths)),
+        *paths,
         str(commands_fd),
         str(events_fd),
         str(pristine.getpid()),
@@ -169,8 +171,9 @@ def _child_paths() -> list[str]:
     """Where the child finds its packages; it appends them, so the standard library goes first."""
     if not _paths:
         found = [_two_up(__file__)]
-        for name in _CHILD_PACKAGES:
-            spec = find_spec(name)
+        with importing_once():
+            specs = [find_spec(name) for name in _CHILD_PACKAGES]
+        for spec in specs:
             if spec is not None and spec.origin is not None:
                 home = _two_up(spec.origin)
                 if home not in found:

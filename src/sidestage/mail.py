@@ -7,6 +7,7 @@ import email.policy
 import re
 from email.message import EmailMessage
 
+from .checks import shown
 from .exchange import Exchange, Link
 from .records import OVERHEAD, Records
 from .report import Address
@@ -110,7 +111,7 @@ class SMTPExchange(Exchange):
         if not isinstance(reply, str):
             raise TypeError(
                 "the handler of an SMTP server may return None (250) or a reply such as "
-                f"'550 no such user', not {type(result).__name__}: {result!r:.200}"
+                f"'550 no such user', not {type(result).__name__}: {shown(result)}"
             )
         if not _REPLY.fullmatch(reply):
             raise ValueError(

@@ -13,7 +13,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import fork, pristine
+from . import fork, imports, pristine
+from .imports import importing_once
 from .launch import Launched, launch
 
 if TYPE_CHECKING:
@@ -115,8 +116,9 @@ class Pool:
     def _adopt(self, launched: Launched) -> Child:
         # Here and not above: the imports cost tens of milliseconds, the child boots meanwhile.
         try:
-            from .process import ServerProcess
-            from .wire.channel import Channel
+            with importing_once():
+                from .process import ServerProcess
+                from .wire.channel import Channel
         except BaseException:
             launched.abandon()
             raise
@@ -130,6 +132,7 @@ class Pool:
             atexit.register(self.close)
             fork.install_hooks()
             fork.in_copies(self.forget)
+            fork.in_copies(imports.forget)
 
     def close(self) -> None:
         """End all children that serve nobody."""
@@ -156,11 +159,9 @@ class Pool:
 def end(children: list[Child]) -> None:
     """End children that serve nobody."""
     if children:
-        from .process import end_all
-
         for child in children:
             child.channel.closed = True
-        end_all((child.process for child in children), END_SECONDS)
+        children[0].process.end_all([child.process for child in children], END_SECONDS)
 
 
 def enabled() -> bool:

@@ -13,6 +13,7 @@ import _thread
 import errno
 import functools
 import select
+import signal
 import sys
 import time
 from collections import deque
@@ -114,6 +115,7 @@ fstat: Callable[[int], Any] = _kept(_posix.fstat)
 unlink: Callable[[str], None] = _kept(_posix.unlink)
 getcwd: Callable[[], str] = _kept(_posix.getcwd)
 waitpid: Callable[[int, int], tuple[int, int]] = _kept(_posix.waitpid)
+waitid: Callable[..., Any] | None = _kept_if_any("waitid")
 killpg: Callable[[int, int], None] = _kept_if_any("killpg") or kill
 posix_spawn: Callable[..., int] | None = _kept_if_any("posix_spawn")
 pread: Callable[[int, int, int], bytes] | None = _kept_if_any("pread")
@@ -122,6 +124,12 @@ pidfd_open: Callable[[int, int], int] | None = _kept_if_any("pidfd_open")
 eventfd: Callable[[int, int], int] | None = _kept_if_any("eventfd")
 eventfd_write: Callable[[int, int], None] | None = _kept_if_any("eventfd_write")
 memfd_create: Callable[[str, int], int] | None = _kept_if_any("memfd_create")
+
+
+_SIGPIPE: int = getattr(signal, "SIGPIPE", 0)  # 0 is none, on Windows
+_handler_of = signal.getsignal
+_mask: Any = getattr(signal, "pthread_sigmask", None)
+_take_signal: Any = getattr(signal, "sigtimedwait", None)
 
 
 def _hub() -> Any:
@@ -166,6 +174,25 @@ def caller_id() -> int:
 def acquire(lock: Any, seconds: float) -> bool:
     """Acquire ``lock``, waiting at most so many seconds; -1.0 waits without end."""
     return bool(lock.acquire(False)) or bool(blocking(lock.acquire, True, seconds))
+
+
+def write_pipe(fd: int, data: Any) -> int:
+    """Write to a pipe; one that nobody reads is an error, also where SIGPIPE ends the process."""
+    if _sigpipe_is_harmless():
+        return write(fd, data)
+    before = _mask(signal.SIG_BLOCK, [_SIGPIPE])
+    try:
+        return write(fd, data)
+    except BrokenPipeError:
+        if _SIGPIPE not in before:
+            _take_signal([_SIGPIPE], 0)
+        raise
+    finally:
+        _mask(signal.SIG_SETMASK, before)
+
+
+def _sigpipe_is_harmless() -> bool:
+    return not _SIGPIPE or _handler_of(_SIGPIPE) != signal.SIG_DFL
 
 
 def poll_fd(fd: int, events: int, seconds: float) -> int:

@@ -79,18 +79,35 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         return not deadline.passed()
 
     def _reap(self) -> bool:
-        if self._reaped:
-            return True
-        try:
-            pid, status = pristine.waitpid(self.launched.pid, os.WNOHANG)
-        except ChildProcessError:  # somebody's waitpid(-1), or SIGCHLD is ignored
-            self._reaped = self._gone()
-            return self._reaped
-        if pid == self.launched.pid:
-            self._exit_code = os.waitstatus_to_exitcode(status)
-            self._popen.returncode = self._exit_code
-            self._reaped = True
+        if not self._reaped:
+            try:
+                self._reaped = self._reap_by_pidfd() if self._by_pidfd() else self._reap_by_pid()
+            except ChildProcessError:  # somebody's waitpid(-1), or SIGCHLD is ignored
+                self._reaped = self._gone()
         return self._reaped
+
+    def _by_pidfd(self) -> bool:
+        return self._pidfd is not None and pristine.waitid is not None
+
+    def _reap_by_pidfd(self) -> bool:
+        """By what no other child can have got since, unlike the number."""
+        assert pristine.waitid is not None
+        ended = pristine.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        if ended is None:
+            return False
+        by_itself = ended.si_code == os.CLD_EXITED
+        self._ended_with(ended.si_status if by_itself else -ended.si_status)
+        return True
+
+    def _reap_by_pid(self) -> bool:
+        pid, status = pristine.waitpid(self.launched.pid, os.WNOHANG)
+        if pid == self.launched.pid:
+            self._ended_with(os.waitstatus_to_exitcode(status))
+            return True
+        return self._root is not None and not self._root.is_running()  # another has its number
+
+    def _ended_with(self, exit_code: int) -> None:
+        self._exit_code = self._popen.returncode = exit_code
 
     def _gone(self) -> bool:
         if self._pidfd is not None:
@@ -187,6 +204,19 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
             self._held.discard(fd)
             pristine.close_quietly(fd)
 
+    @staticmethod
+    def end_all(processes: Iterable[ServerProcess], seconds: float) -> None:
+        """End children that serve nobody: close the pipes, wait a moment, kill, reap, close."""
+        ending = list(processes)
+        for process in ending:
+            process.close_commands()
+        deadline = Deadline(seconds)
+        for process in ending:
+            if not process.wait(deadline):
+                process.kill()
+                process.wait(Deadline(seconds))
+            process.close()
+
 
 def _open_pidfd(pid: int) -> int | None:
     if pristine.pidfd_open is None:
@@ -208,16 +238,3 @@ def _is_connection(entry: Any) -> bool:
     return entry.status == psutil.CONN_ESTABLISHED or (
         entry.status == psutil.CONN_NONE and bool(entry.raddr)
     )
-
-
-def end_all(processes: Iterable[ServerProcess], seconds: float) -> None:
-    """End children that serve nobody: close the pipes, wait a moment, kill, reap, close."""
-    ending = list(processes)
-    for process in ending:
-        process.close_commands()
-    deadline = Deadline(seconds)
-    for process in ending:
-        if not process.wait(deadline):
-            process.kill()
-            process.wait(Deadline(seconds))
-        process.close()

@@ -79,6 +79,12 @@ def _serving(request: pytest.FixtureRequest, server: S) -> Iterator[S]:
 # Handler errors fail the test itself, not its teardown ------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin anew: a test may run more than once."""
+    item.stash[_servers] = []
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Raise what handlers raised while the test can still fail by it."""

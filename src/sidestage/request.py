@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
+from .checks import shown
 from .errors import ServerStopped
 from .exchange import ClientLeft, Exchange, Link
 from .fields import Fields, Headers
@@ -342,7 +343,7 @@ class HTTPExchange(Exchange):
         else:
             raise TypeError(
                 "the handler has written a response and must return None then, "
-                f"not {type(result).__name__}: {result!r:.200}"
+                f"not {type(result).__name__}: {shown(result)}"
             )
 
     def fail(self, error: BaseException) -> None:

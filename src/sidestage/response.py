@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from .checks import shown
 from .exchange import Link
 from .pristine import Deadline
 from .streams import Outflow
@@ -76,7 +77,7 @@ class HTTPResponse:
         if not isinstance(status, int):
             raise TypeError(
                 "a tuple is (body, status) or (body, status, headers), with an int as the "
-                f"status, not {result!r:.200}"
+                f"status, not {shown(result)}"
             )
         made = cls._of_body(b"" if body is None else body)
         given = cls(status=status, headers=(rest[0] if rest else None) or {})
@@ -108,14 +109,14 @@ class HTTPResponse:
             return json.dumps(body).encode()
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"the {type(body).__name__} {body!r:.200} cannot be sent as JSON: {error}; "
+                f"the {type(body).__name__} {shown(body)} cannot be sent as JSON: {error}; "
                 f"the handler of an HTTP server may return {ALLOWED}"
             ) from error
 
     @staticmethod
     def _refusal(result: object) -> TypeError:
         return TypeError(
-            f"no response can be made of {type(result).__name__} {result!r:.200}; "
+            f"no response can be made of {type(result).__name__} {shown(result)}; "
             f"the handler of an HTTP server may return {ALLOWED}"
         )
 

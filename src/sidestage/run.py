@@ -36,7 +36,7 @@ _tokens = itertools.count(1)
 _current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("sidestage_exchange")
 _SETTLE_SECONDS = 0.1  # for a handler to notice that its client is gone
 _LOOP_SECONDS = 1.0  # for a loop of ours to end; a coroutine that blocks it is left behind
-_LEAST_SECONDS = 0.05  # of these, also where the stop's time is over
+_LEAST_SECONDS = 0.1  # of these, also where the stop's time is over
 _EXIT_SECONDS = 1.0  # for a process whose pipe has ended to have ended itself
 
 
@@ -132,6 +132,13 @@ class Run:
         token = next(_tokens)
         self.send(message(token))
         return self.dispatcher.wait_until(lambda: self._synced >= token, deadline)
+
+    def ask_to_stop(self, drain: float, deadline: Deadline) -> None:
+        """Have the child stop, draining for at most ``drain`` seconds; waits for no answer."""
+        self.stopping = True
+        stop = wire.Stop(drain=drain, spare=self.current_call(), finished=self.finished)
+        with contextlib.suppress(ChannelClosed, TimeoutError):
+            self.child.channel.send(stop, deadline=deadline)
 
     def sync(self, deadline: Deadline) -> None:
         """See to it that all that the child knows is known here."""

@@ -24,6 +24,7 @@ from .errors import (
     WaitTimeout,
 )
 from .failures import Failures
+from .imports import importing_once
 from .ladder import Ladder
 from .pool import Child, end
 from .pristine import Deadline
@@ -251,7 +252,8 @@ class Server(StartedInContext, Generic[R]):
             raise StateError(
                 f"{self.describe()} has no process: it is {self._lifecycle.state.value}"
             )
-        import psutil
+        with importing_once():
+            import psutil
 
         try:
             return ServerStats(**run.child.process.usage())
@@ -314,12 +316,13 @@ class Server(StartedInContext, Generic[R]):
                 fork.runs.discard(dead)
                 Ladder(dead, 0.0).climb()
             self._start.begin(fresh=self.fresh)
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
             self._move(State.FAILED)
-            raise
+            raise self._start.failed_by(error) from error.__cause__
 
     def _new_run(self, loop: asyncio.AbstractEventLoop | None, child: Child) -> Run:
-        from .run import Run  # only now: a new child boots while this is imported
+        with importing_once():  # only now: a new child boots while this is imported
+            from .run import Run
 
         return Run(self, child, loop, self._open_with(self._opener()))
 
@@ -331,9 +334,9 @@ class Server(StartedInContext, Generic[R]):
             self._file = self._socket_file()
             if self._handler is not None:
                 run.dispatcher.start_threads(lambda: None)
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
             self._cancel_start()
-            raise
+            raise self._start.failed_by(error) from error.__cause__
         self._run = run
         self._move(State.READY)
         self.ready.set()
@@ -346,22 +349,31 @@ class Server(StartedInContext, Generic[R]):
             self._move(State.FAILED)
 
     def _socket_file(self) -> SocketFile | None:
-        path = self._listen.path
+        path, directory = self._listen.path, self._directory()
         if path is None:
             return None
-        return SocketFile(
-            path if path.startswith(("/", "\0")) else f"{_working_directory()}/{path}"
-        )
+        return SocketFile(path if directory is None else f"{directory}/{path}")
+
+    def _directory(self) -> str | None:
+        """What the path of the socket is relative to, if it is."""
+        path = self._listen.path
+        if path is None or path.startswith(("/", "\0")):
+            return None
+        directory = _working_directory()
+        if directory is not None and not addresses.is_encodable(directory):
+            raise addresses.not_encodable(f"{directory}/{path}")
+        return directory
 
     def _configuration(self) -> wire.Configure:
-        from .wire.messages import Configure
+        with importing_once():
+            from .wire.messages import Configure
 
         return Configure(
             protocol=self.protocol,
             host=self._listen.host,
             port=self._listen.port,
             path=self._listen.path,
-            cwd=_working_directory() if self._listen.path is not None else None,
+            cwd=self._directory(),
             poll_interval=self.poll_interval,
             handled=self._handler is not None,
             handler_timeout=self.handler_timeout,
@@ -398,11 +410,15 @@ class Server(StartedInContext, Generic[R]):
         """
         limit = self.stop_timeout if timeout is None else seconds("timeout", timeout)
         try:
-            if not self._begin_stop(limit):
-                return self._not_stopped_here(limit)
-            return self._finish_stop()
-        finally:  # also when warnings are errors
+            if self._begin_stop(limit):
+                report = self._finish_stop()
+            else:
+                report = self._not_stopped_here(limit)
+        except Exception:  # a warning that is an error, say; but Ctrl-C goes before all else
             self._raise_all()
+            raise
+        self._raise_all()
+        return report
 
     def _last_report(self) -> StopReport:
         return StopReport(rung="foreign") if self._foreign else self._report
@@ -425,31 +441,41 @@ class Server(StartedInContext, Generic[R]):
             return False
         if self._lifecycle.state is State.STARTING:
             self._lifecycle.settle(Deadline(limit))
-        if self._run is None or not self._lifecycle.try_move(State.STOPPING):
+        if self._run is None:
             return False
-        self._ladder = Ladder(self._run, limit)
-        self.ready.clear()
-        self._ladder.ask()
+        ladder = Ladder(self._run, limit)
+        if not self._lifecycle.try_move(State.STOPPING):
+            return False
+        self._ladder = ladder
+        try:
+            self.ready.clear()
+            self._ladder.ask()
+        except BaseException:
+            self._ladder.abandon()
+            self._stopped()
+            raise
         return True
 
     def _finish_stop(self) -> StopReport:
         """The second half of a stop: climb until the server has stopped."""
-        run = self._run
-        assert run is not None
         try:
             self._report = self._ladder.climb()
         finally:
-            self._run = None
-            fork.runs.discard(run)
-            if self._file is not None:  # the child could not, if it was killed
-                self._file.remove()
-            self._move(State.STOPPED)
+            self._stopped()
         for left in self._report.connections:
             text = f"dropped by the stop: {left.state}"
             self._diagnosed(Diagnostic(client_address=left.client_address, text=text))
         if self._report.rung not in ("ask", "died"):
             warnings.warn(f"{self.describe()} {self._report}", ForcedStopWarning, stacklevel=3)
         return self._report
+
+    def _stopped(self) -> None:
+        run, self._run = self._run, None
+        self._move(State.STOPPED)
+        if run is not None:
+            fork.runs.discard(run)
+        if self._file is not None:  # the child could not, if it was killed
+            self._file.remove()
 
     def _stop_quietly(self) -> None:
         if self._begin_stop(self.stop_timeout):

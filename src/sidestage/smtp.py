@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .checks import count
+from .imports import importing_once
 from .server import Opener, Server
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class SMTPServer(Server["Mail"]):
         return {"size_limit": self._size_limit}
 
     def _opener(self) -> Opener:
-        from .mail import open_smtp
+        with importing_once():
+            from .mail import open_smtp
 
         return open_smtp

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import fork
-from .errors import StartError, StartTimeout
+from .errors import SidestageError, StartError, StartTimeout
+from .imports import importing_once
 from .pool import Child, end, pool
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Start:
         if run.dispatcher.connected:
             raise self._not_in_time()
         if not run.child.waited:
-            raise self._died(run.child)
+            raise self._died(run) from run.death
         # It had died in the pool, where nobody could notice: take another.
         self.cancel()
         self._configure()
@@ -104,6 +105,16 @@ class Start:
 
     # Errors ------------------------------------------------------------------------------------
 
+    def failed_by(self, error: BaseException) -> BaseException:
+        """``error`` as a start raises it: what the system refuses is a StartError."""
+        if not isinstance(error, OSError) or isinstance(error, SidestageError):
+            return error
+        return StartError(
+            error.errno,
+            f"{self._kind} could not start: {error.strerror or error}{_relief(error.errno)}",
+            address=self._address,
+        ).with_traceback(error.__traceback__)
+
     def _refused(self, failure: wire.Failed) -> StartError:
         return StartError(
             failure.errno,
@@ -120,12 +131,13 @@ class Start:
             address=self._address,
         )
 
-    def _died(self, child: Child) -> StartError:
+    def _died(self, run: Run) -> StartError:
+        how = "ended" if run.death is None else run.death.how
         return StartError(
             errno.ECHILD,
-            f"the process of {self._kind} ended before it was ready",
+            f"the process of {self._kind} {how} before it was ready",
             address=self._address,
-            stderr=child.stderr_tail(),
+            stderr=run.child.stderr_tail(),
         )
 
 
@@ -141,8 +153,15 @@ def _advice(number: int | None, address: object) -> str:
     return ""
 
 
+def _relief(number: int | None) -> str:
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "; close some descriptors, or raise the limit (ulimit -n)"
+    return ""
+
+
 def prepare() -> None:
     """Do ahead what a first start would have to: a child, and the imports of this process."""
     pool.warm()
-    for room in ("run", "request", "mail", "connection", "datagram"):
-        importlib.import_module(f".{room}", __package__)
+    with importing_once():
+        for room in ("run", "request", "mail", "connection", "datagram"):
+            importlib.import_module(f".{room}", __package__)

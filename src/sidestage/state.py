@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
+from typing import TYPE_CHECKING
 
 from . import pristine
 from .errors import StateError
@@ -32,7 +33,13 @@ MOVES: dict[State, frozenset[State]] = {
 _PASSING = frozenset({State.STARTING, State.STOPPING})
 
 
-class Ready(threading.Event):
+if TYPE_CHECKING:
+    _Event = threading.Event
+else:  # of another kind where it is a mock already
+    _Event = threading.Event if isinstance(threading.Event, type) else object
+
+
+class Ready(_Event):
     """An event with nothing in it that a test could have patched when it was made."""
 
     def __init__(self) -> None:  # the inherited one would make a Condition and a Lock

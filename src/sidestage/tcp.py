@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .imports import importing_once
 from .server import Opener, Server
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class TCPServer(Server["Transcript"]):
     scheme = "tcp"
 
     def _opener(self) -> Opener:
-        from .connection import open_tcp
+        with importing_once():
+            from .connection import open_tcp
 
         return open_tcp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .imports import importing_once
 from .server import Opener, Server
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class UDPServer(Server["Datagram"]):
     scheme = "udp"
 
     def _opener(self) -> Opener:
-        from .datagram import open_udp
+        with importing_once():
+            from .datagram import open_udp
 
         return open_udp

@@ -152,6 +152,8 @@ class Service:
         await self._wait_until_empty(seconds)
         unfinished = [peer.describe() for peer in self.peers]
         for peer in list(self.peers):
+            for call in list(peer.call_ids()):
+                self.close_call(call)  # the handler is to learn that the server is gone
             peer.abort()
         await self._wait_until_empty(1.0)  # aborted transports close within two passes
         return unfinished

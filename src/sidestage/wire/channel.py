@@ -56,7 +56,7 @@ class Channel:
     def _write_some(self, view: memoryview, deadline: Deadline) -> int:
         while not self.closed:
             try:
-                return pristine.write(self.commands_fd, view)
+                return pristine.write_pipe(self.commands_fd, view)
             except BlockingIOError:
                 pass
             except OSError as error:

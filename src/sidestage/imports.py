@@ -1,0 +1,51 @@
+"""Late imports: each module of ours is imported once, and from where it would have been at first.
+
+Much is imported only when the first server starts. By then a test may have changed ``sys.path``,
+or put a module of its own in the way; and what is imported while pyfakefs is active, pyfakefs takes
+out of ``sys.modules`` again, so that a second import would make a second set of classes.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from . import pristine
+
+_path = tuple(sys.path)
+_kept: dict[str, ModuleType] = {}
+_lock = pristine.RLock()  # held while sys.path is changed
+
+
+class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once():`
+    """The context of every late import."""
+
+    __slots__ = ("_modules", "_saved")
+
+    def __enter__(self) -> None:
+        for name, module in _kept.items():
+            sys.modules.setdefault(name, module)
+        self._modules = len(sys.modules)
+        self._saved: list[str] | None = None
+        if tuple(sys.path) != _path:
+            _lock.acquire()
+            self._saved = sys.path
+            sys.path = [*_path, *(entry for entry in sys.path if entry not in _path)]
+
+    def __exit__(self, *_: object) -> None:
+        if self._saved is not None:
+            sys.path = self._saved
+            _lock.release()
+        if len(sys.modules) != self._modules or not _kept:
+            ours = __package__ or ""
+            _kept.update(
+                (name, module)
+                for name, module in list(sys.modules.items())
+                if name == ours or name.startswith(f"{ours}.")
+            )
+
+
+def forget() -> None:
+    """In a forked copy: nobody imports."""
+    global _lock
+    _lock = pristine.RLock()
