@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from . import pristine
+from . import debugging, pristine
 from .pristine import POLLIN, Deadline, Signal
 from .tracing import Tracers
 from .wire.channel import Channel, ChannelClosed
@@ -156,9 +156,16 @@ class Dispatcher:
     def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         """Block until ``condition()`` holds; returns ``False`` at the deadline.
 
-        Ends too when no event can come any more.
+        Ends too when no event can come any more. While somebody is at a debugger's prompt, the
+        deadline does not come, and the whole time is granted again after it.
         """
+        while not self._wait(condition, deadline):
+            if self.finished or not debugging.wait_until_left():
+                return False
+            deadline = deadline.again()
+        return True
 
+    def _wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         def over() -> bool:
             return condition() or self.finished
 

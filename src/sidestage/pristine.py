@@ -70,9 +70,10 @@ LONGEST = 1e6  # seconds; the kernel's waits take no more than 24 days
 class Deadline:
     """A point in time on the monotonic clock; ``None`` seconds is never."""
 
-    __slots__ = ("_at",)
+    __slots__ = ("_at", "_seconds")
 
     def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
         self._at = None if seconds is None else Clock.monotonic() + seconds
 
     def left(self) -> float:
@@ -84,6 +85,10 @@ class Deadline:
     def passed(self) -> bool:
         """Whether it is over."""
         return self._at is not None and Clock.monotonic() >= self._at
+
+    def again(self) -> Deadline:
+        """As many seconds from now as this one was from its beginning."""
+        return Deadline(self._seconds)
 
     def sooner(self, seconds: float) -> Deadline:
         """The earlier of this deadline and ``seconds`` from now."""

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from . import debugging
 from .aio import CoroutineRunner
 from .dispatch import Dispatcher, Job
 from .errors import ServerDied, ServerStopped, SidestageError
@@ -95,6 +96,7 @@ class Run:
             wire.Ready: self._ready,
             wire.Failed: self._failed,
             wire.Synced: self._note_synced,
+            wire.Overdue: self._overdue,
             wire.Dropped: lambda message: owner._dropped(message.count),
             wire.Draining: self._note_draining,
             wire.Stopped: self._note_stopped,
@@ -185,6 +187,10 @@ class Run:
 
     def _note_synced(self, message: wire.Synced) -> None:
         self._synced = max(self._synced, message.token)
+
+    def _overdue(self, message: wire.Overdue) -> None:
+        with contextlib.suppress(ServerStopped):
+            self.send(wire.Postpone(token=message.token, wanted=debugging.at_prompt()))
 
     def _note_stopped(self, message: wire.Stopped) -> None:
         self.stopped = message

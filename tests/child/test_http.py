@@ -293,7 +293,13 @@ def test_a_late_reply_does_not_reach_the_next_request() -> None:
 def test_a_request_without_an_answer_is_given_up() -> None:
     server = Server(handler_timeout=1.0)
     server.feed(head())
+    server.loop.fire()  # the parent is asked, and does not answer in time
+    (asked,) = server.outbox.of(Overdue)
+    assert not server.transport.out
+    server.service.postponed(asked.token, wanted=True)
     server.loop.fire()
+    assert not server.transport.out
+    server.service.postponed(server.outbox.of(Overdue)[1].token)
     assert server.transport.out.startswith(b"HTTP/1.1 504 ")
     assert [message.call for message in server.outbox.of(Lost)] == [server.requests[0].call]
     server.respond(server.requests[0], b"late")

@@ -34,6 +34,7 @@ from ..wire.messages import (
     Hello,
     LogLine,
     Message,
+    Postpone,
     Ready,
     Stop,
     Stopped,
@@ -74,6 +75,7 @@ class Host:
             Handle: self._handle,
             Sync: lambda message: self.outbox.send(Synced(token=message.token)),
             Stop: lambda message: self._begin(self._stop(message)),
+            Postpone: self._postpone,
         }
         for kind in get_args(CallCommand):
             self._handlers[kind] = self._call_command
@@ -137,6 +139,10 @@ class Host:
     def _call_command(self, message: CallCommand) -> None:
         if self.service is not None:
             self.service.command(message)
+
+    def _postpone(self, message: Postpone) -> None:
+        if self.service is not None:
+            self.service.postponed(message.token, wanted=message.wanted)
 
     def _handle(self, message: Handle) -> None:
         if self.service is not None:

@@ -341,7 +341,14 @@ class HTTPConnection(asyncio.Protocol):
             exchange.timer = None
 
     def _timed_out(self, exchange: Exchange) -> None:
-        if exchange.head_sent:
+        exchange.timer = None
+        self.service.ask_to_postpone(functools.partial(self._end_of_time, exchange))
+
+    def _end_of_time(self, exchange: Exchange, postponed: bool) -> None:
+        if exchange.head_sent or exchange not in self.queue:
+            return
+        if postponed:
+            self._arm(exchange)
             return
         seconds = self.service.config.handler_timeout
         text = f"the handler gave no answer to {exchange.line()} within {seconds} s: sent 504"

@@ -20,6 +20,7 @@ from ..wire.messages import (
     Lost,
     MailReply,
     OpenConnection,
+    Overdue,
     Respond,
     SendTo,
     SetOption,
@@ -33,6 +34,8 @@ CallCommand = Respond | MailReply | SendTo | Close | SetOption | Data | Ack | En
 # asyncio three, reading one.
 _LAST_ACCEPTS = 3
 _LAST_READS = 3
+
+_ANSWER_SECONDS = 0.5  # for the parent to say whether it is being debugged
 
 # Over the life of the process, so that a late reply never hits another's call.
 next_call_id = itertools.count(1).__next__
@@ -77,6 +80,7 @@ class Service:
         self.calls: dict[int, Target] = {}
         self.peers: set[Peer] = set()
         self._servers: list[asyncio.Server] = []
+        self._asked: dict[int, tuple[asyncio.TimerHandle, Callable[[bool], None]]] = {}
         self._emptied = Flag()
 
     # Serving -----------------------------------------------------------------------------------
@@ -128,6 +132,36 @@ class Service:
         """Tell the test of something that is no handler's error."""
         self.outbox.send(Diagnostic(peer=wire_address(peer), text=text))
 
+    # Time-outs ---------------------------------------------------------------------------------
+
+    def ask_to_postpone(self, act: Callable[[bool], None]) -> None:
+        """Call ``act`` with whether the time-out that has come is to be granted again.
+
+        It is while the test is being debugged. A parent that does not answer does not want it.
+        """
+        token = next_call_id()
+        timer = self.loop.call_later(_ANSWER_SECONDS, self.postponed, token)
+        self._asked[token] = (timer, act)
+        self.outbox.send(Overdue(token=token))
+
+    def postponed(self, token: int, *, wanted: bool = False) -> None:
+        """The answer of the parent, or that there is none."""
+        timer, act = self._asked.pop(token, (None, None))
+        if timer is not None and act is not None:
+            timer.cancel()
+            act(wanted)
+
+    async def postpones(self) -> bool:
+        """Whether the time-out that has come is to be granted again."""
+        answer: asyncio.Future[bool] = self.loop.create_future()
+
+        def act(wanted: bool) -> None:
+            if not answer.done():  # who waited may have been cancelled
+                answer.set_result(wanted)
+
+        self.ask_to_postpone(act)
+        return await answer
+
     # Stopping ----------------------------------------------------------------------------------
 
     async def drain(
@@ -150,12 +184,16 @@ class Service:
             else:
                 peer.close_if_idle()
         await self._wait_until_empty(seconds)
+        while self.peers and await self.postpones():
+            await self._wait_until_empty(seconds)
         unfinished = [peer.describe() for peer in self.peers]
         for peer in list(self.peers):
             for call in list(peer.call_ids()):
                 self.close_call(call)  # the handler is to learn that the server is gone
             peer.abort()
         await self._wait_until_empty(1.0)  # aborted transports close within two passes
+        for timer, _ in self._asked.values():
+            timer.cancel()
         return unfinished
 
     def close_listeners(self) -> None:

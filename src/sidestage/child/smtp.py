@@ -32,8 +32,7 @@ class SMTPService(Service):
         connection.call = self.open_call(call)
         self.outbox.send(_mail(connection.call, connection.session_now(), envelope))
         try:
-            async with asyncio.timeout(self.config.handler_timeout):
-                return await call.reply
+            return await self._reply(call)
         except TimeoutError:
             self.lose_call(connection.call, reset=False)
             self.diagnose(
@@ -48,6 +47,16 @@ class SMTPService(Service):
         finally:
             self.close_call(connection.call)
             connection.call = 0
+
+    async def _reply(self, call: _Call) -> str:
+        """The handler's reply; raises TimeoutError."""
+        while True:
+            try:
+                async with asyncio.timeout(self.config.handler_timeout):
+                    return await asyncio.shield(call.reply)
+            except TimeoutError:
+                if not await self.postpones() and not call.reply.done():
+                    raise
 
 
 class _Call:

@@ -104,6 +104,9 @@ class UDPService(Service):
         # stops its own server does not return before that.
         if self._calls > self.finished and not spare:
             await self._replied.wait(end - self.loop.time())
+            while not self._replied.is_set() and await self.postpones():
+                end = self.loop.time() + seconds
+                await self._replied.wait(seconds)
         while any(self._unsent) and self.loop.time() < end:
             self._sent.clear()
             await self._sent.wait(end - self.loop.time())

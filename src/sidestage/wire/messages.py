@@ -131,6 +131,13 @@ class Stop(Message, frozen=True, kw_only=True, tag=18):
     finished: int = 0  # calls of this run whose handlers are done
 
 
+class Postpone(Message, frozen=True, kw_only=True, tag=19):
+    """The answer to Overdue."""
+
+    token: int
+    wanted: bool
+
+
 # Events ----------------------------------------------------------------------------------------
 
 
@@ -263,10 +270,17 @@ class Draining(Message, frozen=True, kw_only=True, tag=44):
     """All that clients had sent before the stop has been passed on."""
 
 
+class Overdue(Message, frozen=True, kw_only=True, tag=45):
+    """A time-out is about to come: does the test's process want it, or is it being debugged?"""
+
+    token: int
+
+
 Command = (
     Configure
     | Handle
     | Sync
+    | Postpone
     | Respond
     | MailReply
     | SendTo
@@ -292,6 +306,7 @@ Event = (
     | Synced
     | Dropped
     | Draining
+    | Overdue
     | Stopped
     | Data
     | Ack

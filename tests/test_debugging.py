@@ -1,0 +1,162 @@
+"""Time-outs stand still while somebody sits at a debugger's prompt, in whatever thread."""
+
+from __future__ import annotations
+
+import bdb  # without a debugger loaded, nobody looks for its frames
+import smtplib
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sidestage import HTTPServer, SMTPServer, UDPServer, WaitTimeout, debugging
+
+assert bdb
+
+LIMIT = 0.2  # seconds; each prompt below takes longer
+LONG = 30.0
+
+
+class Prompt:
+    """What a debugger's prompt is on the stack: a function of that name, in such a module."""
+
+    def __init__(self) -> None:
+        self.entered, self._left = threading.Event(), threading.Event()
+        namespace: dict[str, Any] = {"__name__": "pdb"}
+        exec("def interaction(wait):\n    wait()", namespace)
+        self._interaction: Callable[[Callable[[], Any]], None] = namespace["interaction"]
+
+    def sit(self) -> None:
+        """Be at the prompt until somebody continues."""
+        self.entered.set()
+        self._interaction(self._left.wait)
+
+    def leave(self) -> None:
+        """Continue."""
+        self._left.set()
+
+    def leave_late(self) -> None:
+        """Continue after the time-outs would have come."""
+        self.entered.wait(LONG)
+        timer = threading.Timer(3 * LIMIT, self.leave)
+        timer.daemon = True
+        timer.start()
+
+
+@pytest.fixture
+def prompt() -> Iterator[Prompt]:
+    prompt = Prompt()
+    yield prompt
+    prompt.leave()
+
+
+def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    return thread, results
+
+
+def test_a_prompt_is_seen_from_any_thread(prompt: Prompt) -> None:
+    assert not debugging.at_prompt()
+    assert not debugging.wait_until_left()
+    thread, _ = in_thread(prompt.sit)
+    assert prompt.entered.wait(LONG)
+    assert debugging.at_prompt()
+    prompt.leave_late()
+    assert debugging.wait_until_left()
+    thread.join()
+
+
+def test_a_function_that_is_only_called_so_is_no_prompt() -> None:
+    def interaction() -> bool:
+        return debugging.at_prompt()
+
+    assert not interaction()
+
+
+def test_a_client_is_answered_after_the_prompt(prompt: Prompt) -> None:
+    def handler(request: Any) -> str:
+        prompt.sit()
+        return "answer"
+
+    with HTTPServer(handler=handler, handler_timeout=LIMIT) as server:
+        url = server.url
+        thread, bodies = in_thread(lambda: urllib.request.urlopen(url, timeout=LONG).read())
+        prompt.leave_late()
+        thread.join()
+        assert bodies == [b"answer"]
+        assert server.diagnostics == ()
+
+
+def test_a_mail_is_answered_after_the_prompt(prompt: Prompt) -> None:
+    def handler(mail: Any) -> str:
+        prompt.sit()
+        return "250 seen"
+
+    def send() -> tuple[int, bytes]:
+        with smtplib.SMTP(server.host, server.port, timeout=LONG) as client:
+            client.helo("localhost")
+            client.mail("me@example.org")
+            client.rcpt("you@example.org")
+            return client.data(b"Subject: hello\r\n\r\n")
+
+    with SMTPServer(handler=handler, handler_timeout=LIMIT) as server:
+        thread, replies = in_thread(send)
+        prompt.leave_late()
+        thread.join()
+        assert replies == [(250, b"seen")]
+        assert server.diagnostics == ()
+
+
+def test_a_wait_has_its_whole_time_again(prompt: Prompt) -> None:
+    with HTTPServer() as server:
+        thread, _ = in_thread(prompt.sit)
+        prompt.leave_late()
+        with pytest.raises(WaitTimeout):
+            server.wait_for(1, timeout=LIMIT)
+        assert not debugging.at_prompt()
+        thread.join()
+
+
+def test_a_stop_waits_for_the_prompt_and_the_exchange(prompt: Prompt) -> None:
+    def handler(request: Any) -> str:
+        prompt.sit()
+        return "answer"
+
+    server = HTTPServer(handler=handler).start()
+    url = server.url
+    thread, bodies = in_thread(lambda: urllib.request.urlopen(url, timeout=LONG).read())
+    prompt.leave_late()
+    report = server.stop(2 * LIMIT)
+    thread.join()
+    assert bodies == [b"answer"]
+    assert (report.rung, report.connections) == ("ask", ())
+
+
+def test_a_datagram_is_answered_though_the_stop_came(prompt: Prompt) -> None:
+    def handler(datagram: Any) -> bytes:
+        prompt.sit()
+        return b"answer"
+
+    server = UDPServer(handler=handler).start()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(LONG)
+        client.sendto(b"ask", server.server_address)
+        prompt.leave_late()
+        assert server.stop(2 * LIMIT).rung == "ask"
+        assert client.recv(100) == b"answer"
+
+
+def test_a_hung_handler_at_no_prompt_is_given_up_as_ever() -> None:
+    release = threading.Event()
+    server = HTTPServer(handler=lambda request: str(release.wait()), handler_timeout=LIMIT).start()
+    with pytest.raises(urllib.error.HTTPError, match="504") as caught:
+        urllib.request.urlopen(server.url, timeout=LONG)
+    caught.value.close()
+    release.set()
+    server.stop()
