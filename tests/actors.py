@@ -27,7 +27,7 @@ import asyncio, os, signal, sys, threading
 end_of_paths = int(sys.argv[1]) + 2
 sys.path += sys.argv[2:end_of_paths]
 numbers = sys.argv[end_of_paths:]
-from sidestage.child import host
+from sidestage.child import boot, host
 Host = host.Host
 """
 
@@ -66,7 +66,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Has every process started from now on be a server's in which a source has replaced things."""
 
     def replace(source: str) -> None:
-        whole = _HOST + textwrap.dedent(source) + "\nhost.main(*map(int, numbers))\n"
+        whole = _HOST + textwrap.dedent(source) + "\nboot.main('host', *map(int, numbers))\n"
         monkeypatch.setattr(launch, "_BOOT", _boot(whole))
 
     return replace

@@ -30,11 +30,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from subjects import SUBJECTS, Clock, Sidestage, Subject
+
+if TYPE_CHECKING:
+    import psutil
 
 WORKS = "works"
 _MARK = "SIDESTAGE_TEST_ROW"
@@ -83,7 +84,7 @@ class Rows:
             verdict = self.run(row, subject)
             record_property("row", [self.theme, row.name, subject, verdict.splitlines()[0]])
             if subject == Sidestage.name:
-                assert verdict == WORKS
+                assert verdict == WORKS, verdict
 
         test_row.rows = self  # type: ignore[attr-defined]  # for the parametrization
         return test_row
@@ -165,6 +166,8 @@ def _path() -> str:
 
 def _end_all(mark: str) -> list[int]:
     """End what still has ``mark`` in its environment after a second; returns the pids."""
+    import psutil  # not above: a row is to find it not imported yet
+
     deadline = Clock.monotonic() + _GONE_SECONDS
     while (left := _marked(mark)) and Clock.monotonic() < deadline:
         psutil.wait_procs(left, timeout=0.05)
@@ -174,6 +177,8 @@ def _end_all(mark: str) -> list[int]:
 
 
 def _marked(mark: str) -> list[psutil.Process]:
+    import psutil
+
     found = []
     for process in psutil.process_iter():
         try:

@@ -7,6 +7,7 @@ patch the process first.
 
 from __future__ import annotations
 
+import importlib
 import os
 import posix
 import select
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +37,11 @@ class Subject(ABC):
     """An HTTP server that answers each path with what ``answer`` makes of it."""
 
     name: str
+    module: str
+
+    def load(self) -> None:
+        """Import it, as a test module does at its top."""
+        importlib.import_module(self.module)
 
     @abstractmethod
     def start(self, answer: Answer) -> None:
@@ -53,6 +60,13 @@ class Subject(ABC):
     def stop(self, timeout: float = 5.0) -> None:
         """Stop as its users do, within ``timeout`` seconds where it knows such a thing."""
 
+    def start_canned(self) -> None:
+        """Serve replies that are known beforehand."""
+        self.start(lambda path: "")
+
+    def check(self) -> None:  # noqa: B027 - most have nothing of the kind
+        """Raise what handlers have raised, for those who do that before the stop."""
+
     @abstractmethod
     def get_stuck(self) -> None:
         """Bring it into the worst state that a stop is expected to cope with."""
@@ -62,6 +76,7 @@ class Sidestage(Subject):
     """Ours."""
 
     name = "sidestage"
+    module = "sidestage.http"
 
     def __init__(self) -> None:
         self.server: Any = None
@@ -70,6 +85,11 @@ class Sidestage(Subject):
         from sidestage import HTTPServer
 
         self.server = HTTPServer(handler=lambda request: answer(request.path)).start()
+
+    def start_canned(self) -> None:
+        from sidestage import HTTPServer
+
+        self.server = HTTPServer().start()
 
     @property
     def port(self) -> int:
@@ -85,6 +105,25 @@ class Sidestage(Subject):
     def get_stuck(self) -> None:
         """Stop the whole process, so that it answers nothing and ignores even SIGTERM."""
         posix.kill(self.server.pid, signal.SIGSTOP)
+
+    def stop_stuck(self) -> None:
+        """Be stopped while stuck: it takes SIGKILL, is warned of, and comes to an end."""
+        pid = self.server.pid
+        self.get_stuck()
+        began = Clock.monotonic()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.stop(0.4)
+        took = Clock.monotonic() - began
+        warned = [warning.category.__name__ for warning in caught]
+        report = self.server.stop_report
+        if took > 5 or warned != ["ForcedStopWarning"] or report.rung != "kill":  # also under -O
+            raise AssertionError(f"after {took} s: {report}, {caught}")
+        try:
+            posix.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        raise AssertionError("the process is still there")
 
 
 class _Threaded(Subject):
@@ -115,6 +154,7 @@ class StdlibThread(_Threaded):
     """The standard library's server in a thread, as its documentation and most tests have it."""
 
     name = "ThreadingHTTPServer"
+    module = "http.server"
 
     def start(self, answer: Answer) -> None:
         import http.server
@@ -155,6 +195,7 @@ class PytestHTTPServer(_Threaded):
     """pytest-httpserver."""
 
     name = "pytest-httpserver"
+    module = "pytest_httpserver"
 
     def start(self, answer: Answer) -> None:
         import re
@@ -173,6 +214,9 @@ class PytestHTTPServer(_Threaded):
     @property
     def port(self) -> int:
         return self.server.port
+
+    def check(self) -> None:
+        self.server.check()
 
     def stop(self, timeout: float = 5.0) -> None:
         self.server.stop()

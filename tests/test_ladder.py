@@ -51,7 +51,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
     """Has a stop be quick to climb up to the rung that is named, by default to the last."""
 
     def up_to(rung: str) -> None:
-        parts = {"ask": 0.002, "close": 0.004, "terminate": 0.006}
+        # The close has to leave a loaded machine the time for the dump of the stack.
+        parts = {"ask": 0.002, "close": 0.1 if rung == "terminate" else 0.004, "terminate": 0.11}
         if rung in parts:
             parts[rung] = 0.9
         monkeypatch.setattr(ladder, "_ASK", parts["ask"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from . import debugging, pristine
@@ -141,6 +141,7 @@ class Dispatcher:
         self._channel = channel
         self._sink = sink
         self._jobs: deque[Job] = deque()
+        self._events: deque[Event] = deque()  # received, not taken
         self._guard = pristine.Lock()
         self._pumping = pristine.Lock()
         self._gate: Gate | None = None
@@ -148,7 +149,7 @@ class Dispatcher:
         self._heir: int | None = None  # who takes the reading over
         self._idle = 0
         self._threads: set[int] = set()
-        self._starting = 0
+        self._starting: set[object] = set()
         self._working = 0  # threads that run a handler
 
     # Without threads ---------------------------------------------------------------------------
@@ -190,6 +191,7 @@ class Dispatcher:
         return self._heir is not None and self._heir != pristine.caller_id()
 
     def _pump(self, over: Callable[[], bool], deadline: Deadline) -> bool:
+        self._take_all()  # what a reader has left that was interrupted, by Ctrl-C say
         while not over():
             if not self._channel.poll(deadline):
                 return False
@@ -199,19 +201,23 @@ class Dispatcher:
         return True
 
     def _take_events(self) -> None:
-        events: Sequence[Event] = ()
         try:
-            events = self._channel.receive()
+            self._events.extend(self._channel.receive())
         except (ChannelClosed, WireError):
             self._disconnect()
-        for event in events:
-            self._take(event)
-        self.changed.notify()
+        self._take_all()
+
+    def _take_all(self) -> None:
+        try:
+            while self._events:
+                self._take(self._events.popleft())
+        finally:
+            self.changed.notify()
 
     def _take(self, event: Event) -> None:
         try:
             job = self._sink.event(event)
-        except BaseException as error:  # noqa: BLE001 - told to the test; the reader must go on
+        except Exception as error:  # noqa: BLE001 - told to the test; the reader must go on
             self._sink.defect(error)
         else:
             if job is not None:
@@ -257,19 +263,20 @@ class Dispatcher:
         self._wake()
 
     def _start_thread(self) -> None:
+        token = object()
         with self._guard:
-            self._starting += 1
+            self._starting.add(token)
         try:
-            pristine.start_thread(self._work, ())
+            pristine.start_thread(self._work, (token,))
         except BaseException:
             with self._guard:
-                self._starting -= 1
+                self._starting.discard(token)
             raise
 
-    def _work(self) -> None:
+    def _work(self, token: object) -> None:
         ident = pristine.thread_id()
         with self._guard:
-            self._starting -= 1
+            self._starting.discard(token)
             self._threads.add(ident)
         try:
             tracers = Tracers()
@@ -331,7 +338,7 @@ class Dispatcher:
 
     def _see_to_a_follower(self) -> None:
         """Somebody must be able to read while this thread runs a handler."""
-        if self._idle == 0 and self._starting == 0 and not self._shall_leave():
+        if self._idle == 0 and not self._starting and not self._shall_leave():
             with contextlib.suppress(RuntimeError):  # no thread to be had: then one by one
                 self._start_thread()
 

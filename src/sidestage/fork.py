@@ -16,7 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from . import pristine
+from . import imports, pristine
+from .imports import importing_once
 from .pristine import Deadline
 
 _GONE_SECONDS = 0.1  # for ended threads to leave the kernel's list; it takes microseconds
@@ -49,7 +50,8 @@ def install_hooks() -> None:
         _installed = True
         # It has hooks, too. Were it imported by a start that a fork waits for in ours, it would
         # miss the first half of that fork, and release a lock that it does not hold.
-        importlib.import_module("logging")
+        with importing_once():
+            importlib.import_module("logging")
         os.register_at_fork(
             before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
         )
@@ -138,6 +140,7 @@ def _after_in_child() -> None:
     for run in list(runs):
         run.forget_all()
     runs.clear()
+    imports.forget()
     for forget in _in_copies:
         forget()
     starting, _held = pristine.RLock(), False  # whoever held it is not here

@@ -23,6 +23,7 @@ class Ladder:
     """One stop, rung by rung, under one deadline."""
 
     def __init__(self, run: Run, seconds: float) -> None:
+        self.caller = pristine.caller_id()
         self._run = run
         self._process = run.child.process
         self._seconds = seconds

@@ -23,7 +23,7 @@ _CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public", "psutil
 
 _BOOT = (
     "import sys; n = int(sys.argv[1]) + 2; sys.path += sys.argv[2:n];"
-    "from sidestage.child.{room} import main; main(*map(int, sys.argv[n:]))"
+    "from sidestage.child.boot import main; main('{room}', *map(int, sys.argv[n:]))"
 )
 _FIRST_FREE = 3  # below are the standard streams, which the child gets anew
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import fork, imports, pristine
+from . import fork, pristine
 from .imports import importing_once
 from .launch import Launched, launch
 
@@ -132,7 +132,6 @@ class Pool:
             atexit.register(self.close)
             fork.install_hooks()
             fork.in_copies(self.forget)
-            fork.in_copies(imports.forget)
 
     def close(self) -> None:
         """End all children that serve nobody."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psutil
@@ -22,6 +23,7 @@ from .family import Family
 from .launch import Launched
 from .pristine import POLLIN, Deadline
 
+_KILLED_SECONDS = 1.0  # for a killed process to be gone
 TAIL = 8192  # bytes of stderr in messages
 
 _pidfd_send_signal = getattr(signal, "pidfd_send_signal", None)
@@ -44,6 +46,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def __init__(self, launched: Launched) -> None:
         super().__init__(name="sidestage")
+        self._held: set[int] = set()
         self.launched = launched
         self.owner = pristine.getpid()
         # Plain numbers, not multiprocess's Connection objects: those close their number when
@@ -60,6 +63,14 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         self._family = Family(launched.pid)
         self._reaped = False
         self._exit_code: int | None = None
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        """End a process that nobody owns any more, as after a start that was interrupted."""
+        if finalizing() or self.owner != pristine.getpid() or not self._held:
+            return  # at the end of this process it ends by itself
+        self.kill()
+        self.wait(Deadline(_KILLED_SECONDS))
+        self.close()
 
     # Exit ------------------------------------------------------------------------------------
 

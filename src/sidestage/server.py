@@ -303,22 +303,22 @@ class Server(StartedInContext, Generic[R]):
                 f"{self.describe()} belongs to process {self._owner}, of which this one is a "
                 "forked copy: make a server of its own here"
             )
-        self._move(State.STARTING)
-        deadline = Deadline(self.start_timeout)
         make_run = functools.partial(self._new_run, loop)
-        self._start = Start(
-            type(self).__name__, self.address, deadline, make_run, self._configuration
-        )
+        deadline = Deadline(self.start_timeout)
+        start = Start(type(self).__name__, self.address, deadline, make_run, self._configuration)
         try:
+            self._lifecycle.move(State.STARTING, self.describe, by=start)
+            self._start = start
             self._listen.resolve()
             if self._run is not None:  # of a process that has died
                 dead, self._run = self._run, None
                 fork.runs.discard(dead)
                 Ladder(dead, 0.0).climb()
-            self._start.begin(fresh=self.fresh)
+            start.begin(fresh=self.fresh)
         except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
-            self._move(State.FAILED)
-            raise self._start.failed_by(error) from error.__cause__
+            if self._lifecycle.by is start:
+                self._cancel_start()
+            raise start.failed_by(error) from error.__cause__
 
     def _new_run(self, loop: asyncio.AbstractEventLoop | None, child: Child) -> Run:
         with importing_once():  # only now: a new child boots while this is imported
@@ -334,19 +334,21 @@ class Server(StartedInContext, Generic[R]):
             self._file = self._socket_file()
             if self._handler is not None:
                 run.dispatcher.start_threads(lambda: None)
+            self._run = run
+            self._move(State.READY)
+            self.ready.set()
         except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
             self._cancel_start()
             raise self._start.failed_by(error) from error.__cause__
-        self._run = run
-        self._move(State.READY)
-        self.ready.set()
         return self
 
     def _cancel_start(self) -> None:
-        """Undo the first half of a start whose second half did not come."""
-        if self._lifecycle.state is State.STARTING:
-            self._start.cancel()
+        """Undo a start that was not finished: its second half did not come, or failed."""
+        if self._lifecycle.state in (State.STARTING, State.READY):
+            self.ready.clear()
+            self._run = None
             self._move(State.FAILED)
+            self._start.cancel()
 
     def _socket_file(self) -> SocketFile | None:
         path, directory = self._listen.path, self._directory()
@@ -439,22 +441,39 @@ class Server(StartedInContext, Generic[R]):
         """The first half of a stop: ask the child. Returns whether there is a second half."""
         if self._foreign:
             return False
+        self._finish_what_was_interrupted()
         if self._lifecycle.state is State.STARTING:
             self._lifecycle.settle(Deadline(limit))
         if self._run is None:
             return False
         ladder = Ladder(self._run, limit)
-        if not self._lifecycle.try_move(State.STOPPING):
-            return False
-        self._ladder = ladder
         try:
+            if not self._lifecycle.try_move(State.STOPPING, by=ladder):
+                return False
+            self._ladder = ladder
             self.ready.clear()
-            self._ladder.ask()
+            ladder.ask()
         except BaseException:
-            self._ladder.abandon()
-            self._stopped()
+            if self._lifecycle.by is ladder:
+                self._abandon_stop(ladder)
             raise
         return True
+
+    def _finish_what_was_interrupted(self) -> None:
+        """An exception can come at any moment, by a signal: then this thread is not done yet."""
+        by = self._lifecycle.by
+        if isinstance(by, (Start, Ladder)) and by.caller == pristine.caller_id():
+            run = self._run
+            if run is not None and run.current_call():  # a handler stops its server once more
+                return
+            if self._lifecycle.state is State.STARTING:
+                self._cancel_start()
+            elif isinstance(by, Ladder) and self._lifecycle.state is State.STOPPING:
+                self._abandon_stop(by)
+
+    def _abandon_stop(self, ladder: Ladder) -> None:
+        ladder.abandon()
+        self._stopped()
 
     def _finish_stop(self) -> StopReport:
         """The second half of a stop: climb until the server has stopped."""
@@ -471,7 +490,7 @@ class Server(StartedInContext, Generic[R]):
 
     def _stopped(self) -> None:
         run, self._run = self._run, None
-        self._move(State.STOPPED)
+        self._lifecycle.try_move(State.STOPPED)
         if run is not None:
             fork.runs.discard(run)
         if self._file is not None:  # the child could not, if it was killed
@@ -554,7 +573,7 @@ class Server(StartedInContext, Generic[R]):
         return self._owner != pristine.getpid()
 
     def _move(self, to: State) -> None:
-        self._lifecycle.move(to, self.describe())
+        self._lifecycle.move(to, self.describe)
 
 
 def _working_directory() -> str | None:

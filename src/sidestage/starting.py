@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import fork
+from . import fork, pristine
 from .errors import SidestageError, StartError, StartTimeout
 from .imports import importing_once
 from .pool import Child, end, pool
@@ -40,6 +40,7 @@ class Start:
         make_run: RunOf,
         configuration: Configuration,
     ) -> None:
+        self.caller = pristine.caller_id()
         self.run: Run | None = None
         self._kind = kind
         self._address = address

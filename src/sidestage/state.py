@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import pristine
@@ -72,26 +73,29 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.state = State.NEW
+        self.by: object = None  # what made the last move, where that matters
         self._guard = pristine.Lock()
         self._moved = Signal()
 
-    def move(self, to: State, who: str) -> None:
-        """Move on; raises StateError, in which the server is called ``who``, if that is illegal."""
-        with self._guard:
-            if to not in MOVES[self.state]:
-                if to is State.STARTING:
-                    raise StateError(f"{who} is started already: it is {self.state.value}")
-                raise StateError(f"{who} is {self.state.value} and cannot be {to.value}")
-            self.state = to
-        self._moved.notify()
+    def move(self, to: State, who: Callable[[], str], by: object = None) -> None:
+        """Move on; raises StateError, in which the server is called ``who()``, if it may not."""
+        if not self.try_move(to, by):
+            if to is State.STARTING:
+                raise StateError(f"{who()} is started already: it is {self.state.value}")
+            raise StateError(f"{who()} is {self.state.value} and cannot be {to.value}")
 
-    def try_move(self, to: State) -> bool:
-        """Move on if that is legal; returns whether it was."""
-        try:
-            self.move(to, "")
-        except StateError:
-            return False
-        return True
+    def try_move(self, to: State, by: object = None) -> bool:
+        """Move on if that is legal; returns whether it was.
+
+        ``by`` is noted together with the move: whoever is interrupted here can tell if it was made.
+        """
+        with self._guard:
+            legal = to in MOVES[self.state]
+            if legal:
+                self.state, self.by = to, by
+        if legal:
+            self._moved.notify()
+        return legal
 
     def passing(self) -> bool:
         """Whether another thread is starting or stopping the server."""

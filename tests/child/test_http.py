@@ -20,6 +20,7 @@ from sidestage.wire.messages import (
     Diagnostic,
     End,
     Lost,
+    Overdue,
     Message,
     Request,
     Respond,

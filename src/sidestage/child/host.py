@@ -239,20 +239,8 @@ def _count_descriptors() -> int:
     return 0
 
 
-def _close_inherited(kept: set[int]) -> None:
-    """Close what the test had opened as inheritable: a port held open here would outlive it."""
-    low = 3
-    for fd in sorted(kept):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
-
-
-def main(commands_fd: int, events_fd: int, owner: int) -> None:
-    """The child's entry point: serve what the owner asks for until it is gone."""
-    _close_inherited({commands_fd, events_fd})
-    watch = OrphanWatch(owner)
-    os.chdir("/")  # the test's directory may have to be removed
+def main(commands_fd: int, events_fd: int, watch: OrphanWatch) -> None:
+    """Serve what the owner asks for until it is gone."""
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     logging.raiseExceptions = False
     Host(commands_fd, events_fd, watch).run()

@@ -10,18 +10,20 @@ import os
 
 import psutil
 
+from .orphan import OrphanWatch
 
-def main(commands_fd: int, events_fd: int, owner: int, root: int) -> None:
+
+def main(commands_fd: int, events_fd: int, watch: OrphanWatch, root: int) -> None:
     """Note the descendants of ``root``, say so, and kill what is left of them on a word.
 
-    What comes back is a space, then the pids of those that were killed. ``owner`` is the process
-    that asks; when it is gone, nothing is killed.
+    What comes back is a space, then the pids of those that were killed. When the owner is gone,
+    nothing is killed.
     """
     family: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error):
         family = psutil.Process(root).children(recursive=True)
     os.write(events_fd, b" ")
-    if not os.read(commands_fd, 1) or os.getppid() != owner:
+    if not os.read(commands_fd, 1):
         return
     left = [process for process in family if process.is_running()]
     for process in left:
