@@ -24,7 +24,7 @@ PYTHON ?= $(call first,sys.version_info < (3, 11),\
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the targets share one environment
 .PHONY: help demo test test-all check format format-check lint types imports docs docs-test \
-	bench soak clean
+	bench matrix soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zX0-9.-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,17 @@ docs: $(VENV)/.stamp-docs ## build the documentation; a warning is an error
 
 bench: $(VENV)/.stamp-bench ## measure starting, serving and stopping
 	$(BIN)/python benchmarks/lifecycle.py $(ARGS)
+
+# The peers run on one version; that they do not depend on ours is what they are there to show.
+matrix: found = $(strip $(foreach version,$(VERSIONS),$(if $(call exact,$(version)),$(version))))
+matrix: ## run the hostile tests, the peers too, and write docs/compatibility.md
+	mkdir -p build
+	@$(foreach version,$(found),$(MAKE) matrix-$(version) &&) true
+	$(BIN)/python docs/matrix.py $(foreach version,$(found),build/matrix-$(version).json)
+
+matrix-3.%: $(VENV)/.stamp-venv
+	$(MAKE) test-3.$* ARGS="tests/hostile -n 2 --matrix=build/matrix-3.$*.json \
+		$(if $(filter 3.12,3.$*),--peers)"
 
 soak: $(VENV)/.stamp-run ## start and stop servers for a long time, look for leaks
 	$(BIN)/python benchmarks/soak.py $(ARGS)

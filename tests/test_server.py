@@ -28,6 +28,7 @@ from sidestage import (
     WaitTimeout,
 )
 from sidestage.records import OVERHEAD
+from support import all_gone
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
 
@@ -234,12 +235,16 @@ class TestStop:
         with HTTPServer() as server, pytest.raises(ValueError, match="timeout"):
             server.stop(-1)
 
-    def test_a_server_never_stopped_warns_and_ends(self) -> None:
-        server: TCPServer | None = TCPServer().start()
+    @pytest.mark.parametrize("handler", [None, lambda connection: None])
+    def test_a_server_never_stopped_warns_and_ends(self, handler: Any) -> None:
+        server: TCPServer | None = TCPServer(handler=handler).start()
+        assert server is not None
+        pid = server.pid
         with pytest.warns(ResourceWarning, match="never stopped"):
             server = None
             gc.collect()
-        assert server is None
+        assert pid is not None
+        assert all_gone([pid])
 
 
 class TestErrors:

@@ -28,7 +28,8 @@ _BOOT = (
 _FIRST_FREE = 3  # below are the standard streams, which the child gets anew
 
 _DEV_NULL = os.devnull  # taken now: while it is active, pyfakefs may stand for another system
-_executable = sys.executable
+# A relative one, found on a relative PATH, means another file once the test changes its directory.
+_executable = os.path.abspath(sys.executable) if sys.executable else ""  # noqa: PTH100 - pathlib takes 10 ms to import
 _paths: list[str] = []
 
 

@@ -12,6 +12,7 @@ import contextvars
 import functools
 import itertools
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -65,6 +66,31 @@ class Owner(Protocol):
         """The child is gone without having been asked to."""
 
 
+class _Nobody:
+    """In the place of a server that nobody holds any more: it is being ended."""
+
+    def describe(self) -> str:
+        return "a server that was never stopped"
+
+    def _handle(self, request: Any) -> Any:
+        raise ServerStopped(f"this belongs to {self.describe()}")
+
+    def _handler_failed(self, error: BaseException) -> None:
+        pass
+
+    def _diagnosed(self, diagnostic: Diagnostic) -> None:
+        pass
+
+    def _dropped(self, count: int) -> None:
+        pass
+
+    def _died(self) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
+
 class Run:
     """A child that serves, as the parent knows it."""
 
@@ -84,7 +110,7 @@ class Run:
         self.over = False
         self.finished = 0  # exchanges
         self.dispatcher = Dispatcher(child.channel, self)
-        self._owner = owner
+        self._owner_ref = weakref.ref(owner)  # idle threads must not keep a forgotten server
         self._opener = opener
         self._exchanges: dict[int, Exchange] = {}
         self._draining = False
@@ -97,7 +123,7 @@ class Run:
             wire.Failed: self._failed,
             wire.Synced: self._note_synced,
             wire.Overdue: self._overdue,
-            wire.Dropped: lambda message: owner._dropped(message.count),
+            wire.Dropped: lambda message: self._owner._dropped(message.count),
             wire.Draining: self._note_draining,
             wire.Stopped: self._note_stopped,
             wire.Diagnostic: self._diagnostic,
@@ -105,6 +131,10 @@ class Run:
         }
         self._reactions |= dict.fromkeys(_STREAM_EVENTS, self._stream_event)
         self._reactions |= dict.fromkeys(_REQUESTS, self._open)
+
+    @property
+    def _owner(self) -> Owner:
+        return self._owner_ref() or _NOBODY
 
     def configure(self, configuration: wire.Configure, deadline: Deadline) -> None:
         """Have the child be this server; raises TimeoutError if it does not even read that."""

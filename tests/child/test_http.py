@@ -20,8 +20,8 @@ from sidestage.wire.messages import (
     Diagnostic,
     End,
     Lost,
-    Overdue,
     Message,
+    Overdue,
     Request,
     Respond,
 )
