@@ -66,10 +66,14 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Has every process started from now on be a server's in which a source has replaced things."""
 
     def replace(source: str) -> None:
-        whole = _HOST + textwrap.dedent(source) + "\nboot.main('host', *map(int, numbers))\n"
-        monkeypatch.setattr(launch, "_BOOT", _boot(whole))
+        monkeypatch.setattr(launch, "_BOOT", host_boot(source))
 
     return replace
+
+
+def host_boot(source: str) -> str:
+    """What boots a server's process in which ``source`` has replaced things."""
+    return _boot(_HOST + textwrap.dedent(source) + "\nboot.main('host', *map(int, numbers))\n")
 
 
 def _boot(source: str) -> str:

@@ -77,12 +77,12 @@ class Done:
     def as_far_as_named(self) -> None:
         """Each test that ran had the outcome that its name says."""
         wrong = [
-            f"{name} {outcome.word}"
+            f"{name.rpartition('.')[2]} {outcome.word}"
             for name, outcome in sorted(self.outcomes.items())
             if not _as_named(name, outcome)
         ]
-        of = f"{len(wrong)} of {len(self.outcomes)} tests"
-        assert not wrong, self.told(f"{of} went otherwise, the first: {wrong[0]}")
+        tests = len(self.outcomes)
+        assert not wrong, self.told(f"{len(wrong)} of {tests} tests: {wrong[0]}")
 
     def says(self, *texts: str) -> None:
         """All of this is in the output."""
@@ -324,7 +324,7 @@ def test_manager_passes(server_manager, me, number):
 
 @pytest.mark.parametrize("number", range(2))
 def test_together_passes(http_server, smtp_server, tcp_server, udp_server, server_manager, number):
-    tcp_server.handler = lambda connection: fetch(http_server.port).encode()
+    tcp_server.handler = lambda connection: connection.recv(2) and fetch(http_server.port).encode()
     udp_server.handler = lambda datagram: talk(tcp_server, "go").encode()
     http_server.handler = lambda request: f"{os.getpid()}"
     assert ask(udp_server, "go") == f"{os.getpid()}"

@@ -7,6 +7,7 @@ patch the process first.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import posix
@@ -198,6 +199,7 @@ class PytestHTTPServer(_Threaded):
     module = "pytest_httpserver"
 
     def start(self, answer: Answer) -> None:
+        import logging
         import re
 
         from pytest_httpserver import HTTPServer
@@ -207,6 +209,7 @@ class PytestHTTPServer(_Threaded):
             self._count()
             return Response(answer(request.path))
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or each request is on stderr
         self.server = HTTPServer(host="127.0.0.1", port=0)
         self.server.expect_request(re.compile(".*")).respond_with_handler(respond)
         self.server.start()
@@ -241,6 +244,16 @@ def fetch(port: int, path: str = "/", timeout: float = 10.0) -> str:
     if " 200 " not in head.partition("\r\n")[0]:
         raise AssertionError(head or "no answer")
     return body
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens there, not even somebody who no longer accepts."""
+    with contextlib.suppress(TimeoutError):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
+        except ConnectionRefusedError:
+            return True
+    return False
 
 
 class OutsideClient:

@@ -265,10 +265,10 @@ def interrupt_myself() -> None:
 
 def replaced(source: str) -> None:
     """Have every server's process from now on be one in which ``source`` has replaced things."""
-    from actors import _HOST, _boot
+    from actors import host_boot
     from sidestage import launch
 
-    launch._BOOT = _boot(f"{_HOST}\n{source}\nhost.main(*map(int, numbers))\n")
+    launch._BOOT = host_boot(source)
 
 
 def hit(server: Any, number: int = signal.SIGKILL) -> int:

@@ -1,40 +1,1012 @@
-"""The test forks, and the copy does what copies do."""
+"""The test forks, and the copies do what copies do; the servers stay the original's.
+
+A copy may use them as any client can. Nothing else that it does, leaves undone or keeps open
+reaches them: not its stop, its exit or its long life. Nor does a fork warn of threads that the
+test has not started itself.
+"""
 
 from __future__ import annotations
 
+import atexit
+import gc
+import importlib
+import json
 import os
+import pty
+import select
+import signal
+import socket
+import subprocess
 import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
 
 from rows import Rows
-from subjects import Subject, fetch
+from subjects import Clock, Sidestage, Subject, fetch, refuses
+from support import all_gone, eventually
 
 rows = Rows("Forking", __file__)
 
+E = TypeVar("E", bound=BaseException)
 
-def _wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+_HANGS = 5.0  # seconds, after which a copy is taken to hang
+_HELD = 1.5  # seconds, which no stop takes; one that waits for what a copy holds takes two
 
 
-@rows.add("a copy leaves by os._exit", "-W", "error")
-def leave_at_once(subject: Subject) -> None:
-    subject.start(lambda path: path)
+def _echo(path: str) -> str:
+    return path
+
+
+def _raised(kind: type[E], call: Callable[[], object]) -> E:
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__} was raised")
+
+
+# Copies ------------------------------------------------------------------------------------------
+
+
+def _reap(pid: int, expected: int = 0) -> None:
+    """A copy ends, and as expected."""
+    fd = os.pidfd_open(pid)
+    ended = select.select([fd], [], [], _HANGS)[0]
+    os.close(fd)
+    if not ended:
+        copy = psutil.Process(pid)
+        for process in (*copy.children(recursive=True), copy):
+            process.send_signal(signal.SIGABRT)  # faulthandler says where it hangs
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert ended, "the copy hangs"
+    assert status == expected, f"the copy ends with status {status}"
+
+
+def _do_and_leave(work: Callable[[], object]) -> None:
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - told here, and by the status
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _in_copy(work: Callable[[], object]) -> None:
+    """A copy does ``work`` and leaves at once."""
     pid = os.fork()
     if pid == 0:
-        os._exit(0)
-    assert _wait(pid) == 0
-    assert fetch(subject.port, "/alive") == "/alive"
+        _do_and_leave(work)
+    _reap(pid)
+
+
+@contextmanager
+def _lasting_copy() -> Iterator[int]:
+    """A copy that lives on."""
+    owner = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _do_and_leave(signal.pause)
+    try:
+        yield pid
+    finally:
+        if os.getpid() == owner:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+# Servers -----------------------------------------------------------------------------------------
+
+
+def _process_of(subject: Subject) -> int | None:
+    return subject.server.pid if isinstance(subject, Sidestage) else None
+
+
+def _stop(subject: Subject) -> None:
+    """The stop needs neither force nor patience, and nobody listens after it."""
+    port, began = subject.port, Clock.monotonic()
     subject.stop()
+    _stopped(subject, port, began)
+
+
+def _stopped(subject: Subject, port: int, began: float) -> None:
+    assert Clock.monotonic() - began < _HELD, "the stop takes too long"
+    if isinstance(subject, Sidestage):
+        assert subject.server.stop_report.rung == "ask"
+    assert refuses(port), "the port is still open"
+
+
+def _check(port: int, path: str) -> None:
+    """A request is answered by what ``_echo`` makes of it."""
+    answer = fetch(port, path)
+    assert answer == path, f"the answer is {answer!r}"
+
+
+def _as_before(subject: Subject, process: int | None) -> None:
+    _check(subject.port, "/after")
+    assert _process_of(subject) == process
+
+
+@contextmanager
+def _served(subject: Subject, answer: Callable[[str], str] = _echo) -> Iterator[None]:
+    """A server that after all this is as it was: the same process, which answers and stops."""
+    subject.start(answer)
+    owner, process = os.getpid(), _process_of(subject)
+    yield
+    if os.getpid() == owner:
+        _as_before(subject, process)
+        _stop(subject)
+
+
+def _have_own(subject: Subject) -> None:
+    """A copy has a server of its own."""
+    own = type(subject)()
+    own.start(lambda path: f"{path} of {os.getpid()}")
+    assert fetch(own.port, "/own") == f"/own of {os.getpid()}"
+    _stop(own)
+
+
+def _ask(port: int, path: str) -> socket.socket:
+    """A client that has asked, and that nobody waits for: a thread would make forks warn."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    return client
+
+
+def _answer(client: socket.socket) -> str:
+    with client, client.makefile("rb") as file:
+        return file.read().decode().partition("\r\n\r\n")[2]
+
+
+def _keep_no_children() -> None:
+    """A stop is to end its process, which takes the end of a pipe that a copy may still hold."""
+    os.environ["SIDESTAGE_POOL"] = "0"
+
+
+class _Slow:
+    """Answers, but ``/slow`` only when told to."""
+
+    def __init__(self) -> None:
+        self.entered, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, path: str) -> str:
+        if path == "/slow":
+            self.entered.set()
+            self.release.wait(10)
+        return path
+
+
+# A fork warns of nothing -------------------------------------------------------------------------
+
+
+def _silent(forks: int, before_each: Callable[[], object] = lambda: None) -> None:
+    """Forks warn of nothing.
+
+    That has to be recorded: where this warning is to be an error, CPython swallows it.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(forks):
+            before_each()
+            _in_copy(lambda: None)
+    assert not caught, f"{len(caught)} of {forks} forks warn"
+
+
+@rows.add("no warning beside an idle server", "-W", "error")
+def no_warning_beside_an_idle_server(subject: Subject) -> None:
+    with _served(subject):
+        _silent(200)
+        for _ in range(10):  # nor does it come to light in another way where it is an error
+            _in_copy(lambda: None)
+
+
+@rows.add("no warning right after a request", "-W", "error")
+def no_warning_after_a_request(subject: Subject) -> None:
+    with _served(subject):
+        _silent(200, lambda: fetch(subject.port))
+
+
+@rows.add("no warning beside two servers", "-W", "error")
+def no_warning_beside_two_servers(subject: Subject) -> None:
+    other = type(subject)()
+    with _served(subject), _served(other):
+        _silent(50, lambda: fetch(other.port))
+
+
+@rows.add("no warning right after a stop", "-W", "error", limit=60)
+def no_warning_after_a_stop(subject: Subject) -> None:
+    def serve() -> None:
+        subject.start(_echo)
+        fetch(subject.port)
+        subject.stop()
+
+    ours = isinstance(subject, Sidestage)
+    _silent(100 if ours else 10, serve)  # the others' stops take half a second
+
+
+@rows.add("no warning after a handler was at work", "-W", "error")
+def no_warning_after_work(subject: Subject) -> None:
+    slow = _Slow()
+    with _served(subject, slow):
+        client = _ask(subject.port, "/slow")
+        assert slow.entered.wait(10)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the handler is the test's own
+            _in_copy(lambda: None)
+        slow.release.set()
+        assert _answer(client) == "/slow"
+        _silent(50)
+
+
+@rows.add("no warning after a coroutine handler", "-W", "error", peers=False)
+def no_warning_after_a_coroutine(subject: Sidestage) -> None:
+    from sidestage import HTTPServer
+
+    async def answer(request: Any) -> str:
+        return str(request.path)
+
+    subject.server = HTTPServer(handler=answer).start()
+    _silent(100, lambda: fetch(subject.port))
+    _in_copy(lambda: (subject.server.__del__(), vars(subject).clear(), gc.collect()))
+    _as_before(subject, subject.server.pid)
+    _stop(subject)
+
+
+# How a copy leaves -------------------------------------------------------------------------------
+
+
+@rows.add("a copy leaves by return", "-W", "error")
+def a_copy_leaves_by_return(subject: Subject) -> None:
+    with _served(subject):
+        pid = os.fork()
+        if pid == 0:
+            return
+        _reap(pid)
 
 
 @rows.add("a copy leaves by sys.exit", "-W", "error")
-def leave_by_sys_exit(subject: Subject) -> None:
-    subject.start(lambda path: path)
+def a_copy_leaves_by_sys_exit(subject: Subject) -> None:
+    with _served(subject):
+        pid = os.fork()
+        if pid == 0:
+            sys.exit()
+        _reap(pid)
+
+
+@rows.add("a copy leaves by os._exit", "-W", "error")
+def a_copy_leaves_by_os_exit(subject: Subject) -> None:
+    with _served(subject):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        _reap(pid)
+
+
+@rows.add("a copy leaves by an exception", "-W", "error")
+def a_copy_leaves_by_an_exception(subject: Subject) -> None:
+    with _served(subject):
+        pid = os.fork()
+        if pid == 0:
+            sys.excepthook = lambda *_: None
+            raise RuntimeError("on purpose")
+        _reap(pid, 1)
+
+
+class _With:
+    """The server's own ``with``, or what its users write in its place."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+
+    def __enter__(self) -> None:
+        self._subject.start(_echo)
+
+    def __exit__(self, *error: object) -> None:
+        if isinstance(self._subject, Sidestage):
+            self._subject.server.__exit__(*error)
+        else:
+            self._subject.stop()
+
+
+@rows.add("a copy returns through the server's with", "-W", "error")
+def a_copy_returns_through_with(subject: Subject) -> None:
+    with _With(subject):
+        pid = os.fork()
+        if pid == 0:
+            return
+        _reap(pid)
+        _as_before(subject, _process_of(subject))
+    _stopped(subject, subject.port, Clock.monotonic())
+
+
+@rows.add("a copy raises through the server's with", "-W", "error")
+def a_copy_raises_through_with(subject: Subject) -> None:
+    class OnPurposeError(Exception):
+        pass
+
+    pid = None
+    with suppress(OnPurposeError), _With(subject):
+        pid = os.fork()
+        if pid == 0:
+            raise OnPurposeError
+        _reap(pid)
+        _as_before(subject, _process_of(subject))
+    if pid:
+        _stopped(subject, subject.port, Clock.monotonic())
+
+
+@rows.add("a copy's exit handler stops the server", "-W", "error")
+def a_copys_exit_handler_stops(subject: Subject) -> None:
+    subject.start(_echo)
+    process = _process_of(subject)
+    owner = os.getpid()
+    atexit.register(lambda: _stop(subject) if os.getpid() == owner else subject.stop())
     pid = os.fork()
     if pid == 0:
-        sys.exit(0)
-    assert _wait(pid) == 0
-    assert fetch(subject.port, "/alive") == "/alive"
-    subject.stop()
+        return
+    _reap(pid)
+    _as_before(subject, process)
+
+
+class _Stopper:
+    """Stops a server when it is destroyed."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._stop = subject.stop
+
+    def __del__(self) -> None:
+        self._stop()
+
+
+@rows.add("a copy's destructor stops the server", "-W", "error")
+def a_copys_destructor_stops(subject: Subject) -> None:
+    subject.start(_echo)
+    process, port = _process_of(subject), subject.port
+    stopper = _Stopper(subject)
+    pid = os.fork()
+    if pid == 0:
+        del stopper
+        return
+    _reap(pid)
+    _as_before(subject, process)
+    began = Clock.monotonic()
+    del stopper
+    _stopped(subject, port, began)
+
+
+@rows.add("a copy destroys the server object", "-W", "error")
+def a_copy_destroys_the_server(subject: Subject) -> None:
+    def destroy() -> None:
+        vars(subject).clear()
+        gc.collect()
+
+    with _served(subject):
+        _in_copy(destroy)
+        pid = os.fork()
+        if pid == 0:
+            destroy()
+            sys.exit()
+        _reap(pid)
+
+
+# What a copy does --------------------------------------------------------------------------------
+
+
+@rows.add("a copy is a client", "-W", "error")
+def a_copy_is_a_client(subject: Subject) -> None:
+    seen: list[str] = []
+
+    def answer(path: str) -> str:
+        seen.append(path)
+        return path
+
+    with _served(subject, answer):
+        _in_copy(lambda: fetch(subject.port, "/copy"))
+        assert seen == ["/copy"]  # the handler ran here
+        subject.wait_for(1)
+
+
+@rows.add("a copy calls stop", "-W", "error")
+def a_copy_calls_stop(subject: Subject) -> None:
+    with _served(subject):
+        _in_copy(lambda: (subject.stop(), subject.stop()))
+
+
+@rows.add("a copy calls stop after a handler has failed", "-W", "error", peers=False)
+def a_copy_calls_stop_after_an_error(subject: Sidestage) -> None:
+    def fail(path: str) -> str:
+        raise RuntimeError("on purpose")
+
+    subject.start(fail)
+    with suppress(AssertionError):
+        fetch(subject.port)
+    _in_copy(lambda: subject.stop())  # the error is the original's to raise
+    _raised(RuntimeError, subject.stop)
+
+
+@rows.add("a copy calls start and restart", "-W", "error", peers=False)
+def a_copy_calls_start(subject: Sidestage) -> None:
+    from sidestage import StateError
+
+    def refuse() -> None:
+        server = subject.server
+        for call in (server.start, server.restart, lambda: server.stop() and server.start()):
+            assert "forked copy" in str(_raised(StateError, call))
+
+    with _served(subject):
+        _in_copy(refuse)
+
+
+@rows.add("a copy looks at the server", "-W", "error", peers=False)
+def a_copy_looks(subject: Sidestage) -> None:
+    from sidestage import WaitTimeout
+
+    def look() -> None:
+        server = subject.server
+        assert [request.path for request in server.received] == ["/before"]
+        assert [request.path for request in server.wait_for(1)] == ["/before"]
+        assert "forked copy" in str(_raised(WaitTimeout, lambda: server.wait_for(2, timeout=60)))
+        assert str(server.pid) in repr(server)
+        assert server.url.endswith(str(server.port))
+        assert server.errors == ()
+
+    with _served(subject):
+        fetch(subject.port, "/before")
+        _in_copy(look)
+
+
+@rows.add("a copy has a server of its own", "-W", "error")
+def a_copy_has_its_own(subject: Subject) -> None:
+    with _served(subject):
+        _in_copy(lambda: (_have_own(subject), fetch(subject.port), _have_own(subject)))
+
+
+@rows.add("a copy of a copy does all that", "-W", "error")
+def a_copy_of_a_copy(subject: Subject) -> None:
+    def all_that(server: Subject) -> None:
+        _check(server.port, "/copy")
+        server.stop()
+        _have_own(server)
+
+    def with_its_own() -> None:
+        own = type(subject)()
+        with _served(own):
+            _in_copy(lambda: (all_that(subject), all_that(own)))
+        all_that(subject)
+
+    with _served(subject):
+        _in_copy(with_its_own)
+        pid = os.fork()
+        if pid == 0:
+            inner = os.fork()
+            if inner:
+                _reap(inner)
+            return
+        _reap(pid)
+
+
+@rows.add("copies have servers before the original has one", peers=False)
+def copies_before_the_first_start(subject: Sidestage) -> None:
+    """The process that pytest's plugin keeps ready is for one of them at most."""
+    Path("test_it.py").write_text(_WORKERS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+_WORKERS = """
+import os
+from urllib.request import urlopen
+from sidestage import HTTPServer
+
+def serve(tell, go_on):
+    with HTTPServer(handler=lambda request: str(os.getpid())) as server:
+        os.write(tell, server.pid.to_bytes(4, "big"))
+        os.read(go_on, 1)
+        with urlopen(server.url, timeout=5) as reply:
+            assert int(reply.read()) == os.getpid()
+
+def test_two_copies():
+    told, tell = os.pipe()
+    go_on, go = os.pipe()
+    copies = []
+    for _ in range(2):
+        copies.append(os.fork())
+        if copies[-1] == 0:
+            status = 1
+            try:
+                os.close(go)
+                serve(tell, go_on)
+                status = 0
+            finally:
+                os._exit(status)
+    servers = {os.read(told, 4) for _ in copies}
+    os.close(go)
+    assert [os.waitpid(copy, 0)[1] for copy in copies] == [0, 0]
+    assert len(servers) == 2
+    for fd in (told, tell, go_on):
+        os.close(fd)
+
+def test_the_original(http_server):
+    with urlopen(http_server.url, timeout=5):
+        pass
+"""
+
+
+# One outlives the other --------------------------------------------------------------------------
+
+
+class _Owner:
+    """A process that has servers, and a copy that lives on."""
+
+    def __init__(self, subject: Subject, *, stops: bool = False) -> None:
+        said, say = os.pipe()
+        until, self._go = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._go)
+            self._be(subject, say, until, stops=stops)
+        os.close(until)
+        os.close(say)
+        with os.fdopen(said) as file:
+            self.port, self.copy = json.loads(file.readline())
+        family = psutil.Process(self.pid).children()
+        self.servers = [process.pid for process in family if process.pid != self.copy]
+
+    def _be(self, subject: Subject, say: int, until: int, *, stops: bool) -> None:
+        spare = type(subject)()
+        for server in (spare, subject):
+            server.start(_echo)
+        spare.stop()  # its process waits for the next start
+        copy = os.fork()
+        if copy == 0:
+            os.close(say)
+            _do_and_leave(signal.pause)
+        os.write(say, json.dumps([subject.port, copy]).encode() + b"\n")
+        os.read(until, 1)
+        if stops:
+            subject.stop()
+        else:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # for the warning that nobody did
+        sys.exit()
+
+    def leave(self) -> None:
+        """It leaves, and does not wait for its copy."""
+        began = Clock.monotonic()
+        os.close(self._go)
+        _reap(self.pid)
+        assert Clock.monotonic() - began < _HELD, "its end waits for the copy"
+
+    def kill(self) -> None:
+        """It is killed."""
+        os.kill(self.pid, signal.SIGKILL)
+        _reap(self.pid, -signal.SIGKILL)
+
+    def assert_nothing_left(self) -> None:
+        """Nothing of its servers is there a second later, and the copy still is."""
+        try:
+            assert eventually(lambda: refuses(self.port), 1.0), "the port is still open"
+            assert all_gone(self.servers), "the server's process is left"
+            assert psutil.pid_exists(self.copy)
+        finally:
+            os.kill(self.copy, signal.SIGKILL)
+
+
+@rows.add("a copy outlives the test, which is killed", "-W", "error")
+def a_copy_outlives_the_killed(subject: Subject) -> None:
+    owner = _Owner(subject)
+    owner.kill()
+    owner.assert_nothing_left()
+
+
+@rows.add("a copy outlives the test, which has stopped the server", "-W", "error")
+def a_copy_outlives_the_orderly(subject: Subject) -> None:
+    owner = _Owner(subject, stops=True)
+    owner.leave()
+    owner.assert_nothing_left()
+
+
+@rows.add("a copy outlives the test, which just ends", "-W", "error")
+def a_copy_outlives_the_careless(subject: Subject) -> None:
+    owner = _Owner(subject)
+    owner.leave()
+    owner.assert_nothing_left()
+
+
+@rows.add("a copy outlives the stop", "-W", "error")
+def a_copy_outlives_the_stop(subject: Subject) -> None:
+    _keep_no_children()
+    subject.start(_echo)
+    with _lasting_copy():
+        _as_before(subject, _process_of(subject))
+        _stop(subject)
+
+
+@rows.add("a copy of a copy outlives the stop", "-W", "error")
+def a_copy_of_a_copy_outlives_the_stop(subject: Subject) -> None:
+    _keep_no_children()
+    told, tell = os.pipe()
+    subject.start(_echo)
+
+    def outlive() -> None:
+        os.write(tell, b"%d" % os.getpid())
+        signal.pause()
+
+    _in_copy(lambda: os.fork() or _do_and_leave(outlive))
+    inner = int(os.read(told, 20))
+    try:
+        _as_before(subject, _process_of(subject))
+        _stop(subject)
+    finally:
+        os.kill(inner, signal.SIGKILL)
+
+
+# In the middle of something ----------------------------------------------------------------------
+
+
+@rows.add("a fork inside a handler", "-W", "error")
+def a_fork_inside_a_handler(subject: Subject) -> None:
+    def answer(path: str) -> str:
+        if path == "/fork":
+            _in_copy(lambda: _have_own(subject))
+        return path
+
+    with _served(subject, answer):
+        for _ in range(3):
+            _check(subject.port, "/fork")
+
+
+@rows.add("a copy returns from the handler that forked", "-W", "error", limit=10)
+def a_copy_returns_from_the_handler(subject: Subject) -> None:
+    def answer(path: str) -> str:
+        if path == "/fork":
+            pid = os.fork()
+            if pid == 0:
+                return "/copy"
+            _reap(pid)
+        return path
+
+    with _served(subject, answer):
+        _check(subject.port, "/fork")
+
+
+@rows.add("a fork in a thread", "-W", "error")
+def a_fork_in_a_thread(subject: Subject) -> None:
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(10):
+                _in_copy(lambda: fetch(subject.port, "/copy"))
+            _in_copy(lambda: _have_own(subject))
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+
+    with _served(subject):
+        _check(subject.port, "/before")  # no import is to be under way when a copy is made
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            _check(subject.port, "/meanwhile")
+        for thread in threads:
+            thread.join()
+        for error in failed:
+            raise error
+
+
+@rows.add("a fork during a request", "-W", "error")
+def a_fork_during_a_request(subject: Subject) -> None:
+    slow = _Slow()
+    with _served(subject, slow):
+        with socket.create_connection(("127.0.0.1", subject.port), timeout=10) as half:
+            half.sendall(b"GET /half HTTP/1.1\r\nHost:")
+            pid = os.fork()
+            if pid == 0:
+                sys.exit()
+            _reap(pid)
+            half.sendall(b" x\r\nConnection: close\r\n\r\n")
+            assert _answer(half) == "/half"
+        client = _ask(subject.port, "/slow")
+        assert slow.entered.wait(10)
+        with _lasting_copy():
+            slow.release.set()
+            assert _answer(client) == "/slow"
+
+
+@rows.add("a fork during a stop", "-W", "error")
+def a_fork_during_a_stop(subject: Subject) -> None:
+    _keep_no_children()
+    slow = _Slow()
+    subject.start(slow)
+    port = subject.port
+    client = _ask(port, "/slow")
+    assert slow.entered.wait(10)
+    stopping = threading.Thread(target=subject.stop)
+    stopping.start()
+    if isinstance(subject, Sidestage):
+        assert eventually(lambda: not subject.server.ready.is_set())
+    with _lasting_copy():
+        _in_copy(lambda: _have_own(subject))
+        pid = os.fork()
+        if pid == 0:
+            client.close()
+            sys.exit()
+        _reap(pid)
+        began = Clock.monotonic()
+        slow.release.set()
+        assert _answer(client) == "/slow"
+        stopping.join()
+        _stopped(subject, port, began)
+
+
+@rows.add("a fork with processes kept ready", "-W", "error", peers=False)
+def a_fork_with_a_full_pool(subject: Sidestage) -> None:
+    def started() -> list[Sidestage]:
+        servers = [Sidestage() for _ in range(4)]
+        for server in servers:
+            server.start(_echo)
+        return servers
+
+    def pids(servers: list[Sidestage]) -> set[int | None]:
+        return {_process_of(server) for server in servers}
+
+    def stop(servers: list[Sidestage]) -> None:
+        for server in servers:
+            _stop(server)
+
+    first = started()
+    kept = pids(first)
+    stop(first)
+    pid = os.fork()
+    if pid == 0:
+        own = started()
+        assert not kept & pids(own)
+        stop(own)
+        sys.exit()
+    _reap(pid)
+    with _lasting_copy():
+        again = started()
+        assert pids(again) == kept
+        stop(again)
+
+
+@rows.add("a fork while another thread starts a server", "-W", "error")
+def a_fork_during_a_start(subject: Subject) -> None:
+    _keep_no_children()
+    with _served(subject):
+        for _ in range(5):
+            other = type(subject)()
+            starting = threading.Thread(target=other.start, args=[_echo])
+            starting.start()
+            with _lasting_copy():
+                _in_copy(lambda: fetch(subject.port))
+                starting.join()
+                _check(other.port, "/other")
+                _stop(other)
+
+
+class _Import:
+    """Holds another thread up in an import until this one has forked, or has to wait to do so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.reached, self.forked = threading.Event(), threading.Event()
+        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """What every import asks for."""
+        if name == self.name:
+            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            self.reached.set()
+            self.forked.wait(0.3)
+
+    @contextmanager
+    def while_starting(self, subject: Subject) -> Iterator[None]:
+        """Another thread starts the server, and is there."""
+        _keep_no_children()
+        starting = threading.Thread(target=subject.start, args=[_echo])
+        starting.start()
+        assert self.reached.wait(10)
+        yield
+        self.forked.set()
+        starting.join()
+        _check(subject.port, "/started")
+
+
+@rows.add("a fork while another thread launches a process", "-W", "error", peers=False)
+def a_fork_during_a_launch(subject: Sidestage) -> None:
+    """Where the process will find its packages is looked up when its pipes are there already."""
+    from sidestage import ServerDied
+
+    with _copy_while(_Import("httptools"), subject):
+        os.kill(subject.server.pid, signal.SIGKILL)  # the copy does not keep this from being seen
+        _raised(ServerDied, lambda: subject.wait_for(2, timeout=5))
+        _raised(ServerDied, subject.stop)
+
+
+@rows.add("a fork while another thread's start imports", "-W", "error", peers=False)
+def a_fork_during_an_import(subject: Sidestage) -> None:
+    with _Import("multiprocess").while_starting(subject):
+        _in_copy(lambda: _have_own(subject))
+    _stop(subject)
+
+
+@rows.add("a fork before another thread owns its process", "-W", "error", peers=False)
+def a_fork_before_the_process_is_owned(subject: Sidestage) -> None:
+    with _copy_while(_Import("multiprocess"), subject):
+        _stop(subject)
+
+
+@contextmanager
+def _copy_while(point: _Import, subject: Subject) -> Iterator[None]:
+    """A copy that was made while another thread started the server, and lives on."""
+    with ExitStack() as stack:
+        with point.while_starting(subject):
+            stack.enter_context(_lasting_copy())
+        yield
+
+
+# Other ways to fork ------------------------------------------------------------------------------
+
+
+@rows.add("os.forkpty and pty.fork", "-W", "error")
+def forkpty(subject: Subject) -> None:
+    with _served(subject), warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", ".*multi-threaded")
+        for fork in (os.forkpty, pty.fork):
+            pid, terminal = fork()
+            if pid == 0:
+                _do_and_leave(lambda: fetch(subject.port, "/copy"))
+            _reap(pid)
+            os.close(terminal)
+        assert not caught, f"{len(caught)} of 2 forks warn"
+
+
+@rows.add("a subprocess outlives the stop", "-W", "error")
+def a_subprocess_outlives_the_stop(subject: Subject) -> None:
+    _keep_no_children()
+    read_end, write_end = os.pipe()
+    os.set_inheritable(read_end, True)
+    command = ["/bin/sh", "-c", f"read line <&{read_end}"]
+    try:
+        with _served(subject):
+            processes = [
+                subprocess.Popen(command, close_fds=False, preexec_fn=work)  # noqa: PLW1509 - meant
+                for work in (None, lambda: None)
+            ]
+            spawned = os.posix_spawn(command[0], command, dict(os.environ))
+            spawned_by_number = os.spawnv(os.P_NOWAIT, command[0], command)
+    finally:
+        os.close(write_end)
+    for process in processes:
+        process.wait()
+    for pid in (spawned, spawned_by_number):
+        os.waitpid(pid, 0)
+
+
+@rows.add("an inheritable listener of the test's closes", "-W", "error")
+def an_inheritable_listener(subject: Subject) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.set_inheritable(True)
+        port = listener.getsockname()[1]
+        subject.start(_echo)
+    assert refuses(port)
+    _stop(subject)
+
+
+# Workers -----------------------------------------------------------------------------------------
+
+
+def _workers(tool: str, method: str, subject: Subject) -> None:
+    """Some were there before the server, and all stay longer."""
+    _keep_no_children()
+    context = importlib.import_module(tool).get_context(method)
+    with context.Pool(1) as early:
+        early.apply(int)  # is up
+        subject.start(_echo)
+        with context.Pool(1) as late:
+            for pool in (early, late):
+                pool.starmap(_check, [(subject.port, f"/{number}") for number in range(4)])
+            _as_before(subject, _process_of(subject))
+            _stop(subject)
+            for pool in (late, early):
+                pool.close()
+                pool.join()
+
+
+def _executor(method: str, subject: Subject) -> None:
+    _keep_no_children()
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(1, context) as early, ProcessPoolExecutor(1, context) as late:
+        early.submit(int).result()  # is up; the other one is not before it gets work
+        with _served(subject):
+            done = [
+                executor.submit(_check, subject.port, f"/{number}")
+                for executor in (early, late)
+                for number in range(4)
+            ]
+            for future in done:
+                future.result()
+
+
+for _method in ("fork", "forkserver", "spawn"):
+    for _tool in ("multiprocessing", "multiprocess"):
+        rows.add(f"{_tool} workers, by {_method}", "-W", "error")(partial(_workers, _tool, _method))
+    rows.add(f"ProcessPoolExecutor, by {_method}", "-W", "error")(partial(_executor, _method))
+
+
+@rows.add("a worker is terminated during its request", "-W", "error")
+def a_terminated_worker(subject: Subject) -> None:
+    from multiprocessing import get_context
+
+    slow = _Slow()
+    with _served(subject, slow):
+        worker = get_context("fork").Process(target=fetch, args=(subject.port, "/slow"))
+        worker.start()
+        assert slow.entered.wait(10)
+        worker.terminate()
+        worker.join()
+        slow.release.set()
+
+
+@rows.add("a daemon worker is left at the end", "-W", "error")
+def a_daemon_worker(subject: Subject) -> None:
+    from multiprocessing import get_context
+
+    _keep_no_children()
+    with _served(subject):
+        get_context("fork").Process(target=signal.pause, daemon=True).start()
+
+
+@rows.add("a worker is left at the end", "-W", "error")
+def a_left_worker(subject: Subject) -> None:
+    """The end waits for it, and as long as it lives, handlers answer it."""
+
+    def stop() -> None:
+        assert worker.exitcode == 0
+        _stop(subject)
+
+    assert "multiprocessing.util" not in sys.modules
+    atexit.register(stop)  # so that it runs after multiprocessing has waited for the worker
+    from multiprocessing import get_context
+
+    subject.start(_echo)
+    ended, end = os.pipe()
+    worker = get_context("fork").Process(target=_ask_at_the_end, args=(subject.port, ended, end))
+    worker.start()
+    atexit.register(os.close, end)  # so that it runs first
+
+
+def _ask_at_the_end(port: int, ended: int, end: int) -> None:
+    os.close(end)
+    os.read(ended, 1)
+    _check(port, "/at-the-end")
+
+
+@rows.add("no resource tracker", "-W", "error")
+def no_resource_tracker(subject: Subject) -> None:
+    with _served(subject):
+        _in_copy(lambda: _have_own(subject))
+    for tool in ("multiprocessing", "multiprocess"):
+        tracker = importlib.import_module(f"{tool}.resource_tracker")
+        assert tracker._resource_tracker._pid is None
 
 
 test_row = rows.test()
