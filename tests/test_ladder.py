@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from actors import host
 from conftest import eventually
-from sidestage import ForcedStopWarning, HTTPServer, TCPServer, ladder
+from sidestage import ForcedStopWarning, HTTPServer, ServerDied, TCPServer, ladder
 from support import all_gone, gone
 
 __all__ = ["host"]  # the fixture
@@ -117,6 +118,18 @@ def test_died() -> None:
     os.kill(server.pid, signal.SIGKILL)
     with pytest.raises(Exception, match="SIGKILL"):
         server.stop()
+    assert server.stop_report.rung == "died"
+
+
+def test_died_and_there_is_no_time_to_read_that() -> None:
+    server = TCPServer().start()
+    assert server.pid is not None
+    pidfd = os.pidfd_open(server.pid)
+    os.kill(server.pid, signal.SIGKILL)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+    with pytest.raises(ServerDied, match="SIGKILL"):
+        server.stop(0)
     assert server.stop_report.rung == "died"
 
 

@@ -63,7 +63,9 @@ class Ladder:
         if run.stopped is not None:
             self._give_back(run.child, clean=run.stopped.clean)
             return self._reported("ask", open_now)
-        if not run.dispatcher.connected:
+        if run.death is None and run.dispatcher.connected and self._process.wait(Deadline(0.0)):
+            run.mourn()  # it had died, and there was no time to read that
+        if run.death is not None or not run.dispatcher.connected:
             return self._bury(open_now)
         return self._force(open_now)
 

@@ -263,6 +263,11 @@ class Run:
         if not process.wait(Deadline(_EXIT_SECONDS)):  # what it sent was no frame of ours
             process.kill()
             process.wait(Deadline(_EXIT_SECONDS))
+        self.mourn()
+
+    def mourn(self) -> None:
+        """The process has ended, and nobody had asked it to."""
+        process = self.child.process
         self.death = ServerDied(
             self._owner.describe(),
             pid=process.launched.pid,
