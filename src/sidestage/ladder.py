@@ -18,6 +18,12 @@ _DRAIN, _ASK, _CLOSE, _TERMINATE = 0.75, 0.8, 0.87, 0.94
 _ANSWER_SECONDS = 0.1  # from the end of the drain to that of the rung, however short the stop is
 _REAP_SECONDS = 5.0  # after SIGKILL, which takes a process of ours a millisecond
 
+# The exit status of a process that ends because of a rung; None if somebody else has reaped it.
+_OUR_DOING: dict[Rung, tuple[int | None, ...]] = {
+    "close": (0, None),
+    "terminate": (0, None, -signal.SIGTERM),
+}
+
 
 class Ladder:
     """One stop, rung by rung, under one deadline."""
@@ -99,6 +105,9 @@ class Ladder:
         swept = tuple(process.sweep())
         stack = process.stderr_tail(self._stderr_start) or None
         process.close()
+        if rung in _OUR_DOING and process.exit_code not in _OUR_DOING[rung]:
+            self._run.mourn()  # something else was quicker
+            rung = "died"
         return self._reported(rung, open_now, stack, swept)
 
     def _reported(
