@@ -74,7 +74,7 @@ matrix-3.%: $(VENV)/.stamp-venv
 	$(MAKE) test-3.$* ARGS="tests/hostile -n 2 --matrix=build/matrix-3.$*.json \
 		$(if $(filter 3.12,3.$*),--peers)"
 
-soak: $(VENV)/.stamp-run ## start and stop servers for a long time, look for leaks
+soak: $(VENV)/.stamp-test ## wear servers out for twenty minutes: cycles, kills, load
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 # test-3.12, check-3.12: the same on one version, in a .venv-3.12 of its own

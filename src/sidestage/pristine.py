@@ -147,10 +147,41 @@ def _hub() -> Any:
 def blocking(wait: Callable[..., T], *args: Any) -> T:
     """Call what may block the thread; where gevent runs, the other greenlets go on meanwhile."""
     hub = _hub()
-    if hub is None:
-        return wait(*args)
-    done: T = hub.threadpool.apply(wait, args)
-    return done
+    return wait(*args) if hub is None else _beside(hub, wait, args)
+
+
+def _beside(hub: Any, wait: Callable[..., T], args: tuple[Any, ...]) -> T:
+    """Wait in a thread made for it: the ten of the hub's pool are for looking up names, too."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+    listening = Lock()
+
+    def work() -> None:
+        try:
+            results.append(wait(*args))
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            errors.append(error)
+        with listening:
+            if not closed:
+                watcher.send()
+
+    closed: list[bool] = []
+    watcher = hub.loop.async_()
+    waiter = sys.modules["gevent.hub"].Waiter(hub)
+    watcher.start(waiter.switch, None)
+    try:
+        try:
+            start_thread(work, ())
+        except RuntimeError:  # the interpreter ends, so no greenlet would run anyway
+            return wait(*args)
+        waiter.get()
+    finally:  # also where the greenlet is killed, or its time is over
+        with listening:
+            closed.append(True)
+            watcher.close()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def _at_once(wait: Callable[..., T], *args: Any) -> T:

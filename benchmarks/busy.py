@@ -1,0 +1,229 @@
+"""What a client outside waits for an answer while the main thread of the test computes.
+
+All servers run all the time, and each is asked in turn while the main thread does one thing after
+the other; every figure is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import random
+import select
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contenders import DEFAULT_POLL, Serving, hello, pytest_httpserver, sidestage, threaded
+from pytest_httpserver import HTTPServer as PytestHTTPServer
+from werkzeug import Request, Response
+
+from sidestage import HTTPServer
+
+ROUNDS = 4
+SECONDS = 0.4  # that each server is asked in each round
+AT_LEAST = 5  # requests in it
+HELD = 0.05  # seconds for which one C call holds the GIL
+
+BEGIN, END = "<!-- busy: begin -->", "<!-- busy: end -->"
+
+Samples = dict[tuple[str, str], list[float]]  # milliseconds, by server and main thread
+
+
+def main() -> None:
+    """Measure, print, and write if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the figures into FILE")
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    figures = "\n".join(_table(measure(options.rounds), options.rounds, load))
+    print(figures)
+    if options.write is not None:
+        _replace_figures(options.write, figures)
+
+
+# What is asked -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def pytest_httpserver_with_handler() -> Iterator[int]:
+    """The same server as among the contenders, where the reply is made by a function."""
+
+    def respond(request: Request) -> Response:
+        return Response(hello(request))
+
+    with PytestHTTPServer(host="127.0.0.1", port=0) as server:
+        server.expect_request("/greet").respond_with_handler(respond)
+        yield server.port
+
+
+SERVERS: dict[str, Serving] = {
+    "**HTTPServer, handler**": sidestage(HTTPServer, hello),
+    "**HTTPServer, canned**": sidestage(HTTPServer),
+    "ThreadingHTTPServer in a thread": threaded(DEFAULT_POLL),
+    "pytest-httpserver, handler": pytest_httpserver_with_handler,
+    "pytest-httpserver, canned": pytest_httpserver,
+}
+
+
+# What the main thread does -----------------------------------------------------------------------
+
+
+def _pure_python() -> None:
+    total = 0
+    for number in range(10_000):
+        total += number * number
+
+
+def _holding_call() -> Callable[[], object]:
+    """A sort that takes as long as it is to hold the GIL."""
+    dice = random.Random(1)
+    numbers = [dice.random() for _ in range(200_000)]
+    before = time.thread_time()  # whatever else this machine has to do
+    sorted(numbers)
+    size = int(len(numbers) * HELD / (time.thread_time() - before))
+    numbers = [dice.random() for _ in range(size)]
+    return lambda: sorted(numbers)
+
+
+def busy_until(done: threading.Event, step: Callable[[], object]) -> None:
+    """One step after the other, none of which waits for anything."""
+    while not done.is_set():
+        step()
+
+
+# Measuring ---------------------------------------------------------------------------------------
+
+
+class Client:
+    """A process that sends one GET after the other, each on a connection of its own."""
+
+    _SOURCE = """
+import http.client, json, sys, time
+
+for line in sys.stdin:
+    port, seconds, least = json.loads(line)
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < least or time.perf_counter() < end:
+        before = time.perf_counter()
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        client.request("GET", "/greet")
+        answer = client.getresponse()
+        answer.read()
+        client.close()
+        times.append((time.perf_counter() - before) * 1000)
+        assert answer.status == 200
+    print(json.dumps(times), flush=True)
+"""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", self._SOURCE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def times(self, port: int, meanwhile: Callable[[threading.Event], object]) -> list[float]:
+        """The milliseconds of each request, while ``meanwhile`` runs in this thread."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        done = threading.Event()
+
+        def wait() -> None:
+            select.select([stdout], [], [])
+            done.set()
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        os.write(stdin.fileno(), json.dumps([port, SECONDS, AT_LEAST]).encode() + b"\n")
+        meanwhile(done)
+        waiter.join()
+        times: list[float] = json.loads(stdout.readline())
+        return times
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def measure(rounds: int) -> tuple[Samples, Samples]:
+    """The medians and the 99th percentiles of each round."""
+    holding = _holding_call()
+    doing: dict[str, Callable[[threading.Event], object]] = {
+        "idle": lambda done: done.wait(),
+        "Python": lambda done: busy_until(done, _pure_python),
+        "C": lambda done: busy_until(done, holding),
+    }
+    medians: Samples = defaultdict(list)
+    tails: Samples = defaultdict(list)
+    with contextlib.ExitStack() as stack:
+        client = Client()
+        stack.callback(client.close)
+        ports = {name: stack.enter_context(serving()) for name, serving in SERVERS.items()}
+        for port in ports.values():
+            client.times(port, doing["idle"])  # the first requests are cold
+        order, dice = list(ports), random.Random(1)
+        for _ in range(rounds):
+            dice.shuffle(order)  # so that nobody always follows the same one
+            for what, meanwhile in doing.items():
+                for name in order:
+                    times = client.times(ports[name], meanwhile)
+                    medians[name, what].append(statistics.median(times))
+                    tails[name, what].append(
+                        statistics.quantiles(times, n=100, method="inclusive")[-1]
+                    )
+    return medians, tails
+
+
+# The table ---------------------------------------------------------------------------------------
+
+
+def _table(measured: tuple[Samples, Samples], rounds: int, load: float) -> Iterator[str]:
+    medians, tails = measured
+    yield (
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.system()}, "
+        f"{platform.python_implementation()} {platform.python_version()}; {rounds} rounds; "
+        f"load {load:.1f} at the beginning. All times in milliseconds.\n"
+    )
+    held = f"C calls of {HELD * 1000:.0f} ms"
+    yield _line("main thread:", "idle", "p99", "pure Python", "p99", held, "p99")
+    yield _line("---", *["---:"] * 6)
+    for name in SERVERS:
+        cells = []
+        for what in ("idle", "Python", "C"):
+            cells += [_median(medians[name, what]), _median(tails[name, what])]
+        yield _line(name, *cells)
+    yield ""
+
+
+def _median(times: list[float]) -> str:
+    milliseconds = statistics.median(times)
+    return f"{milliseconds:.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}"
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _replace_figures(path: Path, figures: str) -> None:
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{path} lacks the lines {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What one part of the soak has to tell, and the table that they make."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+@dataclass
+class Outcome:
+    """What was done, how often, what was measured, and what should not have been."""
+
+    what: str
+    times: str = ""
+    measured: str = ""
+    violations: list[str] = field(default_factory=list)
+
+
+def counted(counter: Counter[str]) -> str:
+    """What there was, most of it first."""
+    return ", ".join(f"{what} {count:,}" for what, count in counter.most_common())
+
+
+def progress(what: str, count: int, number: int) -> None:
+    """Say so at every tenth of the way."""
+    if count % max(1, number // 10) == 0:
+        print(f"{what}: {count} of {number}", flush=True)
+
+
+def table(outcomes: Iterable[Outcome], seed: int) -> str:
+    """All of it in Markdown, under a line that says where and when."""
+    return "\n".join([_surroundings(seed), "", *_lines(outcomes)])
+
+
+def replace_figures(path: Path, figures: str) -> None:
+    """Put the figures into a document, between the marks that it has for them."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{path} lacks the lines {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")
+
+
+def cpu() -> str:
+    """The model, where the kernel tells it."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.machine()
+
+
+def _surroundings(seed: int) -> str:
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu()}, {os.cpu_count()} cores, {platform.system()}, "
+        f"{platform.python_implementation()} {platform.python_version()}; seed {seed}."
+    )
+
+
+def _lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    yield "| what was done | how often | what was measured | violations |"
+    yield "| --- | ---: | --- | ---: |"
+    for outcome in outcomes:
+        wrong = len(outcome.violations)
+        cells = outcome.what, outcome.times, outcome.measured, f"**{wrong}**" if wrong else "0"
+        yield f"| {' | '.join(cells)} |"
