@@ -55,8 +55,9 @@ class Done:
         self.outcomes: dict[str, Outcome] = {}
         if report.exists():
             for case in ET.parse(report).iter("testcase"):
-                name = f"{case.get('classname', '')}.{case.get('name', '')}"
-                self._note(name, _outcome(case))
+                if case.get("name"):  # else it is the one in which the run was interrupted
+                    name = f"{case.get('classname')}.{case.get('name')}"
+                    self._note(name, _outcome(case))
 
     def _note(self, name: str, outcome: Outcome) -> None:
         known = self.outcomes.get(name)
@@ -88,6 +89,10 @@ class Done:
         """All of this is in the output."""
         for text in texts:
             assert text in self.output, self.told(f"does not say {text!r}")
+
+    def does_not_say(self, text: str) -> None:
+        """This is not in the output."""
+        assert text not in self.output, self.told(f"says {text!r}")
 
     def ended(self, status: int) -> None:
         """It ended with this status."""

@@ -157,6 +157,7 @@ def marked(mark: str) -> set[int]:
 def free(port: int) -> bool:
     """Whether nobody listens on a port."""
     with socket.socket() as client:
+        client.settimeout(1)  # where nobody accepts, the queue fills up
         return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 

@@ -1,0 +1,436 @@
+"""The server's process dies or hangs, or others reap it: the test is told, and goes on in time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import psutil
+
+from rows import Rows
+from sidestage import (
+    ForcedStopWarning,
+    HTTPServer,
+    ServerDied,
+    ServerStopped,
+    StartError,
+    StartTimeout,
+    State,
+    TCPServer,
+    WaitTimeout,
+)
+from subjects import Sidestage, Subject, fetch
+from support import eventually, gone
+from victims import FORKS, dropped, free, hit, in_time, main, own_descriptors, raised, replaced
+
+rows = Rows("Dying", __file__)
+
+
+# It dies -----------------------------------------------------------------------------------------
+
+
+def _dies_of(number: signal.Signals, subject: Subject) -> None:
+    with HTTPServer(handler=lambda request: "fine") as other:
+        server = HTTPServer(handler=lambda request: "fine").start()
+        with socket.create_connection(server.server_address) as client:
+            fetch(server.port)
+            pid = hit(server, number)
+            assert dropped(client)
+        with in_time(0):
+            error = raised(ServerDied, server.wait_for, 2, 30)
+        assert (error.signal, error.pid) == (number.name, pid)
+        assert number.name in str(error)
+        assert str(server.port) in str(error)
+        assert server.state is State.FAILED
+        assert [request.path for request in server.received] == ["/"]
+        assert raised(ServerDied, server.stop) is error
+        assert server.stop_report.rung == "died"
+        server.stop()  # told once
+        assert fetch(other.port) == "fine"
+
+
+for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM):
+    rows.add(f"the server dies of {number.name}", peers=False)(partial(_dies_of, number))
+
+
+@rows.add("the server dies, and the with statement ends", peers=False)
+def death_at_exit(subject: Subject) -> None:
+    def work() -> None:
+        with HTTPServer() as server:
+            hit(server)
+
+    with in_time(0):
+        assert raised(ServerDied, work).signal == "SIGKILL"
+
+
+@rows.add("the server dies while it is waited for", peers=False)
+def death_while_waiting(subject: Subject) -> None:
+    for handler in (None, lambda request: None):
+        server = HTTPServer(handler=handler).start()
+        threading.Timer(0.05, hit, [server]).start()
+        with in_time(0.05):
+            assert raised(ServerDied, server.wait_for, 1, 30).signal == "SIGKILL"
+        raised(ServerDied, server.stop)
+
+
+@rows.add("the server dies in the middle of a reply", peers=False)
+def death_in_a_reply(subject: Subject) -> None:
+    ended: list[BaseException] = []
+
+    def handler(request: Any) -> Iterator[bytes]:
+        try:
+            yield b"x" * 1000
+            hit(server)
+            while True:
+                yield b"x" * 1000
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    server = HTTPServer(handler=handler).start()
+    with socket.create_connection(server.server_address) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert dropped(client)
+    assert eventually(lambda: len(ended) == 1)
+    with in_time(0):
+        assert died(server).signal == "SIGKILL"
+
+
+@rows.add("the server dies while a client streams", peers=False)
+def death_in_a_stream(subject: Subject) -> None:
+    got = threading.Event()
+    ended: list[BaseException] = []
+
+    def handler(connection: Any) -> None:
+        try:
+            while connection.recv(1000):
+                got.set()
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    server = TCPServer(handler=handler).start()
+    with socket.create_connection(server.server_address) as client:
+        client.sendall(b"x" * 100_000)
+        assert got.wait(10)
+        hit(server)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                client.sendall(b"x" * 1000)
+    assert eventually(lambda: len(ended) == 1)
+    assert isinstance(ended[0], ServerStopped)
+    with in_time(0):
+        assert died(server).signal == "SIGKILL"
+
+
+def died(server: HTTPServer | TCPServer) -> ServerDied:
+    """What the stop raises of a server's death: handlers may have their own errors from it."""
+    error = raised(BaseException, server.stop)
+    if isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ServerDied), error
+    return error
+
+
+@rows.add("the server dies while it stops", peers=False)
+def death_in_a_stop(subject: Subject) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def handler(request: Any) -> None:
+        entered.set()
+        release.wait(10)
+
+    server = HTTPServer(handler=handler).start()
+    with socket.create_connection(server.server_address) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert entered.wait(10)
+        threading.Timer(0.05, hit, [server]).start()
+        with in_time(0.05):
+            error = raised(ServerDied, server.stop, 30)
+        assert error.signal == "SIGKILL"
+        assert dropped(client)
+    release.set()
+
+
+@rows.add("the server dies before it is ready", peers=False)
+def death_in_a_start(subject: Subject) -> None:
+    for how, said in (
+        ("print('last words', file=sys.stderr); sys.stderr.flush(); os._exit(3)", "status 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+        ("signal.raise_signal(signal.SIGSEGV)", "SIGSEGV"),
+    ):
+        replaced(f"async def die(self, message): {how}\nHost._configure = die")
+        with in_time(0):
+            error = raised(StartError, HTTPServer(fresh=True).start)
+        if "last words" in how:
+            assert "last words" in str(error)
+        assert said in str(error), str(error)
+
+
+@rows.add("the server dies in the pool", peers=False)
+def death_in_the_pool(subject: Subject) -> None:
+    for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM):
+        with HTTPServer() as server:
+            pid = server.pid
+        assert pid is not None
+        os.kill(pid, number)
+        with HTTPServer() as server:
+            assert server.pid != pid
+            assert fetch(server.port) == ""
+
+
+@rows.add("the server is stopped (SIGSTOP) in the pool", peers=False)
+def stopped_in_the_pool(subject: Subject) -> None:
+    with HTTPServer() as server:
+        pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    with in_time(0.3):
+        raised(StartTimeout, HTTPServer(start_timeout=0.3).start)
+    assert eventually(lambda: gone(pid))
+    with HTTPServer() as server:
+        assert fetch(server.port) == ""
+
+
+@rows.add("the server is stopped (SIGSTOP): calls end in time", peers=False)
+def stopped(subject: Subject) -> None:
+    from sidestage import server as lifecycle
+
+    lifecycle.SYNC_SECONDS = 0.2
+    for handler in (None, lambda request: "fine"):
+        server = HTTPServer(handler=handler).start()
+        fetch(server.port)
+        server.wait_for(1)
+        port, pid = server.port, hit(server, signal.SIGSTOP)
+        with in_time(1.5):
+            raised(WaitTimeout, server.wait_for, 2, 0.2)
+            assert len(server.received) == 1
+            assert server.errors == server.diagnostics == ()
+            assert server.state is State.READY
+            server.raise_errors()
+            assert server.stats().rss > 0
+            server.handler = lambda request: "other"
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with in_time(0.4):
+                assert server.stop(0.4).rung == "kill"
+        assert [warning.category for warning in caught] == [ForcedStopWarning]
+        assert gone(pid)
+        assert free(port)
+
+
+@rows.add("stop, with a server that is stuck", limit=8.0)
+def stop_of_a_stuck_one(subject: Subject) -> None:
+    subject.start(str)
+    port = subject.port
+    subject.get_stuck()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it may say so
+        with in_time(0.4):
+            subject.stop(0.4)
+    assert free(port)
+
+
+DEAF = """
+async def never(self, message):
+    await asyncio.Event().wait()
+Host._stop = never
+Host._end = lambda self: self.loop.remove_reader(self._commands_fd)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+"""
+FAMILY = """
+configure = Host._configure
+async def configure_and_fork(self, message):
+    if os.fork() == 0:
+        os.setsid()
+        threading.Event().wait()
+    await configure(self, message)
+Host._configure = configure_and_fork
+"""
+
+
+@rows.add("the server ignores SIGTERM, and has a descendant in another session", peers=False)
+def deaf(subject: Subject) -> None:
+    replaced(DEAF + FAMILY)
+    server = TCPServer().start()
+    port, pid = server.port, server.pid
+    assert pid is not None
+    (descendant,) = psutil.Process(pid).children()
+    with warnings.catch_warnings(), in_time(0.4):
+        warnings.simplefilter("ignore")
+        report = server.stop(0.4)
+    assert (report.rung, report.swept) == ("kill", (descendant.pid,))
+    assert eventually(lambda: gone(pid) and gone(descendant.pid) and free(port))
+
+
+@rows.add("another process has got the server's pid", peers=False)
+def reused(subject: Subject) -> None:
+    """Which can be once somebody else has reaped the server."""
+    server = TCPServer().start()
+    os.waitpid(hit(server), 0)
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, process_group=0
+    ) as other:
+        assert server._run is not None
+        server._run.child.process.launched.pid = other.pid
+        with in_time(0):
+            raised(ServerDied, server.stop)
+        assert other.poll() is None, "the stranger was killed"
+        other.communicate(b"\n")
+    assert other.returncode == 0, "the stranger's status was taken"
+
+
+@rows.add("the server writes 1 MB to stderr", peers=False)
+def much_stderr(subject: Subject) -> None:
+    replaced(
+        "configure = Host._configure\n"
+        "async def tell(self, message):\n"
+        "    sys.stderr.write('x' * 1_000_000 + 'the end'); sys.stderr.flush()\n"
+        "    await configure(self, message)\n"
+        "Host._configure = tell\n"
+    )
+    server = HTTPServer(handler=lambda request: "fine").start()
+    assert fetch(server.port) == "fine"
+    hit(server)
+    error = raised(ServerDied, server.stop)
+    assert error.stderr.endswith("xthe end")
+    assert len(error.stderr) < 65536
+
+
+# The test reaps all children ---------------------------------------------------------------------
+
+
+def _live_and_die(subject: Subject) -> None:
+    """A life of a server; of one in a process also a stop by force, and a sudden death."""
+    subject.start(str)
+    assert fetch(subject.port, "/alive") == "/alive"
+    subject.stop()
+    if isinstance(subject, Sidestage):
+        for handler in (None, lambda request: "fine"):
+            stuck = HTTPServer(handler=handler).start()
+            hit(stuck, signal.SIGSTOP)
+            with warnings.catch_warnings(), in_time(0.3):
+                warnings.simplefilter("ignore")
+                assert stuck.stop(0.3).rung == "kill"
+            dead = HTTPServer(handler=handler).start()
+            hit(dead)
+            with in_time(0):
+                raised(ServerDied, dead.wait_for, 1, 30)
+                raised(ServerDied, dead.stop)
+
+
+def _reap_in_a_thread(reap: Callable[[], object], subject: Subject) -> None:
+    def loop() -> None:
+        while True:
+            try:
+                reap()
+            except ChildProcessError:
+                threading.Event().wait(0.001)  # no child yet
+
+    threading.Thread(target=loop, daemon=True).start()
+    _live_and_die(subject)
+
+
+rows.add("a thread of the test loops in os.wait")(partial(_reap_in_a_thread, os.wait))
+rows.add("a thread of the test loops in os.waitpid(-1)")(
+    partial(_reap_in_a_thread, partial(os.waitpid, -1, 0))
+)
+
+
+@rows.add("SIGCHLD is ignored")
+def ignored(subject: Subject) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    _live_and_die(subject)
+
+
+@rows.add("a handler of SIGCHLD reaps all")
+def reaped_by_a_handler(subject: Subject) -> None:
+    def reap(*arguments: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    signal.signal(signal.SIGCHLD, reap)
+    _live_and_die(subject)
+
+
+# No descriptor is left ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def descriptors(left: int) -> Iterator[None]:
+    """Only so many more descriptors are to be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(left):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def refused(subject: Subject, left: int) -> OSError | None:
+    """How a start is refused that gets so many descriptors, if it is."""
+    with descriptors(left):
+        try:
+            subject.start(str)
+        except OSError as error:
+            return error
+    return None
+
+
+def start_with(left: int, subject: Subject) -> None:
+    """A start that gets so many descriptors works, or is refused and works with more."""
+    error = refused(subject, left)
+    if error is not None:
+        assert error.errno == errno.EMFILE, repr(error)
+        assert isinstance(error, StartError) or not isinstance(subject, Sidestage), repr(error)
+        subject = type(subject)()
+        subject.start(str)
+    assert fetch(subject.port, "/alive") == "/alive"
+    subject.stop()
+
+
+@rows.add("no descriptor is left at a start")
+def none_left(subject: Subject) -> None:
+    kind = type(subject)
+    start_with(100, subject)
+    before = len(own_descriptors())
+    for left in range(10):
+        start_with(left, kind())
+    assert len(own_descriptors()) <= before, "leaves descriptors open"
+
+
+@rows.add("no descriptor is left at the first start", *FORKS)
+def none_left_at_first(subject: Subject) -> None:
+    copies = []
+    for left in range(10):
+        copies.append(os.fork())
+        if copies[-1] == 0:
+            start_with(left, subject)
+            sys.exit(0)
+    assert {os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) for copy in copies} == {0}
+
+
+test_row = rows.test()
+
+if __name__ == "__main__":
+    main(rows, globals())

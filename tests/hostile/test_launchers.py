@@ -1,0 +1,525 @@
+"""Whatever runs the test's code runs it once, and the server comes and goes with it, silently."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipapp
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rows import Rows
+from subjects import Subject, fetch, refuses
+from support import SRC, eventually
+
+rows = Rows("Launchers", __file__)
+_row = partial(rows.add, limit=50)  # most run several interpreters
+
+_SECONDS = 30.0  # for anything that is waited for
+_HERE = Path(sys.executable).parent  # where `pytest` and its like are, too
+
+# What is launched: it notes each time that it is run, by whomever.
+_SOURCE = """
+import os
+import sys
+from pathlib import Path
+
+from subjects import SUBJECTS, fetch
+
+with Path({ran!r}).open("a") as file:
+    file.write("once ")
+
+
+subject = SUBJECTS[{name!r}]()
+
+
+def start():
+    subject.start(lambda path: f"{{path}} is answered by {{os.getpid()}}")
+
+
+def finish():
+    assert fetch(subject.port, "/it") == f"/it is answered by {{os.getpid()}}"
+    subject.stop()
+    print("It works.", flush=True)
+
+
+def main():
+    start()
+    finish()
+
+
+"""
+
+
+def _source(subject: Subject, last: str) -> str:
+    return _SOURCE.format(ran=str(Path("ran").absolute()), name=subject.name) + last + "\n"
+
+
+def _script(subject: Subject, name: str = "script.py", last: str = "main()") -> Path:
+    """A file in the row's own directory; no ``if`` guards what it does."""
+    path = Path(name)
+    path.write_text(_source(subject, last))
+    return path
+
+
+def _gist(text: str) -> str:
+    """Its last line that says something."""
+    return ([line for line in text.splitlines() if line.strip(" -")] or ["nothing"])[-1]
+
+
+def _run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """What ends well, in time, and has run the code once."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+        **{"stdin": None if "input" in options else subprocess.DEVNULL, **options},
+    )
+    said = _gist(done.stderr or done.stdout)
+    assert done.returncode == 0, f"status {done.returncode}: {said}"
+    ran = Path("ran")
+    times = len(ran.read_text().split())
+    assert times == 1, f"it ran {times} times"
+    ran.unlink()
+    return done
+
+
+def _works(*command: object, **options: Any) -> None:
+    """Says that it works, and nothing on stderr."""
+    done = _run(*command, **options)
+    assert done.stderr == "", _gist(done.stderr)
+    assert done.stdout.splitlines().count("It works.") == 1, done.stdout
+
+
+def _python(*arguments: object, **options: Any) -> None:
+    _works(sys.executable, *arguments, **options)
+
+
+# Python itself -----------------------------------------------------------------------------------
+
+
+@_row("python script.py, without a main guard")
+def script(subject: Subject) -> None:
+    _python(_script(subject))
+    _python("-u", _script(subject))
+
+
+@_row("python -c")
+def command(subject: Subject) -> None:
+    _python("-c", _source(subject, "main()"))
+
+
+@_row("python - < script.py")
+def standard_input(subject: Subject) -> None:
+    with _script(subject).open() as file:
+        _python("-", stdin=file)
+    _python(input=_source(subject, "main()"))
+
+
+@_row("python -m package")
+def package(subject: Subject) -> None:
+    Path("package").mkdir()
+    Path("package/__init__.py").touch()
+    _script(subject, "package/__main__.py")
+    _python("-m", "package")
+
+
+@_row("a script's name is odd")
+def odd_name(subject: Subject) -> None:
+    for name in ("a script", "naïve.script.v2", "-", "multiprocess.txt", "sidestage test.pyw"):
+        _python(_script(subject, name).absolute())
+
+
+@_row("exec, runpy and import")
+def run_by_python(subject: Subject) -> None:
+    path = _script(subject)
+    _python("-c", f"exec(open({str(path)!r}).read())")
+    _python("-c", f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')")
+    _python("-c", "import runpy; runpy.run_module('script', alter_sys=True)")
+    _python("-c", "import script")
+
+
+@_row("a server that is used in an exit handler")
+def exit_handler(subject: Subject) -> None:
+    _python(_script(subject, last="import atexit; start(); atexit.register(finish)"))
+
+
+@_row("a server that is used when the main thread has ended")
+def late_thread(subject: Subject) -> None:
+    last = """
+import threading
+
+def late():
+    threading.main_thread().join()
+    finish()
+
+start()
+threading.Thread(target=late).start()
+"""
+    _python(_script(subject, last=last))
+
+
+@_row("a server that starts in an exit handler")
+def exit_handler_starts(subject: Subject) -> None:
+    """With a handler if Python starts threads so late; 3.12.1 does not."""
+    last = """
+import atexit, threading
+
+def late():
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError:
+        subject.start_canned()
+        fetch(subject.port, "/it")
+        subject.stop()
+        print("It works.", flush=True)
+    else:
+        main()
+
+atexit.register(late)
+"""
+    _python(_script(subject, last=last))
+
+
+# Interpreters ------------------------------------------------------------------------------------
+
+
+def _with_packages() -> dict[str, str]:
+    """For an interpreter that has no packages of its own."""
+    path = [os.environ["PYTHONPATH"], sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
+@_row("a link to the interpreter")
+def link(subject: Subject) -> None:
+    Path("bin").mkdir()
+    Path("bin/snake").symlink_to(sys.executable)
+    _works("bin/snake", _script(subject), env=_with_packages())
+
+
+@_row("a virtual environment's ./bin/python, and then chdir")
+def relative_interpreter(subject: Subject) -> None:
+    venv.create("environment", symlinks=True)
+    path = _script(subject, last="subject.load()\nos.chdir('/')\nmain()").absolute()
+    _works("./bin/python", path, env=_with_packages(), cwd="environment")
+
+
+@_row("python found on a relative PATH, and then chdir")
+def relative_path(subject: Subject) -> None:
+    venv.create("environment", symlinks=True)
+    path = _script(subject, last="subject.load()\nos.chdir('/')\nmain()")
+    environment = {**_with_packages(), "PATH": os.path.join("environment", "bin")}  # noqa: PTH118
+    _works("/bin/sh", "-c", 'exec python "$0"', path, env=environment)
+
+
+# Other programs ----------------------------------------------------------------------------------
+
+
+@_row("pytest")
+def pytest_script(subject: Subject) -> None:
+    _test(_HERE / "pytest", "test_script.py", subject=subject)
+
+
+@_row("python -m pytest")
+def pytest_module(subject: Subject) -> None:
+    _test(sys.executable, "-m", "pytest", "test_script.py", subject=subject)
+
+
+@_row("pytest.main()")
+def pytest_main(subject: Subject) -> None:
+    source = "import pytest, sys; sys.exit(pytest.main(['test_script.py']))"
+    _test(sys.executable, "-c", source, subject=subject)
+
+
+def _test(*command: object, subject: Subject) -> None:
+    _script(subject, "test_script.py", last="def test_it():\n    main()")
+    done = _run(*command, env={**os.environ, "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:asyncio"})
+    assert "1 passed" in done.stdout
+    assert "warning" not in done.stdout, done.stdout
+    assert done.stderr == "", _gist(done.stderr)
+
+
+@_row("python -m unittest")
+def unittest(subject: Subject) -> None:
+    last = """
+import unittest
+
+class TestIt(unittest.TestCase):
+    def test_it(self):
+        main()
+"""
+    _script(subject, "test_script.py", last)
+    done = _run(sys.executable, "-m", "unittest", "test_script")
+    report = r"\.\n-+\nRan 1 test in [\d.]+s\n\nOK\n"
+    assert re.fullmatch(report, done.stderr), _gist(done.stderr)
+    assert done.stdout == "It works.\n"
+
+
+@_row("coverage run")
+def coverage(subject: Subject) -> None:
+    _works(_HERE / "coverage", "run", "--data-file=counted", _script(subject))
+    _python("-m", "coverage", "run", "--parallel-mode", _script(subject))
+
+
+@_row("python -m cProfile, trace, pdb")
+def observed(subject: Subject) -> None:
+    path = _script(subject)
+    _python("-m", "cProfile", "-o", "profile", path)
+    _python("-m", "trace", "--count", "--coverdir=counted", path)
+    _python("-m", "pdb", "-c", "continue", path, input="quit\n")
+
+
+@_row("ipython script.py")
+def ipython(subject: Subject) -> None:
+    Path("ipython").mkdir()
+    home = {"IPYTHONDIR": str(Path("ipython").absolute())}
+    _works(_HERE / "ipython", _script(subject), env={**os.environ, **home})
+
+
+@_row("nohup, setsid, a shell's background")
+def detached(subject: Subject) -> None:
+    path = _script(subject)
+    _works("nohup", sys.executable, path)
+    _works("setsid", "--wait", sys.executable, path)
+    _works("/bin/sh", "-c", '"$0" "$1" & wait', sys.executable, path)
+
+
+@_row("a zipapp")
+def zipped(subject: Subject) -> None:
+    Path("app").mkdir()
+    _script(subject, "app/__main__.py")
+    zipapp.create_archive("app", "app.pyz")
+    _python("app.pyz")
+
+
+@_row("a zipapp that has Sidestage in it", peers=False)
+def zipped_whole(subject: Subject) -> None:
+    last = "import sidestage\nassert 'app.pyz' in sidestage.__file__\nmain()"
+    shutil.copytree(Path(SRC, "sidestage"), "app/sidestage")
+    _script(subject, "app/__main__.py", last)
+    zipapp.create_archive("app", "app.pyz", compressed=True)
+    _python("app.pyz")
+
+
+# At a prompt -------------------------------------------------------------------------------------
+
+
+class _Prompt:
+    """An interpreter at a terminal."""
+
+    def __init__(self, *arguments: object) -> None:
+        self._fd, theirs = os.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm", "PYTHON_COLORS": "0", "PYTHON_HISTORY": "history"},
+            start_new_session=True,
+        )
+        os.close(theirs)
+
+    def read(self) -> str:
+        """What comes up to the next prompt, or to the end."""
+        came = ""
+        while ">>> " not in came:
+            assert select.select([self._fd], [], [], _SECONDS)[0], f"no prompt after {came!r}"
+            try:
+                came += os.read(self._fd, 4096).decode()
+            except OSError:  # the other end is closed
+                break
+        return came
+
+    def enter(self, line: str) -> str:
+        """Type a line; returns what it says, echo and all."""
+        os.write(self._fd, f"{line}\n".encode())
+        said = self.read()
+        assert "Traceback" not in said, said
+        assert "Warning" not in said, said
+        return said
+
+    def leave(self) -> None:
+        """End it."""
+        self.enter("quit()")
+        os.close(self._fd)
+        assert self._process.wait(_SECONDS) == 0
+
+
+@_row("python -i script.py")
+def inspected(subject: Subject) -> None:
+    prompt = _Prompt("-i", _script(subject))
+    assert "It works." in prompt.read()
+    assert "It works." in prompt.enter("main()")
+    prompt.leave()
+
+
+@_row("lines typed at the prompt")
+def typed(subject: Subject) -> None:
+    prompt = _Prompt("-q")
+    prompt.read()
+    prompt.enter("from subjects import SUBJECTS, fetch")
+    prompt.enter(f"subject = SUBJECTS[{subject.name!r}]()")
+    prompt.enter("subject.start(lambda path: path[::-1])")
+    assert "morf/" in prompt.enter("fetch(subject.port, '/from')")
+    port = int(prompt.enter("print('at', subject.port, '.')").split("at ")[-1].split(" .")[0])
+    assert fetch(port, "/outside") == "edistuo/"  # while it waits for the next line
+    prompt.enter("subject.stop()")
+    prompt.leave()
+
+
+# Notebooks ---------------------------------------------------------------------------------------
+
+
+class _Notebook:
+    """A kernel, and the cells that it runs."""
+
+    def __init__(self, manager: Any) -> None:
+        self.manager = manager
+        self.client = manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=_SECONDS)
+
+    def run(self, source: str) -> str:
+        """What a cell prints; it says nothing on stderr."""
+        said = {"stdout": "", "stderr": ""}
+
+        def hear(message: Any) -> None:
+            if message["msg_type"] == "stream":
+                said[message["content"]["name"]] += message["content"]["text"]
+
+        reply = self.client.execute_interactive(source, output_hook=hear, timeout=_SECONDS)
+        assert reply["content"]["status"] == "ok", reply["content"]
+        assert said["stderr"] == "", _gist(said["stderr"])
+        return said["stdout"].strip()
+
+    def serve(self, subject: Subject) -> int:
+        """Start a server in a cell; returns its port."""
+        self.run(_CELL.format(subject.name))
+        return int(self.run("print(subject.port)"))
+
+
+_CELL = """
+import threading
+from pathlib import Path
+from subjects import SUBJECTS, fetch
+
+release = threading.Event()
+
+def answer(path):
+    if path == "/slow":
+        Path("entered").touch()
+        release.wait(60)
+    return path[::-1]
+
+subject = SUBJECTS[{!r}]()
+subject.start(answer)
+"""
+
+
+@contextmanager
+def _notebook() -> Iterator[_Notebook]:
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        os.environ[name] = str(Path(name).absolute())
+        Path(name).mkdir(exist_ok=True)
+    os.environ["JUPYTER_PLATFORM_DIRS"] = "1"  # or it warns
+    from jupyter_client.manager import KernelManager
+
+    manager = KernelManager(transport="ipc")
+    manager.start_kernel(stdout=subprocess.DEVNULL, stderr=Path("stderr").open("wb"))  # noqa: SIM115
+    try:
+        notebook = _Notebook(manager)
+        yield notebook
+        notebook.client.stop_channels()
+    finally:
+        manager.shutdown_kernel(now=manager.is_alive() and sys.exc_info()[0] is not None)
+        manager.cleanup_resources()
+
+
+@_row("a notebook's cells")
+def notebook_cells(subject: Subject) -> None:
+    with _notebook() as notebook:
+        port = notebook.serve(subject)
+        assert notebook.run("print(fetch(subject.port, '/cell'))") == "llec/"
+        assert fetch(port, "/outside") == "edistuo/"  # while no cell runs
+        notebook.run("subject.stop()")
+        assert notebook.run("import sys; print('__main__' in sys.modules)") == "True"
+
+
+@_row("a notebook's cell that starts a server runs again")
+def notebook_again(subject: Subject) -> None:
+    with _notebook() as notebook:
+        first = notebook.serve(subject)
+        second = notebook.serve(subject)
+        notebook.run("import gc; collected = gc.collect()")
+        assert eventually(lambda: refuses(first)), "the first one still serves"
+        assert fetch(second, "/again") == "niaga/"
+        notebook.run("subject.stop()")
+
+
+@_row("a notebook's top-level await", peers=False)
+def notebook_await(subject: Subject) -> None:
+    source = """
+import asyncio
+from sidestage import HTTPServer
+from subjects import fetch
+
+async def answer(request):
+    await asyncio.sleep(0)
+    return f"{asyncio.get_running_loop() is loop} {request.path}"
+
+loop = asyncio.get_running_loop()
+async with HTTPServer(handler=answer) as server:
+    print(await asyncio.to_thread(fetch, server.port, "/await"))
+"""
+    with _notebook() as notebook:
+        for _ in range(2):
+            assert notebook.run(source) == "True /await"
+
+
+@_row("a notebook is interrupted while a handler runs")
+def notebook_interrupted(subject: Subject) -> None:
+    with _notebook() as notebook:
+        port = notebook.serve(subject)
+        cell = notebook.client.execute("fetch(subject.port, '/slow', timeout=60)")
+        assert eventually(Path("entered").exists)
+        notebook.manager.interrupt_kernel()
+        while (reply := notebook.client.get_shell_msg(timeout=_SECONDS)) is not None:
+            if reply["parent_header"]["msg_id"] == cell:
+                break
+        assert reply["content"]["ename"] == "KeyboardInterrupt", reply["content"]
+        notebook.run("release.set()")
+        assert fetch(port, "/after") == "retfa/"
+        notebook.run("subject.stop()")
+
+
+@_row("a notebook's kernel restarts and ends while a server runs")
+def notebook_ends(subject: Subject) -> None:
+    with _notebook() as notebook:
+        port = notebook.serve(subject)
+        notebook.manager.restart_kernel()
+        notebook.client.wait_for_ready(timeout=_SECONDS)
+        assert eventually(lambda: refuses(port), 1.0), "the first one still serves"
+        port = notebook.serve(subject)
+        os.kill(notebook.manager.provisioner.pid, signal.SIGKILL)
+        assert eventually(lambda: refuses(port), 1.0), "the second one still serves"
+    with _notebook() as notebook:
+        port = notebook.serve(subject)
+    assert eventually(lambda: refuses(port), 1.0), "the third one still serves"
+
+
+test_row = rows.test()
+
+if __name__ == "__main__":
+    rows.main()

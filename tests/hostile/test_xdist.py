@@ -1,0 +1,315 @@
+"""A suite has the same outcomes in one process, in many, and in one that forks for each test.
+
+Its workers clash over no port, none gets what was sent to another's server, and whatever becomes
+of them, nothing is left.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from hostile_suite import OURS, PEERS, Suite
+from rows import Rows
+from subjects import Subject
+from support import all_gone, eventually
+
+rows = Rows("xdist", __file__)
+
+LIMIT = 120.0  # seconds on a machine that has much else to do
+
+# Notes which test ran where, and which port was whose, from when to when (less than it really was).
+NOTES = """
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    began = time.monotonic()
+    with open(f"ran-{os.getpid()}", "a") as file:
+        print(item.nodeid, file=file)
+    try:
+        return (yield)
+    finally:
+        with open(f"ports-{os.getpid()}", "a") as file:
+            for name, server in item.funcargs.items():
+                if name in ("http_server", "smtp_server", "tcp_server", "udp_server"):
+                    kind = "udp" if name.startswith("udp") else "tcp"
+                    print(kind, server.port, began, time.monotonic(), file=file)
+"""
+
+
+# What a failing test costs most time with, here where 50 fail.
+QUICK = ("--assert=plain", "--tb=native")
+
+
+class Large:
+    """500 tests that use everything, or with a server that stops as slowly as others do, 60."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.suite = Suite(subject)
+        self.suite.conftest(NOTES)
+        source, modules = (OURS, 10) if self.suite.ours else (PEERS, 6)
+        for number in range(modules):
+            self.suite.tests(f"part{number}", source)
+        self.tests = 500 if self.suite.ours else 60
+
+    def run_wholly(self, *options: str) -> None:
+        """Run it; all is as expected, and no port was in two servers' hands."""
+        done = self.suite.run(*QUICK, *options, seconds=100)
+        done.as_named(self.tests)
+        done.ended(1)
+        used = sorted(uses())
+        assert len(used) > 400 or not self.suite.ours
+        clashes = [(a, b) for a, b in pairwise(used) if a[:2] == b[:2] and b[2] < a[3]]
+        assert not clashes, clashes
+
+
+def uses() -> Iterator[tuple[str, int, float, float]]:
+    """The servers of all tests so far: protocol, port, from when, until when."""
+    for file in Path().glob("ports-*"):
+        for line in file.read_text().splitlines():
+            kind, port, since, until = line.split()
+            yield kind, int(port), float(since), float(until)
+
+
+def running(count: int) -> dict[int, int]:
+    """How many tests each process has begun; waits until all of ``count`` processes have some."""
+
+    def begun() -> dict[int, int]:
+        files = Path().glob("ran-*")
+        return {int(file.name[4:]): len(file.read_text().splitlines()) for file in files}
+
+    assert eventually(lambda: len(begun()) == count and min(begun().values()) > 1, 60), begun()
+    return begun()
+
+
+@rows.add("a large suite in one process", limit=LIMIT)
+def in_one_process(subject: Subject) -> None:
+    Large(subject).run_wholly()
+
+
+@rows.add("a large suite, -n 4 --dist load", limit=LIMIT)
+def load(subject: Subject) -> None:
+    Large(subject).run_wholly("-n4", "--dist=load")
+
+
+@rows.add("a large suite, -n 4 --dist loadscope", limit=LIMIT)
+def loadscope(subject: Subject) -> None:
+    Large(subject).run_wholly("-n4", "--dist=loadscope")
+
+
+@rows.add("a large suite, -n 4 --dist worksteal", limit=LIMIT)
+def worksteal(subject: Subject) -> None:
+    Large(subject).run_wholly("-n4", "--dist=worksteal")
+
+
+# Forks ------------------------------------------------------------------------------------------
+
+# What pytest-forked does, without it: each test in a fork of its own, which leaves by os._exit.
+FORK = """
+import pickle, traceback
+from _pytest.runner import runtestprotocol
+
+def run_in_a_fork(item):
+    hook = item.config.hook
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            reports = runtestprotocol(item, log=False)
+            told = [hook.pytest_report_to_serializable(config=item.config, report=report)
+                    for report in reports]
+            with open(writer, "wb") as file:
+                pickle.dump(told, file)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        told = pickle.load(file)
+    assert os.waitpid(pid, 0)[1] == 0
+    return [hook.pytest_report_from_serializable(config=item.config, data=data) for data in told]
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in run_in_a_fork(item):
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+"""
+
+# A server of the process that all tests are forked from; it is the same to all of them.
+COMMON = """
+@pytest.hookimpl
+def pytest_sessionstart(session):
+    session.common = SUBJECTS[os.environ["SUITE_SUBJECT"]]()
+    session.common.start(lambda path: f"{os.getpid()} {path}")
+
+@pytest.hookimpl
+def pytest_runtest_setup(item):
+    common = item.session.common
+    assert fetch(common.port, "/common") == f"{os.getppid()} /common"
+
+@pytest.hookimpl
+def pytest_runtest_teardown(item):
+    item.session.common.stop()  # in the copy, as fixtures of the whole run are torn down there
+
+@pytest.hookimpl
+def pytest_sessionfinish(session):
+    session.common.wait_for(session.testscollected)
+    assert fetch(session.common.port, "/last") == f"{os.getpid()} /last"
+    session.common.stop()
+"""
+
+
+# What newer pytests have as the id of a report, pytest-forked cannot send from its fork.
+PLAIN_IDS = """
+import pytest_forked
+serialize = pytest_forked.serialize_report
+
+def with_a_plain_id(report):
+    told = serialize(report)
+    told.pop("_id", None)
+    return {**told, "nodeid": report.nodeid}
+
+pytest_forked.serialize_report = with_a_plain_id
+"""
+
+
+@rows.add("--forked", limit=LIMIT)
+def forked(subject: Subject) -> None:
+    suite = Suite(subject, "pytest_forked")
+    tests = suite.one_of_each()
+    suite.conftest(PLAIN_IDS)
+    suite.tests("crash", CRASH)
+    done = suite.run("--forked", seconds=100)
+    done.as_named(tests + CRASHES)
+    done.ended(1)
+
+
+@rows.add("a fork for each test", limit=LIMIT)
+def fork_for_each_test(subject: Subject) -> None:
+    suite = Suite(subject)
+    tests = suite.one_of_each()
+    suite.conftest(FORK)
+    done = suite.run(seconds=100)
+    done.as_named(tests)
+    done.ended(1)
+    done.does_not_say("multi-threaded")
+
+
+@rows.add("a fork for each test, and a server that all of them use", limit=LIMIT)
+def fork_beside_a_server(subject: Subject) -> None:
+    suite = Suite(subject)
+    tests = suite.one_of_each()
+    suite.conftest(FORK + COMMON)
+    done = suite.run(seconds=40)
+    done.as_named(tests)
+    done.ended(1)
+    done.does_not_say("multi-threaded")  # as CPython 3.12 warns
+
+
+# Runs that end early ----------------------------------------------------------------------------
+
+CRASH = """
+import signal
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_signal_crashes(serve, number):
+    port = serve(lambda path: os.kill(os.getpid(), number))
+    fetch(port)
+
+def test_exit_crashes(serve):
+    port = serve(lambda path: os._exit(1))
+    fetch(port)
+
+def test_own_exit_crashes(serve):
+    fetch(serve(lambda path: path))
+    os._exit(3)
+"""
+CRASHES = 5
+
+
+@rows.add("workers crash in a test, -n 4", limit=LIMIT)
+def workers_crash(subject: Subject) -> None:
+    suite = Suite(subject)
+    tests = sum(suite.one_of_each(f"part{number}") for number in range(6))
+    suite.tests("crash", CRASH)
+    done = suite.run("-n4", seconds=100)
+    done.as_named(tests + CRASHES)
+    done.ended(1)
+
+
+@rows.add("-x, -n 4", limit=LIMIT)
+def stop_at_the_first_failure(subject: Subject) -> None:
+    large = Large(subject)
+    done = large.suite.run(*QUICK, "-n4", "-x", seconds=100)
+    done.as_far_as_named()
+    assert 0 < len(done.outcomes) < large.tests
+    assert done.count("failed") + done.count("error") > 0
+    done.ended(2)
+
+
+@rows.add("--maxfail=3, -n 4", limit=LIMIT)
+def stop_at_the_third_failure(subject: Subject) -> None:
+    large = Large(subject)
+    done = large.suite.run(*QUICK, "-n4", "--maxfail=3", seconds=100)
+    done.as_far_as_named()
+    assert 0 < len(done.outcomes) < large.tests
+    assert done.count("failed") + done.count("error") > 2
+    done.ended(2)
+
+
+@rows.add("Ctrl-C in the middle, -n 4", limit=LIMIT)
+def interrupted(subject: Subject) -> None:
+    large = Large(subject)
+    process = large.suite.start(large.suite.command(*QUICK, "-n4"))
+    running(4)
+    process.send_signal(signal.SIGINT)
+    done = large.suite.finish(process, 100)
+    done.as_far_as_named()
+    assert len(done.outcomes) < large.tests
+    done.ended(2)
+
+
+@rows.add("the controller is killed, -n 4", limit=LIMIT)
+def controller_killed(subject: Subject) -> None:
+    large = Large(subject)
+    process = large.suite.start(large.suite.command(*QUICK, "-n4"))
+    workers = running(4)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert all_gone(list(workers), 40)  # the servers are to be gone a second later
+
+
+HANG = """
+def test_handler_hangs(serve):
+    def answer(path):
+        pathlib.Path("hanging").touch()
+        threading.Event().wait(100)
+    fetch(serve(answer), timeout=100)
+"""
+
+
+@rows.add("Ctrl-C while a handler hangs", limit=LIMIT)
+def interrupted_in_a_handler(subject: Subject) -> None:
+    suite = Suite(subject)
+    suite.tests("hang", HANG)
+    process = suite.start(suite.command())
+    assert eventually(Path("hanging").exists, 30)
+    process.send_signal(signal.SIGINT)
+    done = suite.finish(process, 40)
+    done.says("KeyboardInterrupt")
+    done.ended(2)
+
+
+test_row = pytest.mark.timeout(150)(rows.test())
+
+if __name__ == "__main__":
+    rows.main()
