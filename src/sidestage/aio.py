@@ -5,8 +5,10 @@ asyncio is imported only where somebody uses it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import contextvars
+import functools
 import sys
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_EXIT_SECONDS = 1.0  # for all loops of ours to end with the interpreter
 _PARK_SECONDS = 0.02  # for the thread of a loop of ours to end before a fork
 
 
@@ -119,6 +122,8 @@ class CoroutineRunner:
             return self._loop
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        _unfinished.add(self)
+        _wait_at_exit()
         self._running = True
         pristine.start_thread(self._run, (loop,))
 
@@ -134,6 +139,7 @@ class CoroutineRunner:
             if self._closing:
                 loop.close()
                 self._running = False
+                _unfinished.discard(self)
             self._ended.notify()
 
     def _leaves(self) -> bool:
@@ -175,9 +181,27 @@ class CoroutineRunner:
     def forget(self) -> None:
         """In a forked copy: let go of our loop, with which the original goes on."""
         loop, self._loop = self._loop, None
+        _unfinished.discard(self)
         self._guard = pristine.Lock()
         if self._own and loop is not None and running_loop() is not loop:
             _abandon(loop)
+
+
+# Those whose loop has not ended yet: the interpreter would destroy its tasks in their middle.
+_unfinished: set[CoroutineRunner] = set()
+
+
+@functools.cache  # registers once
+def _wait_at_exit() -> None:
+    atexit.register(_wait_for_loops)
+
+
+def _wait_for_loops() -> None:
+    """At the exit: a stop does not wait long for a loop, which on a busy machine may need more."""
+    deadline = Deadline(_EXIT_SECONDS)
+    for runner in list(_unfinished):
+        runner.close(deadline)
+    _unfinished.clear()
 
 
 def _abandon(loop: Any) -> None:
