@@ -42,6 +42,7 @@ _SOON = 1.0 + _BUSY  # in which all must be gone
 _SHELL = """
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 job = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, setpgroup=0)
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 os.tcsetpgrp(0, job)
@@ -53,6 +54,9 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]) & 0xFF)
 def main(rows: Rows, plays: dict[str, Any]) -> None:
     """Run a row, or play a part: ``victim``, its name, the server."""
     if sys.argv[1] == "victim":
+        for number in (signal.SIGHUP, signal.SIGQUIT):  # what runs in the background ignores them
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         plays[sys.argv[2]](SUBJECTS[sys.argv[3]]())
     else:
         rows.main()

@@ -84,6 +84,7 @@ class CoroutineRunner:
         self._loop = loop
         self._own = False
         self._guard = pristine.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._ended = Signal()
         self._running = False
         self._closing = False
@@ -103,6 +104,8 @@ class CoroutineRunner:
             if self._tracers is not None:
                 self._tracers.follow()
             task = loop.create_task(_as_coroutine(awaitable), context=context)
+            self._tasks.add(task)  # a loop does not keep what waits for something nobody holds
+            task.add_done_callback(self._tasks.discard)
             task.add_done_callback(done)
 
         try:

@@ -317,6 +317,7 @@ class Server(StartedInContext, Generic[R]):
             start.begin(fresh=self.fresh)
         except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
             if self._lifecycle.by is start:
+                self._start = start
                 self._cancel_start()
             raise start.failed_by(error) from error.__cause__
 
@@ -466,7 +467,8 @@ class Server(StartedInContext, Generic[R]):
             run = self._run
             if run is not None and run.current_call():  # a handler stops its server once more
                 return
-            if self._lifecycle.state is State.STARTING:
+            if isinstance(by, Start) and self._lifecycle.state is State.STARTING:
+                self._start = by
                 self._cancel_start()
             elif isinstance(by, Ladder) and self._lifecycle.state is State.STOPPING:
                 self._abandon_stop(by)
