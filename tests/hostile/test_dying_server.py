@@ -421,13 +421,13 @@ def none_left(subject: Subject) -> None:
 
 @rows.add("no descriptor is left at the first start", *FORKS)
 def none_left_at_first(subject: Subject) -> None:
-    copies = []
-    for left in range(10):
-        copies.append(os.fork())
-        if copies[-1] == 0:
+    for left in range(0, 10, 2):
+        copy = os.fork()
+        if copy == 0:
             start_with(left, subject)
             sys.exit(0)
-    assert {os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) for copy in copies} == {0}
+        status = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+        assert status == 0, f"with {left} descriptors: see above"
 
 
 test_row = rows.test()
