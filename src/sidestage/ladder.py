@@ -45,20 +45,10 @@ class Ladder:
             run.ask_to_stop(max(0.0, drain), self._rung(_ASK))
 
     def climb(self) -> StopReport:
-        """Climb until the child is back in the pool, or has ended and is reaped."""
-        try:
-            return self._climb()
-        except BaseException:  # Ctrl-C, say: then without any more waiting
-            self.abandon()
-            raise
+        """Climb until the child is back in the pool, or has ended and is reaped.
 
-    def abandon(self) -> None:
-        """End the child now."""
-        self._run.detach(0.0)
-        self._process.kill()
-        end([self._run.child])
-
-    def _climb(self) -> StopReport:
+        Whoever is interrupted here, or on the way here, is to ``abandon`` the stop.
+        """
         run = self._run
         if run.death is None:
             run.dispatcher.wait_until(lambda: run.stopped is not None, self._rung(_ASK))
@@ -74,6 +64,12 @@ class Ladder:
         if run.death is not None or not run.dispatcher.connected:
             return self._bury(open_now)
         return self._force(open_now)
+
+    def abandon(self) -> None:
+        """End the child now, wherever it is: the pool hands out none that has ended."""
+        self._run.detach(0.0)
+        self._process.kill()
+        end([self._run.child])
 
     def _give_back(self, child: Child, *, clean: bool) -> None:
         if clean:

@@ -479,10 +479,13 @@ class Server(StartedInContext, Generic[R]):
 
     def _finish_stop(self) -> StopReport:
         """The second half of a stop: climb until the server has stopped."""
+        ladder = self._ladder
         try:
-            self._report = self._ladder.climb()
-        finally:
+            self._report = ladder.climb()
             self._stopped()
+        except BaseException:  # Ctrl-C, say: then without any more waiting
+            self._abandon_stop(ladder)
+            raise
         for left in self._report.connections:
             text = f"dropped by the stop: {left.state}"
             self._diagnosed(Diagnostic(client_address=left.client_address, text=text))
