@@ -1,9 +1,11 @@
 """Reads one server's events and runs its handlers, in threads that exist only while it serves.
 
-The thread that reads runs the handler it has read the call for, and by then the turn to read is
-passed on, so that a handler which blocks, calls its own server or waits for another request
-holds nobody up. A server without a handler has no thread here: who wants to know something
-reads the pipe himself. Before a fork the idle threads are gone, after it they are back.
+One thread leads: it reads and runs what it has read, one handler after another, with no other
+thread to contend with for the interpreter lock. Another waits for the next event; when one comes
+while the leader is in a handler, it watches. A handler that does not return within a fraction of
+a millisecond loses the lead to it, so that one which blocks, calls its own server or waits for
+another request holds nobody up. A server without a handler has no thread here: who wants to know
+something reads the pipe himself. Before a fork the idle threads are gone, after it they are back.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from . import debugging, pristine
-from .pristine import POLLIN, Deadline, Signal
+from .gate import Gate, make_gate
+from .pristine import Deadline, Signal
 from .tracing import Tracers
 from .wire.channel import Channel, ChannelClosed
 from .wire.frames import WireError
@@ -24,11 +27,10 @@ from .wire.messages import Event
 Job = Callable[[], None]
 
 MAX_IDLE = 2  # threads that wait; one must, and a second saves starting one for each overlap
+_PATIENCE = 0.0005  # seconds that a handler may take before another thread takes over
+_LONG_PATIENCE = 0.004  # the same while handlers keep returning; every look costs them time
 _DONE_SECONDS = 0.02  # for a thread whose reply is out to end; one in a handler will not
 _EXIT_SECONDS = 1.0  # for idle threads to leave, which takes microseconds
-
-_EPOLLIN, _ONESHOT, _EDGE = 1, 1 << 30, 1 << 31
-_EFD_FLAGS = 0o2000000 | 0o4000  # EFD_CLOEXEC | EFD_NONBLOCK
 
 
 class Sink(Protocol):
@@ -43,92 +45,6 @@ class Sink(Protocol):
 
     def disconnected(self) -> None:
         """The pipe has ended: no event will come any more."""
-
-
-class Gate(Protocol):
-    """Lets one thread at a time read, and the others wait for their turn."""
-
-    def wait(self) -> bool:
-        """Block until woken; returns whether the caller has the turn to read."""
-        ...
-
-    def pass_on(self) -> None:
-        """Give the turn to another."""
-
-    def wake(self) -> None:
-        """Wake one waiting thread without a turn."""
-
-    def close(self) -> None:
-        """Close the descriptors; nobody waits any more."""
-
-
-class EpollGate:
-    """The kernel picks the thread (Linux): passing the turn on wakes nobody until there is need."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._epoll = pristine.make_epoll()
-        assert pristine.eventfd is not None
-        self._waker = pristine.eventfd(0, _EFD_FLAGS)
-        self._epoll.register(fd, _EPOLLIN | _ONESHOT)
-        self._epoll.register(self._waker, _EPOLLIN | _EDGE)
-
-    def wait(self) -> bool:
-        ready: list[tuple[int, int]] = self._epoll.poll(None, 1)
-        return bool(ready) and ready[0][0] == self._fd
-
-    def pass_on(self) -> None:
-        self._epoll.modify(self._fd, _EPOLLIN | _ONESHOT)
-
-    def wake(self) -> None:
-        assert pristine.eventfd_write is not None
-        pristine.eventfd_write(self._waker, 1)
-
-    def close(self) -> None:
-        self._epoll.close()
-        pristine.close_quietly(self._waker)
-
-
-class LockGate:
-    """Any POSIX: the turn is a lock, and its holder polls."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._turn = pristine.Lock()
-        self._waker, self._wake_end = pristine.pipe()
-        assert pristine.set_blocking is not None
-        pristine.set_blocking(self._wake_end, False)
-        self._poll = pristine.make_poll()
-        self._poll.register(fd, POLLIN)
-        self._poll.register(self._waker, POLLIN)
-
-    def wait(self) -> bool:
-        self._turn.acquire()
-        ready = [fd for fd, _ in self._poll.poll()]
-        if self._waker in ready:
-            pristine.read(self._waker, 1)
-        elif self._fd in ready:
-            return True
-        self._turn.release()
-        return False
-
-    def pass_on(self) -> None:
-        self._turn.release()
-
-    def wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full of wake-ups that nobody has taken yet
-            pristine.write(self._wake_end, b"\0")
-
-    def close(self) -> None:
-        pristine.close_quietly(self._waker)
-        pristine.close_quietly(self._wake_end)
-
-
-def make_gate(fd: int) -> Gate:
-    """The best gate of this platform."""
-    if pristine.make_epoll is not None and pristine.eventfd is not None:
-        return EpollGate(fd)
-    return LockGate(fd)
 
 
 class Dispatcher:
@@ -147,10 +63,17 @@ class Dispatcher:
         self._gate: Gate | None = None
         self._parked = False
         self._heir: int | None = None  # who takes the reading over
-        self._idle = 0
+        self._idle = 0  # threads at the gate
+        self._watching = 0
         self._threads: set[int] = set()
         self._starting: set[object] = set()
-        self._working = 0  # threads that run a handler
+        self._leader: int | None = None
+        self._leads_on = False  # the leader is to look for more before it leaves the lead
+        self._busy = False  # the leader runs a handler
+        self._begun = 0  # handlers that leaders have run
+        self._eager = False  # a handler has just blocked, and more wait: lose no time
+        self._stuck: set[int] = set()  # threads in a handler that have lost the lead
+        self._bell = Signal()  # for those that watch, when they are to leave
 
     # Without threads ---------------------------------------------------------------------------
 
@@ -200,12 +123,15 @@ class Dispatcher:
                 break
         return True
 
-    def _take_events(self) -> None:
+    def _take_events(self) -> bool:
+        """Take what has come; returns whether there may be more."""
         try:
-            self._events.extend(self._channel.receive())
+            more = self._channel.receive_into(self._events)
         except (ChannelClosed, WireError):
+            more = False
             self._disconnect()
         self._take_all()
+        return more
 
     def _take_all(self) -> None:
         try:
@@ -274,73 +200,131 @@ class Dispatcher:
             raise
 
     def _work(self, token: object) -> None:
-        ident = pristine.thread_id()
+        me = pristine.thread_id()
         with self._guard:
             self._starting.discard(token)
-            self._threads.add(ident)
+            self._threads.add(me)
         try:
             tracers = Tracers()
-            while (job := self._next_job()) is not None:
-                self._see_to_a_follower()
-                tracers.follow()
-                self._count_working(1)
-                job()
-                del job
-                self._count_working(-1)
-                if self._idle >= MAX_IDLE:
-                    break
+            self._lead_or_watch(me, tracers)  # there may be something already
+            while self._idle < MAX_IDLE and not self._shall_leave():
+                if self._wait_for_turn():
+                    self._lead_or_watch(me, tracers)
         finally:
-            _forget_dummy(ident)
+            _forget_dummy(me)
             pristine.leave_thread()
             with self._guard:
-                self._threads.discard(ident)
+                self._threads.discard(me)
             if self._shall_leave():
                 self._wake()  # the next one, so that all leave
             self.changed.notify()
 
-    def _count_working(self, more: int) -> None:
-        with self._guard:
-            self._working += more
-
-    def _next_job(self) -> Job | None:
-        while not self._parked:
-            try:
-                job = self._jobs.popleft()
-            except IndexError:
-                if self.finished:
-                    break
-                self._wait_for_turn()
-                continue
-            if self._jobs:
-                self._wake()
-            return job
-        return None
-
     def _shall_leave(self) -> bool:
         return self.finished or self._parked
 
-    def _wait_for_turn(self) -> None:
+    def _wait_for_turn(self) -> bool:
+        """Wait at the gate; returns whether there may be something to do."""
         with self._guard:
             gate = self._gate
             if gate is None or self._shall_leave():  # since this thread looked
-                return
+                return False
             self._idle += 1
         try:
-            if gate.wait():
-                try:
-                    if self.connected:
-                        self._take_events()
-                finally:  # at the end of the pipe too, so that the others see it
-                    gate.pass_on()
+            gate.wait()
         finally:
             with self._guard:  # only now: close() must not close the gate under us
                 self._idle -= 1
+        return True
 
-    def _see_to_a_follower(self) -> None:
-        """Somebody must be able to read while this thread runs a handler."""
-        if self._idle == 0 and not self._starting and not self._shall_leave():
+    def _lead_or_watch(self, me: int, tracers: Tracers) -> None:
+        with self._guard:
+            leads = self._leader is None
+            if leads:
+                self._leader = me
+            else:
+                self._leads_on = True
+                self._watching += 1
+        if leads or self._watch(me):
+            try:
+                self._lead(me, tracers)
+            finally:
+                with self._guard:
+                    if self._leader == me:
+                        self._leader = None
+
+    def _lead(self, me: int, tracers: Tracers) -> None:
+        """Read and run, until there is nothing more or another thread has taken over."""
+        while True:
+            self._read_more()
+            while self._jobs and not self._shall_leave():
+                job = self._jobs.popleft()
+                self._begin()
+                tracers.follow()
+                job()
+                del job
+                if not self._end(me):
+                    return
+            with self._guard:
+                self._eager = False
+                if not self._leads_on or self._shall_leave():
+                    self._leader = None
+                    return
+                self._leads_on = False
+
+    def _read_more(self) -> None:
+        gate = self._gate
+        if gate is None or not self.connected or self._shall_leave():
+            return
+        if self._take_events() or gate.ended:
+            self._leads_on = True  # there may be more than one reading gives
+
+    def _begin(self) -> None:
+        """Before a handler: somebody must be there who can take over."""
+        wanted = False
+        with self._guard:
+            self._begun += 1
+            self._busy = True
+            if self._idle and not self._watching and self._jobs and self._gate is not None:
+                self._gate.wake()  # without more jobs, the next event will wake one
+            elif not self._idle and not self._watching and not self._starting:
+                wanted = not self._shall_leave()
+        if wanted:
             with contextlib.suppress(RuntimeError):  # no thread to be had: then one by one
                 self._start_thread()
+
+    def _end(self, me: int) -> bool:
+        """After a handler; returns whether this thread leads still."""
+        with self._guard:
+            if self._leader == me:
+                self._busy = False
+                return True
+            self._stuck.discard(me)
+            return False
+
+    def _watch(self, me: int) -> bool:
+        """Look after the leader; returns whether its handler blocks, and the caller leads now."""
+        patience = _PATIENCE
+        while True:
+            seen = self._begun
+            if not (self._eager and self._jobs):
+                self._bell.wait_until(self._shall_leave, Deadline(patience), brief=True)
+            with self._guard:
+                blocks = self._busy and self._begun == seen
+                if self._shall_leave() or not (blocks or self._jobs):
+                    self._watching -= 1
+                    return False
+                if blocks or (self._busy and self._eager):
+                    self._take_over(me)
+                    return True
+            patience = min(2 * patience, _LONG_PATIENCE)
+
+    def _take_over(self, me: int) -> None:
+        self._watching -= 1
+        assert self._leader is not None
+        self._stuck.add(self._leader)
+        self._leader = me
+        self._busy = False
+        self._eager = True
 
     def _wake(self) -> None:
         with self._guard:  # so that the gate is not closed meanwhile
@@ -367,11 +351,13 @@ class Dispatcher:
         """Wait until the only threads left are in a handler."""
         if self._gate is not None:
             self._wake()
+            self._bell.notify()
             self.changed.wait_until(self._all_work, Deadline(_EXIT_SECONDS), brief=True)
 
     def _all_work(self) -> bool:
         with self._guard:
-            return not self._starting and len(self._threads) == self._working
+            working = len(self._stuck) + (self._leader is not None and self._busy)
+            return not self._starting and len(self._threads) == working
 
     def park(self) -> None:
         """Before a fork: let the idle threads end, and those that are just done with a handler."""

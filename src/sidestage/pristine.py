@@ -132,7 +132,8 @@ memfd_create: Callable[[str, int], int] | None = _kept_if_any("memfd_create")
 
 
 _SIGPIPE: int = getattr(signal, "SIGPIPE", 0)  # 0 is none, on Windows
-_handler_of = signal.getsignal
+# Not that of ``signal``, which makes a member of an enumeration of each, at some cost.
+_handler_of = cast("Callable[[int], Any]", sys.modules["_signal"].getsignal)
 _mask: Any = getattr(signal, "pthread_sigmask", None)
 _take_signal: Any = getattr(signal, "sigtimedwait", None)
 

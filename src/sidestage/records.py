@@ -26,8 +26,9 @@ class Records(Generic[R]):
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self._records: deque[tuple[R, int]] = deque()
-        self._size = 0  # bytes
+        self._records: deque[R] = deque()
+        self._sizes: deque[int] = deque()  # bytes, of each
+        self._size = 0  # of all
         self._guard = Lock()  # handlers' threads let records grow while others are added
         self.dropped = 0
 
@@ -37,7 +38,8 @@ class Records(Generic[R]):
     def add(self, record: R, size: int) -> None:
         """Keep ``record``, which stands for ``size`` bytes."""
         with self._guard:
-            self._records.append((record, size))
+            self._records.append(record)
+            self._sizes.append(size)
             self._size += size
             self._trim()
 
@@ -45,20 +47,20 @@ class Records(Generic[R]):
         """``record``, if it is kept still, has become ``size`` bytes larger."""
         with self._guard:
             for at in reversed(range(len(self._records))):
-                kept, before = self._records[at]
-                if kept is record:
-                    self._records[at] = (record, before + size)
+                if self._records[at] is record:
+                    self._sizes[at] += size
                     self._size += size
                     break
             self._trim()
 
     def _trim(self) -> None:
         while self._size > self._keep and len(self._records) > 1:
-            self._size -= self._records.popleft()[1]
+            self._records.popleft()
+            self._size -= self._sizes.popleft()
             self.dropped += 1
 
     def snapshot(self) -> Received[R]:
         """All that is kept."""
-        received = Received(record for record, _ in self._records.copy())
+        received = Received(self._records.copy())
         received.dropped = self.dropped
         return received

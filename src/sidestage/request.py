@@ -43,10 +43,12 @@ class HTTPRequest:
     ``None`` and calls ``send_response``, ``send_header``, ``end_headers`` and ``wfile.write``.
     """
 
+    _body: Body | None = None  # of a body that did not come with the head
+    _rfile: io.BufferedIOBase | None = None
+
     def __init__(self, message: wire.Request, exchange: HTTPExchange | None = None) -> None:
         self._message = message
-        self._exchange = exchange
-        self._rfile: io.BufferedIOBase | None = None
+        self._exchange = exchange  # until it is answered
 
     # The request line and headers ----------------------------------------------------------------
 
@@ -111,21 +113,21 @@ class HTTPRequest:
         In ``received`` it is what had come when the handler was done, at most a quarter of
         ``keep``; ``body_cut`` says how many bytes are missing.
         """
-        return self._message.body if self._exchange is None else self._exchange.body.whole()
+        return self._message.body if self._body is None else self._body.whole()
 
     @property
     def body_cut(self) -> int:
         """How many bytes of the body were not kept."""
-        return self._message.cut if self._exchange is None else self._exchange.body.cut
+        return self._message.cut if self._body is None else self._body.cut
 
     @property
     def rfile(self) -> io.BufferedIOBase:
         """The body as a binary file; a large body is read as it comes."""
         if self._rfile is None:
-            if self._exchange is None:
+            if self._body is None:
                 self._rfile = io.BytesIO(self._message.body)
             else:
-                self._rfile = io.BufferedReader(StreamReader(self._exchange.body.read), _CHUNK)
+                self._rfile = io.BufferedReader(StreamReader(self._body.read), _CHUNK)
         return self._rfile
 
     @property
@@ -183,7 +185,7 @@ class HTTPRequest:
 
     @property
     def _responder(self) -> Responder:
-        if self._exchange is None or self._exchange.responder is None:
+        if self._exchange is None:
             raise ValueError("this request has been answered")
         return self._exchange.responder
 
@@ -213,27 +215,22 @@ class HTTPRequest:
 
 
 class Body:
-    """A request's body, which may still be coming; when the handler is done, what was kept of it.
+    """A request's body that is still coming; when the handler is done, what was kept of it.
 
-    The test may look at a record while the handler reads, so one thread at a time takes from it.
+    The first ``limit`` bytes are; ``grown`` is told of each that comes to them. The test may look
+    at a record while the handler reads, so one thread at a time takes from it.
     """
 
-    def __init__(self, message: wire.Request, inflow: Inflow) -> None:
-        self.cut = message.cut  # bytes that were not kept
-        self._inflow = inflow if message.more else None
-        self._whole = None if message.more else message.body
+    def __init__(self, inflow: Inflow, limit: int, grown: Callable[[int], None]) -> None:
+        self.cut = 0  # bytes that were not kept
+        self._inflow: Inflow | None = inflow
+        self._whole: bytes | None = None
         self._kept = bytearray()  # of what was taken from the inflow
         self._at = 0  # bytes that were read
         self._failed = False
         self._guard = Lock()
-        self._limit = 0
-        self._grown: Callable[[int], None] = lambda size: None
-        if message.more and message.body:
-            inflow.feed(message.body)
-
-    def retain(self, limit: int, grown: Callable[[int], None]) -> None:
-        """Keep the first ``limit`` bytes; ``grown`` is told of each that comes to them."""
-        self._limit, self._grown = limit, grown
+        self._limit = limit
+        self._grown = grown
 
     def read(self, limit: int) -> bytes:
         """Up to ``limit`` bytes; ``b""`` at the end."""
@@ -291,37 +288,71 @@ class HTTPExchange(Exchange):
 
     request: HTTPRequest
 
+    # Most requests come whole and are answered at once: what they don't need is not made.
+    _inflow: Inflow | None = None
+    _outflow: Outflow | None = None
+    _responder: Responder | None = None
+    _body: Body | None = None
+    _error: Exception | None = None  # why nothing can be sent any more
+
     def __init__(self, link: Link, message: wire.Request) -> None:
-        super().__init__(link, message.call, message.peer)
-        self.inflow = Inflow(link.send, message.call)
-        self.outflow = Outflow(link.send, message.call)
-        self.responder: Responder | None = Responder(link, message.call, self.outflow)
-        self.body = Body(message, self.inflow)
+        self.link = link
+        self.call = message.call
+        self.client_address = message.peer
         self.request = HTTPRequest(message, self)
+
+    def stream(self, first: bytes, limit: int, grown: Callable[[int], None]) -> Body:
+        """The body of a request that comes in pieces, of which ``first`` is here already."""
+        self._inflow = Inflow(self.link.send, self.call)
+        if first:
+            self._inflow.feed(first)
+        self._body = Body(self._inflow, limit, grown)
+        return self._body
+
+    @property
+    def responder(self) -> Responder:
+        """What sends the response."""
+        if self._responder is None:
+            self._responder = Responder(self)
+        return self._responder
+
+    @property
+    def outflow(self) -> Outflow:
+        """The response's body beyond its first piece."""
+        if self._outflow is None:
+            self._outflow = Outflow(self.link.send, self.call)
+            if self._error is not None:
+                self._outflow.fail(self._error)
+        return self._outflow
 
     # Events --------------------------------------------------------------------------------------
 
     def event(self, message: wire.Event) -> None:
         match message:
             case wire.Data():
-                self.inflow.feed(message.data)
+                if self._inflow is not None:
+                    self._inflow.feed(message.data)
             case wire.End():
-                self.inflow.end()
+                if self._inflow is not None:
+                    self._inflow.end()
             case wire.Ack():
                 self.outflow.acknowledged(message.size)
             case wire.Lost():
-                gone = ClientLeft(f"the client {self.client_address} has closed the connection")
-                self.inflow.fail(gone)
-                self.outflow.fail(gone)
+                self.broken(
+                    ClientLeft(f"the client {self.client_address} has closed the connection")
+                )
             case _:
                 raise AssertionError(message)
 
     def stopping(self, error: Exception) -> None:
-        self.inflow.fail(error)
+        if self._inflow is not None:
+            self._inflow.fail(error)
 
     def broken(self, error: Exception) -> None:
-        self.inflow.fail(error)
-        self.outflow.fail(error)
+        self.stopping(error)
+        self._error = self._error or error
+        if self._outflow is not None:  # looked at last: who makes one looks at the error last
+            self._outflow.fail(error)
 
     # The response --------------------------------------------------------------------------------
 
@@ -335,7 +366,6 @@ class HTTPExchange(Exchange):
 
     def _answer(self, result: object) -> None:
         responder = self.responder
-        assert responder is not None
         if not responder.begun:
             responder.respond(HTTPResponse.of(result))
         elif result is None:
@@ -347,14 +377,14 @@ class HTTPExchange(Exchange):
             )
 
     def fail(self, error: BaseException) -> None:
-        responder = self.responder
-        if responder is not None:
-            responder.fail(error)
+        if self.request._exchange is self:
+            self.responder.fail(error)
         self._close()
 
     def _close(self) -> None:
-        self.responder = None
-        self.body.close()
+        self.request._exchange = None  # a record is to keep nothing of this alive
+        if self._body is not None:
+            self._body.close()
 
     def describe(self) -> str:
         return f"{self.request.method} {self.request.target}"
@@ -366,10 +396,15 @@ def open_http(
     """Record a request; returns its exchange if a handler is to run."""
     exchange = HTTPExchange(link, message) if message.call else None
     request = HTTPRequest(message) if exchange is None else exchange.request
-    # What comes of a streamed body is counted as it is kept.
-    records.add(request, OVERHEAD + (0 if message.more else len(message.body)))
-    if exchange is not None:
-        exchange.body.retain(keep, lambda size: records.grow(request, size))
+    if exchange is not None and message.more:
+
+        def grown(size: int) -> None:
+            records.grow(request, size)
+
+        request._body = exchange.stream(message.body, keep, grown)
+        records.add(request, OVERHEAD)  # what comes of the body is counted as it is kept
+    else:
+        records.add(request, OVERHEAD + len(message.body))
     return exchange
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from .checks import shown
 from .exchange import Link
@@ -24,6 +24,9 @@ ALLOWED = (
 _TEXT = "text/plain; charset=utf-8"
 _BINARY = "application/octet-stream"
 _JSON = "application/json"
+_BREAK = re.compile(r"[\r\n\0]")
+_UNSENDABLE = re.compile(r"[\r\n\0]|[^\0-\xff]")
+_REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _NEVER = Deadline(None)
 
@@ -89,19 +92,27 @@ class HTTPResponse:
     def _of_body(cls, body: Any) -> HTTPResponse:
         match body:
             case str():
-                return cls(body.encode("utf-8", "surrogateescape"), headers={"Content-Type": _TEXT})
+                return cls._made(body.encode("utf-8", "surrogateescape"), _TEXT)
             case bytes() | bytearray() | memoryview():
-                return cls(bytes(body), headers={"Content-Type": _BINARY})
+                return cls._made(bytes(body), _BINARY)
             case dict() | list():
-                return cls(cls._json(body), headers={"Content-Type": _JSON})
+                return cls._made(cls._json(body), _JSON)
             case Iterator():
-                return cls(body, headers={"Content-Type": _BINARY})
+                return cls._made(body, _BINARY)
             case _ if hasattr(body, "__anext__"):
                 raise TypeError(
                     "an asynchronous generator cannot be returned; return an iterator of bytes"
                 )
             case _:
                 raise cls._refusal(body)
+
+    @classmethod
+    def _made(cls, body: Any, content_type: str) -> HTTPResponse:
+        """A response of which nothing needs to be checked."""
+        made = object.__new__(cls)
+        headers = [("Content-Type", content_type)]
+        made.__dict__.update(body=body, status=200, headers=headers, reason=None)
+        return made
 
     @classmethod
     def _json(cls, body: Any) -> bytes:
@@ -155,21 +166,28 @@ def check_header(name: object, value: object) -> tuple[str, str]:
 
 def check_text(what: str, text: str) -> str:
     """Text that fits in one line of a head."""
-    if any(character in text for character in "\r\n\0"):
-        raise ValueError(f"{what} must not contain a line end or NUL: {text!r}")
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} must be Latin-1, encode it first: {text!r}") from None
+    if _UNSENDABLE.search(text):
+        if text.isascii() or _BREAK.search(text):
+            raise ValueError(f"{what} must not contain a line end or NUL: {text!r}")
+        raise ValueError(f"{what} must be Latin-1, encode it first: {text!r}")
     return text
 
 
 def reason_of(status: int) -> str:
     """The standard reason phrase."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+    return _REASONS.get(status, "")
+
+
+class Way(Protocol):
+    """Where a response goes."""
+
+    link: Link
+    call: int
+
+    @property
+    def outflow(self) -> Outflow:
+        """For the body beyond its first piece."""
+        ...
 
 
 class Responder:
@@ -179,17 +197,16 @@ class Responder:
     ``flush``, or once it is more than 64 KiB, it is sent, and the rest follows in chunks.
     """
 
-    def __init__(self, link: Link, call: int, outflow: Outflow) -> None:
-        self.begun = False
-        self.closed = False
-        self._link = link
-        self._call = call
-        self._outflow = outflow
-        self._status = 0
-        self._reason = ""
+    begun = False
+    closed = False
+    _status = 0
+    _reason = ""
+    _in_body = False
+    _sent = False  # the head
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
         self._headers: list[tuple[str, str]] = []
-        self._in_body = False
-        self._sent = False  # the head
         self._waiting = bytearray()
 
     # Piece by piece ----------------------------------------------------------------------------
@@ -234,7 +251,7 @@ class Responder:
         if not self._sent:
             self._send_head(b"", length=None, more=True)
         if waiting:
-            self._outflow.write(waiting, _NEVER)
+            self._way.outflow.write(waiting, _NEVER)
 
     def writable(self) -> bool:
         """A file's method; always true."""
@@ -247,8 +264,8 @@ class Responder:
         body = bytes(self._waiting)
         if self._sent:
             if body:
-                self._outflow.write(body, _NEVER)
-            self._link.send(wire.End(call=self._call))
+                self._way.outflow.write(body, _NEVER)
+            self._way.link.send(wire.End(call=self._way.call))
         else:
             self._send_bytes(body)
 
@@ -276,26 +293,26 @@ class Responder:
         more = len(body) > CHUNK
         self._send_head(body[:CHUNK], length=len(body), more=more)
         if more:
-            self._outflow.write(memoryview(body)[CHUNK:], _NEVER)
-            self._link.send(wire.End(call=self._call))
+            self._way.outflow.write(memoryview(body)[CHUNK:], _NEVER)
+            self._way.link.send(wire.End(call=self._way.call))
 
     def _send_iterable(self, chunks: Iterator[Any]) -> None:
         # The first chunk is made before the head is sent, so that an error there is a 500.
         first = _checked_chunk(next(chunks, b""))
         self._send_head(first[:CHUNK], length=None, more=True)
-        self._outflow.write(memoryview(first)[CHUNK:], _NEVER)
+        self._way.outflow.write(memoryview(first)[CHUNK:], _NEVER)
         for chunk in chunks:
             if checked := _checked_chunk(chunk):
-                self._outflow.write(checked, _NEVER)
-        self._link.send(wire.End(call=self._call))
+                self._way.outflow.write(checked, _NEVER)
+        self._way.link.send(wire.End(call=self._way.call))
 
     def _send_head(self, body: bytes, *, length: int | None, more: bool) -> None:
         self._sent = True
         if more:
-            self._outflow.count(len(body))
-        self._link.send(
+            self._way.outflow.count(len(body))
+        self._way.link.send(
             wire.Respond(
-                call=self._call,
+                call=self._way.call,
                 status=self._status,
                 reason=self._reason,
                 headers=self._headers,
@@ -318,7 +335,7 @@ class Responder:
     def fail(self, error: BaseException) -> None:
         """The handler has raised: a 500, or if the head is out already, a broken connection."""
         if self._sent:
-            self._link.send(wire.Close(call=self._call, reset=False))
+            self._way.link.send(wire.Close(call=self._way.call, reset=False))
             return
         text = f"the handler raised {type(error).__name__}: {_text_of(error)}"[:1000] + "\n"
         body = text.encode("utf-8", "backslashreplace")

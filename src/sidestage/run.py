@@ -282,17 +282,22 @@ class Run:
         if self.over:  # nobody would hear of it; the report names it
             return
         context = self._context.copy()
-        context.run(_current.set, exchange)
+        if (result := context.run(self._call, exchange)) is not None:
+            done = functools.partial(self._awaited, exchange, context)
+            self._coroutines.submit(result, context, done)
+
+    def _call(self, exchange: Exchange) -> Awaitable[Any] | None:
+        """Run the handler and answer; returns what is to be awaited for that, if anything."""
+        _current.set(exchange)
         try:
-            result = context.run(self._owner._handle, exchange.request)
+            result = self._owner._handle(exchange.request)
             if isinstance(result, Awaitable):
-                done = functools.partial(self._awaited, exchange, context)
-                self._coroutines.submit(result, context, done)
-                return
-            context.run(exchange.complete, result)
+                return result
+            exchange.complete(result)
         except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
             self._failed_handler(exchange, error)
         self.forget(exchange)
+        return None
 
     def _awaited(
         self, exchange: Exchange, context: contextvars.Context, task: asyncio.Future[Any]

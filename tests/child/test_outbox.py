@@ -30,6 +30,7 @@ class Parent:
         """Everything that is in the pipe and comes into it when there is room."""
         came: list[Event] = []
         while True:
+            self.outbox.flush()
             try:
                 came += self._buffer.feed(os.read(self._reader, 1 << 20))
             except BlockingIOError:

@@ -15,6 +15,7 @@ import importlib
 import logging
 import os
 import select
+import selectors
 import signal
 import socket
 import sys
@@ -61,9 +62,11 @@ class Host:
     """Runs one server after another."""
 
     def __init__(self, commands_fd: int, events_fd: int, watch: OrphanWatch) -> None:
-        self.loop = asyncio.new_event_loop()
+        selector = _Selector()
+        self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(selector)
         asyncio.set_event_loop(self.loop)
         self.outbox = Outbox(self.loop, events_fd)
+        selector.before = self.outbox.flush
         self.service: Service | None = None
         self._watch = watch
         self._buffer = commands()
@@ -211,6 +214,16 @@ class Host:
         if self._file is not None:
             self._file.remove()
             self._file = None
+
+
+class _Selector(selectors.DefaultSelector):
+    """Has something done whenever the loop is about to wait: once at the end of each pass."""
+
+    before: Callable[[], None] = staticmethod(lambda: None)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.before()
+        return super().select(timeout)
 
 
 class _Forwarder(logging.Handler):

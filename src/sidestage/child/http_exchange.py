@@ -29,6 +29,7 @@ class Exchange:
         "expects",
         "head_sent",
         "headers",
+        "hosts",
         "http_version",
         "keep_alive",
         "length",
@@ -48,6 +49,7 @@ class Exchange:
         self.target = b""
         self.http_version = "1.1"
         self.headers: list[tuple[str, str]] = []
+        self.hosts = 0  # header fields of that name
         self.length: int | None = 0  # of the body; None is chunked
         self.expects = False
         self.body = bytearray()
@@ -122,7 +124,7 @@ def objection(exchange: Exchange) -> tuple[int, str, str] | None:
         return 400, "Bad Request", "no HTTP version"
     if not exchange.http_version.startswith("1."):
         return 505, "HTTP Version Not Supported", f"HTTP/{exchange.http_version}"
-    hosts = sum(name.lower() == "host" for name, _ in exchange.headers)
+    hosts = exchange.hosts
     if hosts > 1 or (not hosts and exchange.http_version == "1.1"):
         # RFC 9112 3.2
         return 400, "Bad Request", f"{hosts} Host fields, there must be one"

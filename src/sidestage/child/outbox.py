@@ -1,6 +1,7 @@
 """Frames on their way to the parent; a parent that does not read never blocks the loop.
 
-What the pipe does not take waits here. Records may wait in any number, because a server without
+What is sent in one pass of the loop is written at once at its end, so that a burst of requests is
+one call of the kernel here and one wake-up there. What the pipe does not take waits here. Records may wait in any number, because a server without
 a handler has nobody reading until the test looks: past the limit the oldest go, and are counted.
 """
 
@@ -10,17 +11,19 @@ import asyncio
 import os
 from collections import deque
 
-from ..wire.frames import encode
+from ..wire.frames import CHUNK, append, encode
 from ..wire.messages import Dropped, Message
 
 
 class Outbox:
-    """Writes messages to the pipe, at once where it has room."""
+    """Writes messages to the pipe, with every ``flush`` as far as it has room."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         self.limit = 1 << 26  # bytes of records that may wait
         self._loop = loop
         self._fd = fd
+        self._batch = bytearray()  # frames since the last flush
+        self._records = 0  # of the batch, which has nothing but records then
         self._head = memoryview(b"")  # the frames being written
         self._queue: deque[tuple[bytearray, int]] = deque()  # frames, and how many are records
         self._size = 0  # bytes in the queue
@@ -29,11 +32,29 @@ class Outbox:
 
     def send(self, *messages: Message) -> None:
         """Pass on what must not be lost."""
-        self._put(encode(*messages), 0)
+        if self._records:
+            self.flush()
+        self._add(messages)
 
     def record(self, *messages: Message) -> None:
         """Pass on records, which are bounded."""
-        self._put(encode(*messages), len(messages))
+        if self._batch and not self._records:
+            self.flush()
+        self._records += len(messages)
+        self._add(messages)
+
+    def _add(self, messages: tuple[Message, ...]) -> None:
+        append(self._batch, *messages)
+        # Records of one batch are shed together, so it is to be a small part of what may wait.
+        if len(self._batch) > (min(CHUNK, self.limit // 4) if self._records else CHUNK):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was sent since the last time."""
+        if self._batch:
+            frames, records = self._batch, self._records
+            self._batch, self._records = bytearray(), 0
+            self._put(frames, records)
 
     def _put(self, frames: bytearray, records: int) -> None:
         if self._head:
@@ -43,11 +64,11 @@ class Outbox:
                 self._shed()
             return
         self._head = memoryview(frames)
-        self._flush()
+        self._write()
         if self._head:
-            self._loop.add_writer(self._fd, self._flush_queue)
+            self._loop.add_writer(self._fd, self._write_queue)
 
-    def _flush(self) -> None:
+    def _write(self) -> None:
         try:
             while self._head:
                 self._head = self._head[os.write(self._fd, self._head) :]
@@ -56,8 +77,8 @@ class Outbox:
         except BrokenPipeError:  # the parent is gone, and so are we in a moment
             self._head = memoryview(b"")
 
-    def _flush_queue(self) -> None:
-        self._flush()
+    def _write_queue(self) -> None:
+        self._write()
         while not self._head:
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
@@ -69,7 +90,7 @@ class Outbox:
             else:
                 self._loop.remove_writer(self._fd)
                 return
-            self._flush()
+            self._write()
 
     def _shed(self) -> None:
         kept: list[tuple[bytearray, int]] = []

@@ -7,6 +7,7 @@ deadline. A closed or broken channel raises ChannelClosed, for readers and write
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from .. import pristine
@@ -37,23 +38,26 @@ class Channel:
     def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
         """Write all of ``messages`` or raise: ChannelClosed, or TimeoutError at the deadline."""
         frames = encode(*messages)
-        if not pristine.acquire(self._writing, deadline.left()):
+        if not self._writing.acquire(False) and not pristine.acquire(
+            self._writing, deadline.left()
+        ):
             raise TimeoutError("another thread is still writing to the server's process")
         try:
-            self._write(frames, deadline)
+            written = self._write_some(frames, deadline)
+            if written < len(frames):
+                self._write(memoryview(frames)[written:], deadline)
         finally:
             self._writing.release()
 
-    def _write(self, frames: bytearray, deadline: Deadline) -> None:
-        view = memoryview(frames)
+    def _write(self, rest: memoryview, deadline: Deadline) -> None:
         try:
-            while view:
-                view = view[self._write_some(view, deadline) :]
+            while rest:
+                rest = rest[self._write_some(rest, deadline) :]
         finally:  # with half a frame out, nothing more can be said on this pipe
-            if 0 < len(view) < len(frames):
+            if rest:
                 self.closed = True
 
-    def _write_some(self, view: memoryview, deadline: Deadline) -> int:
+    def _write_some(self, view: memoryview | bytearray, deadline: Deadline) -> int:
         while not self.closed:
             try:
                 return pristine.write_pipe(self.commands_fd, view)
@@ -71,12 +75,22 @@ class Channel:
 
     def receive(self) -> Sequence[Event]:
         """What has come so far, perhaps nothing; raises ChannelClosed at the end."""
+        events: list[Event] = []
+        self.receive_into(events)
+        return events
+
+    def receive_into(self, events: list[Event] | deque[Event]) -> bool:
+        """Append what has come so far; returns whether there may be more at once.
+
+        Raises ChannelClosed at the end.
+        """
         try:
             data = pristine.read(self.events_fd, READ_SIZE)
         except BlockingIOError:
-            return ()
+            return False
         except OSError as error:
             raise ChannelClosed from error
         if not data:
             raise ChannelClosed
-        return self._buffer.feed(data)
+        events.extend(self._buffer.feed(data))
+        return len(data) == READ_SIZE

@@ -31,12 +31,16 @@ class WireError(Exception):
 def encode(*messages: Message) -> bytearray:
     """The frames of ``messages``, one after another."""
     frames = bytearray()
+    append(frames, *messages)
+    return frames
+
+
+def append(frames: bytearray, *messages: Message) -> None:
+    """Add the frames of ``messages`` to ``frames``."""
     for message in messages:
         start = len(frames)
-        frames += b"\0\0\0\0"
         _encoder.encode_into(message, frames, start + HEAD)
         frames[start : start + HEAD] = (len(frames) - start - HEAD).to_bytes(HEAD, "big")
-    return frames
 
 
 class FrameBuffer(Generic[M]):

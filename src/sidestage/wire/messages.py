@@ -16,7 +16,7 @@ WIRE_VERSION = 1
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
-Headers = list[tuple[str, str]]
+Headers = tuple[tuple[str, str], ...]  # not a list: the garbage collector need not visit them
 Protocol = Literal["http", "smtp", "tcp", "udp"]
 
 
@@ -86,7 +86,7 @@ class Respond(Message, frozen=True, kw_only=True, tag=13):
     call: int
     status: int
     reason: str
-    headers: Headers
+    headers: list[tuple[str, str]]
     body: bytes
     length: int | None  # of the whole body; None where only the stream's end will tell
     more: bool  # Data and End follow

@@ -1,0 +1,198 @@
+"""The servers of the comparison: ours and their peers, each entered as it is used in a test."""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from aiosmtpd.controller import Controller
+from contenders import free_port
+from measuring import Serving
+from pytest_httpserver import HTTPServer as PytestHTTPServer
+
+from sidestage import UDPServer
+
+BODY = b"hello"
+CHUNK = 1 << 16  # bytes
+
+# HTTP --------------------------------------------------------------------------------------------
+
+
+class Hello(http.server.BaseHTTPRequestHandler):
+    """Answers as well as the module can: connections are kept, a response is one write."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        self.wfile.write(BODY)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as inherited
+        """Print nothing."""
+
+
+class _Threading(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # the default of 5 would make clients wait for a second
+
+
+def in_thread(server: socketserver.BaseServer) -> Iterator[int]:
+    """Serve in a thread, with a stop as quick as it can be."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_address[1]  # type: ignore[misc] - of sockets that have ports
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def threading_http() -> Iterator[int]:
+    """The standard library's server."""
+    yield from in_thread(_Threading(("127.0.0.1", 0), Hello))
+
+
+logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would print each request
+
+
+@contextmanager
+def pytest_httpserver() -> Iterator[int]:
+    """pytest-httpserver with a handler."""
+    from werkzeug import Response
+
+    with PytestHTTPServer(host="127.0.0.1", port=0) as server:
+        server.expect_request("/").respond_with_handler(lambda request: Response(BODY))
+        yield server.port
+
+
+async def _app(scope: Any, receive: Any, send: Any) -> None:
+    length = str(len(BODY)).encode()
+    headers = [(b"content-type", b"text/plain"), (b"content-length", length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": BODY})
+
+
+@contextmanager
+def uvicorn_thread() -> Iterator[int]:
+    """uvicorn with httptools and uvloop in a thread, and an app with nothing in it."""
+    config = uvicorn.Config(
+        _app,
+        port=0,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_level="error",
+    )
+    server = uvicorn.Server(config)
+    started = threading.Event()
+    startup = server.startup
+
+    async def start(sockets: Any = None) -> None:
+        await startup(sockets)
+        started.set()
+
+    server.startup = start  # type: ignore[method-assign] - it has no event to wait for
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        started.wait()
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+# TCP and UDP -------------------------------------------------------------------------------------
+
+
+class _Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        while data := self.request.recv(CHUNK):
+            self.request.sendall(data)
+
+
+@contextmanager
+def threading_tcp() -> Iterator[int]:
+    """The standard library's server."""
+    yield from in_thread(socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Echo))
+
+
+def echo(connection: Any) -> None:
+    """The same for ours."""
+    while data := connection.recv(CHUNK):
+        connection.sendall(data)
+
+
+class Recorder:
+    """What a test would note the datagrams in."""
+
+    def __init__(self, port: int, received: Callable[[], int]) -> None:
+        self.port = port
+        self.received = received
+
+
+@contextmanager
+def threading_udp() -> Iterator[Recorder]:
+    """The standard library's server, which notes each datagram in a list."""
+    datagrams: list[bytes] = []
+
+    class Note(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            datagrams.append(self.request[0])
+
+    server = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Note)
+    for port in in_thread(server):
+        yield Recorder(port, lambda: len(datagrams))
+
+
+@contextmanager
+def our_udp() -> Iterator[Recorder]:
+    """Ours, without a handler."""
+    with UDPServer() as server:
+        yield Recorder(server.port, lambda: len(server.received))
+
+
+# SMTP --------------------------------------------------------------------------------------------
+
+
+class _Mailbox:
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        return "250 OK"
+
+
+@contextmanager
+def controller() -> Iterator[int]:
+    """aiosmtpd's Controller."""
+    port = free_port()
+    server = Controller(_Mailbox(), hostname="127.0.0.1", port=port)
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop()
+
+
+# Ours --------------------------------------------------------------------------------------------
+
+
+def ours(kind: type[Any], handler: Callable[[Any], Any] | None = None) -> Serving:
+    """A server of ours."""
+
+    @contextmanager
+    def serving() -> Iterator[int]:
+        with kind(handler=handler) as server:
+            yield server.port
+
+    return serving
+
