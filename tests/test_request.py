@@ -196,9 +196,10 @@ def test_the_body_waits_for_what_has_not_come() -> None:
 @pytest.mark.parametrize("more", [False, True])
 def test_file_and_whole_agree(more: bool) -> None:
     """Whether a body came in one piece or as a stream is nothing a handler can tell."""
-    exchange = HTTPExchange(Link(), message(body=b"abcdef", call=1, more=more))
-    exchange.body.retain(100, lambda size: None)
-    request = feed(exchange)
+    records: Records[HTTPRequest] = Records(1000)
+    exchange = open_http(Link(), message(body=b"abcdef", call=1, more=more), records, 100)
+    assert isinstance(exchange, HTTPExchange)
+    request = feed(exchange) if more else exchange.request
     assert request.rfile.read(2) == b"ab"
     assert request.body == b"abcdef"
     assert request.rfile.read() == b"cdef"

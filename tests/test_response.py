@@ -19,7 +19,9 @@ class Child:
     def __init__(self) -> None:
         self.sent: list[Any] = []
         self.outflow = Outflow(self.send, 1)  # type: ignore[arg-type]
-        self.responder = Responder(self, 1, self.outflow)
+        self.link: Any = self
+        self.call = 1
+        self.responder = Responder(self)
 
     def send(self, *messages: wire.Message) -> None:
         self.sent += messages

@@ -282,22 +282,20 @@ class Run:
         if self.over:  # nobody would hear of it; the report names it
             return
         context = self._context.copy()
-        if (result := context.run(self._call, exchange)) is not None:
-            done = functools.partial(self._awaited, exchange, context)
-            self._coroutines.submit(result, context, done)
+        context.run(self._call, exchange, context)
 
-    def _call(self, exchange: Exchange) -> Awaitable[Any] | None:
-        """Run the handler and answer; returns what is to be awaited for that, if anything."""
+    def _call(self, exchange: Exchange, context: contextvars.Context) -> None:
         _current.set(exchange)
         try:
             result = self._owner._handle(exchange.request)
             if isinstance(result, Awaitable):
-                return result
+                done = functools.partial(self._awaited, exchange, context)
+                self._coroutines.submit(result, context, done)
+                return
             exchange.complete(result)
         except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
             self._failed_handler(exchange, error)
         self.forget(exchange)
-        return None
 
     def _awaited(
         self, exchange: Exchange, context: contextvars.Context, task: asyncio.Future[Any]

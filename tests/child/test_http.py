@@ -123,8 +123,14 @@ class Server:
     def feed(self, *pieces: bytes) -> None:
         for piece in pieces:
             if not self.transport.closed:
-                self.connection.get_buffer(-1)[: len(piece)] = piece
-                self.connection.buffer_updated(len(piece))
+                self._feed(piece)
+
+    def _feed(self, piece: bytes) -> None:
+        while piece:
+            buffer = self.connection.get_buffer(-1)
+            size = min(len(buffer), len(piece))
+            buffer[:size], piece = piece[:size], piece[size:]
+            self.connection.buffer_updated(size)
 
     @property
     def requests(self) -> list[Request]:
