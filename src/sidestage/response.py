@@ -28,6 +28,7 @@ _BREAK = re.compile(r"[\r\n\0]")
 _UNSENDABLE = re.compile(r"[\r\n\0]|[^\0-\xff]")
 _REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
+_ENOUGH = 1 << 16  # bytes that are worth sending before the handler has returned
 _NEVER = Deadline(None)
 
 HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -239,7 +240,7 @@ class Responder:
             raise ValueError("this response is complete")
         view = memoryview(data).cast("B")
         self._waiting += view
-        if len(self._waiting) > CHUNK:
+        if len(self._waiting) > _ENOUGH:
             self.flush()
         return len(view)
 

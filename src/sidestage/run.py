@@ -282,20 +282,23 @@ class Run:
         if self.over:  # nobody would hear of it; the report names it
             return
         context = self._context.copy()
-        context.run(self._call, exchange, context)
-
-    def _call(self, exchange: Exchange, context: contextvars.Context) -> None:
-        _current.set(exchange)
         try:
-            result = self._owner._handle(exchange.request)
-            if isinstance(result, Awaitable):
+            if (coroutine := context.run(self._call, exchange)) is not None:
                 done = functools.partial(self._awaited, exchange, context)
-                self._coroutines.submit(result, context, done)
+                self._coroutines.submit(coroutine, context, done)
                 return
-            exchange.complete(result)
         except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
             self._failed_handler(exchange, error)
         self.forget(exchange)
+
+    def _call(self, exchange: Exchange) -> Awaitable[Any] | None:
+        """Call the handler, and answer; returns what is to be awaited first, if anything."""
+        _current.set(exchange)
+        result = self._owner._handle(exchange.request)
+        if isinstance(result, Awaitable):
+            return result
+        exchange.complete(result)
+        return None
 
     def _awaited(
         self, exchange: Exchange, context: contextvars.Context, task: asyncio.Future[Any]

@@ -12,7 +12,7 @@ from sidestage.child.outbox import Outbox
 from sidestage.wire import frames
 from sidestage.wire.messages import Data, Dropped, Event, Message, Synced
 
-FULL = 1 << 17  # bytes: more than a pipe takes at once
+FULL = 1 << 21  # bytes: more than a pipe takes at once
 
 
 class Parent:

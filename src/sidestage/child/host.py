@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
 from ..socketfile import SocketFile
-from ..wire.frames import READ_SIZE, WireError, commands
+from ..wire.frames import ReadSize, WireError, commands
 from ..wire.messages import (
     WIRE_VERSION,
     Address,
@@ -42,7 +42,7 @@ from ..wire.messages import (
     Sync,
     Synced,
 )
-from . import listen
+from . import listen, pipes
 from .orphan import OrphanWatch
 from .outbox import Outbox
 from .service import CallCommand, Service
@@ -70,6 +70,7 @@ class Host:
         self.service: Service | None = None
         self._watch = watch
         self._buffer = commands()
+        self._read_size = ReadSize()
         self._commands_fd = commands_fd
         self._file: SocketFile | None = None
         self._task: asyncio.Task[None] | None = None
@@ -104,11 +105,13 @@ class Host:
 
     def _read(self) -> None:
         try:
-            data = os.read(self._commands_fd, READ_SIZE)
+            data = os.read(self._commands_fd, self._read_size.bytes)
         except BlockingIOError:
             return
         if not data:
             self._end()
+        if self._read_size.got(len(data)):
+            pipes.enlarge(self._commands_fd)
         try:
             messages = self._buffer.feed(data)
         except WireError as error:

@@ -13,6 +13,7 @@ from collections import deque
 
 from ..wire.frames import CHUNK, append, encode
 from ..wire.messages import Dropped, Message
+from . import pipes
 
 
 class Outbox:
@@ -25,6 +26,7 @@ class Outbox:
         self._batch = bytearray()  # frames since the last flush
         self._records = 0  # of the batch, which has nothing but records then
         self._head = memoryview(b"")  # the frames being written
+        self._enlarged = False  # the pipe
         self._queue: deque[tuple[bytearray, int]] = deque()  # frames, and how many are records
         self._size = 0  # bytes in the queue
         self._dropped = 0
@@ -73,7 +75,10 @@ class Outbox:
             while self._head:
                 self._head = self._head[os.write(self._fd, self._head) :]
         except BlockingIOError:
-            return
+            if not self._enlarged:
+                self._enlarged = True
+                pipes.enlarge(self._fd)
+                self._write()
         except BrokenPipeError:  # the parent is gone, and so are we in a moment
             self._head = memoryview(b"")
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from .. import pristine
 from ..pristine import POLLIN, POLLOUT, Deadline
-from .frames import READ_SIZE, encode, events
+from .frames import ReadSize, encode, events
 from .messages import Event, Message
 
 NEVER = Deadline(None)
@@ -30,6 +30,7 @@ class Channel:
         self.commands_fd = commands_fd
         self.closed = False
         self._buffer = events()
+        self._read_size = ReadSize()
         self._writing = pristine.Lock()
         assert pristine.set_blocking is not None
         pristine.set_blocking(events_fd, False)
@@ -85,7 +86,7 @@ class Channel:
         Raises ChannelClosed at the end.
         """
         try:
-            data = pristine.read(self.events_fd, READ_SIZE)
+            data = pristine.read(self.events_fd, self._read_size.bytes)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -93,4 +94,4 @@ class Channel:
         if not data:
             raise ChannelClosed
         events.extend(self._buffer.feed(data))
-        return len(data) == READ_SIZE
+        return self._read_size.got(len(data))

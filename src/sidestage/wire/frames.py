@@ -16,10 +16,11 @@ M = TypeVar("M")
 
 HEAD = 4  # bytes
 MAX_FRAME = 1 << 28  # bytes; every sender cuts streams far below it
-READ_SIZE = 1 << 16  # bytes asked of a pipe at once, all that it holds; more costs an mmap
-CHUNK = 1 << 16  # bytes of a stream in one Data
+PIPE_SIZE = 1 << 16  # bytes that a pipe holds, unless it was made larger
+LARGE_PIPE_SIZE = 1 << 20  # bytes; what Linux grants everybody
+CHUNK = 1 << 18  # bytes of a stream in one Data
 MAX_RECORD = 1 << 26  # bytes of one record's body
-WINDOW = 1 << 18  # bytes of a stream that may be under way unacknowledged
+WINDOW = 1 << 22  # bytes of a stream that may be under way unacknowledged
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -41,6 +42,19 @@ def append(frames: bytearray, *messages: Message) -> None:
         start = len(frames)
         _encoder.encode_into(message, frames, start + HEAD)
         frames[start : start + HEAD] = (len(frames) - start - HEAD).to_bytes(HEAD, "big")
+
+
+class ReadSize:
+    """How many bytes to ask of a pipe: more as long as it gives all, since to ask costs memory."""
+
+    def __init__(self) -> None:
+        self.bytes = PIPE_SIZE
+
+    def got(self, size: int) -> bool:
+        """Note that so many have come; returns whether there may be more at once."""
+        full = size == self.bytes
+        self.bytes = LARGE_PIPE_SIZE if size >= PIPE_SIZE else PIPE_SIZE
+        return full
 
 
 class FrameBuffer(Generic[M]):
