@@ -145,6 +145,8 @@ class Rows:
         name, subject, path = sys.argv[1:]
         row = self._rows[name]
         faulthandler.enable()
+        # What a shell has started in the background ignores Ctrl-C, and so would all from here on.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         write, fd = posix.write, posix.open(path, posix.O_WRONLY | posix.O_CREAT, 0o600)
         dumps, owner, getpid = json.dumps, posix.getpid(), posix.getpid
         verdict = WORKS
