@@ -61,7 +61,7 @@ docs: $(VENV)/.stamp-docs ## build the documentation; a warning is an error
 	$(BIN)/sphinx-build -n -W --keep-going docs docs/_build/html
 
 bench: $(VENV)/.stamp-bench ## measure starting, serving and stopping
-	$(BIN)/python benchmarks/lifecycle.py $(ARGS)
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 # The peers run on one version; that they do not depend on ours is what they are there to show.
 matrix: found = $(strip $(foreach version,$(VERSIONS),$(if $(call exact,$(version)),$(version))))

@@ -1,8 +1,7 @@
-"""How long servers take to start and to stop, ours and their peers in turn: ``make bench``."""
+"""How long servers take to start and to stop, ours and their peers in turn."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import platform
@@ -23,7 +22,7 @@ from contenders import Contender
 COLD_SHARE = 16  # one cold round to so many warm ones, because each starts a dozen interpreters
 SLOW_SHARE = 25  # one warm round in so many for peers that take half a second to stop
 
-IMPORT_TARGET, COLD_TARGET, PLUGIN_TARGET, WARM_TARGET = 25.0, 200.0, 5.0, 2.0  # medians, ms
+IMPORT_TARGET, COLD_TARGET, PLUGIN_TARGET, WARM_TARGET = 25.0, 150.0, 5.0, 2.0  # medians, ms
 
 COLLECTING = (0, 0.2)  # seconds that the import of a test module takes beside Sidestage's
 
@@ -32,23 +31,12 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 Samples = dict[str, list[float]]  # milliseconds, by what was measured
 
 
-def main() -> None:
-    """Measure, print, and write if asked to."""
-    options = _options()
-    lines = [_surroundings(options.rounds)]
-    lines += _cold_table(measure_cold(max(5, options.rounds // COLD_SHARE)))
-    lines += _warm_tables(measure_warm(options.rounds))
-    figures = "\n".join(lines)
-    print(figures)
-    if options.write is not None:
-        _replace_figures(options.write, figures)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=200, help="of warm starts (default: 200)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the figures into FILE")
-    return parser.parse_args()
+def figures(rounds: int) -> list[str]:
+    """The Markdown tables."""
+    lines = [_surroundings(rounds)]
+    lines += _cold_table(measure_cold(max(5, rounds // COLD_SHARE)))
+    lines += _warm_tables(measure_warm(max(rounds, 2 * SLOW_SHARE)))
+    return lines
 
 
 # Measuring --------------------------------------------------------------------------------------
@@ -229,13 +217,10 @@ def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _replace_figures(path: Path, figures: str) -> None:
+def replace_figures(path: Path, figures: str) -> None:
+    """Put ``figures`` in the place of those that are in the file."""
     before, _, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
         raise SystemExit(f"{path} lacks the lines {BEGIN} and {END}")
     path.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")
-
-
-if __name__ == "__main__":
-    main()

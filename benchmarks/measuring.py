@@ -64,7 +64,7 @@ class Figures:
             yield f"{sign} {self.row.limit:g} {self.row.unit}", self._holds(ours, self.row.limit)
         for peer in self.row.peers:
             if peer.bound is not None:
-                text = f"{sign} {peer.bound:g} × {peer.name}"
+                text = f"{sign} {peer.bound:g} x {peer.name}"
                 yield text, self._holds(self.ratio(peer), peer.bound)
 
     def _holds(self, figure: float, bound: float) -> bool:

@@ -195,4 +195,3 @@ def ours(kind: type[Any], handler: Callable[[Any], Any] | None = None) -> Servin
             yield server.port
 
     return serving
-

@@ -56,6 +56,7 @@ class Loop:
 
     def __init__(self) -> None:
         self.timers: list[Timer] = []
+        self.soon: list[Callable[[], None]] = []
         self.now = 0.0
 
     def time(self) -> float:
@@ -64,6 +65,14 @@ class Loop:
     def call_later(self, delay: float, call: Callable[..., None], *args: Any) -> Timer:
         self.timers.append(Timer(lambda: call(*args)))
         return self.timers[-1]
+
+    def call_soon(self, call: Callable[..., None], *args: Any) -> None:
+        self.soon.append(lambda: call(*args))
+
+    def end_pass(self) -> None:
+        soon, self.soon = self.soon, []
+        for call in soon:
+            call()
 
     def fire(self) -> None:
         self.now += 3600
@@ -131,6 +140,11 @@ class Server:
             size = min(len(buffer), len(piece))
             buffer[:size], piece = piece[:size], piece[size:]
             self.connection.buffer_updated(size)
+        self._end_pass()
+
+    def _end_pass(self) -> None:
+        self.service.pass_ends()
+        self.loop.end_pass()
 
     @property
     def requests(self) -> list[Request]:
@@ -148,6 +162,7 @@ class Server:
                 more=more,
             )
         )
+        self._end_pass()
 
 
 def head(method: str = "GET", target: str = "/", *fields: str) -> bytes:

@@ -66,7 +66,7 @@ class Host:
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(selector)
         asyncio.set_event_loop(self.loop)
         self.outbox = Outbox(self.loop, events_fd)
-        selector.before = self.outbox.flush
+        selector.before = self._pass_ends
         self.service: Service | None = None
         self._watch = watch
         self._buffer = commands()
@@ -95,6 +95,11 @@ class Host:
         self.loop.call_soon(self._preload, list(_SERVICES.values()))
         self._descriptors = _count_descriptors()
         self.loop.run_forever()
+
+    def _pass_ends(self) -> None:
+        self.outbox.flush()
+        if self.service is not None:
+            self.service.pass_ends()
 
     def _preload(self, modules: list[tuple[str, str]]) -> None:
         """Import the protocols while nothing is asked for, one a pass of the loop."""

@@ -29,6 +29,7 @@ from .http_exchange import PLAIN_SUCCESS, Exchange, objection, plain
 from .listen import wire_address
 from .outbox import Outbox
 from .service import Backpressure, CallCommand, Service, hold, reset
+from .writes import Writes
 
 SMALL_BODY = 1 << 16  # bytes; a larger body is streamed
 SMALL_WAIT = 0.05  # seconds; a body that takes longer is streamed
@@ -46,9 +47,13 @@ class HTTPService(Service):
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox, config: Configure) -> None:
         super().__init__(loop, outbox, config)
         self.timeouts = Timeouts(loop, config.handler_timeout)
+        self.writes = Writes(loop)
 
     def protocol(self) -> asyncio.BaseProtocol:
         return HTTPConnection(self)
+
+    def pass_ends(self) -> None:
+        self.writes.begin_pass()
 
     async def drain(
         self, seconds: float, spare: int, announce: Callable[[], None]
@@ -139,6 +144,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
         if exc is not None and self.incoming is not None and not self.refused:
             text = "the client reset the connection in the middle of a request"
             self.service.diagnose(self.peer, text)
+        self._flush()
         for exchange in self.queue:
             self._disarm(exchange)
             self.service.lose_call(exchange.call, reset=exc is not None)
@@ -335,7 +341,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
             if exchange.since is None:
                 if exchange.expects and not exchange.received and not exchange.body:
                     exchange.expects = False
-                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 if not exchange.received and not exchange.streamed:
                     break
                 self._pass_on(exchange)
@@ -453,7 +459,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
             body = b""
         elif exchange.chunked and body:
             body = b"%x\r\n%b\r\n" % (len(body), body)
-        self.transport.write(head + body)
+        self._write(head + body)
         if response.more:
             self.flow.wrote(len(response.body))
         else:
@@ -464,14 +470,21 @@ class HTTPConnection(asyncio.BufferedProtocol):
         exchange.sent += len(data)
         if data and not self.transport.is_closing() and not exchange.bodiless:
             if exchange.chunked:
+                self._flush()
                 self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
             else:
-                self.transport.write(data)
+                self._write(data)
         self.flow.wrote(len(data))
+
+    def _write(self, data: bytes) -> None:
+        self.service.writes.write(self.transport, data)
+
+    def _flush(self) -> None:
+        self.service.writes.flush(self.transport)
 
     def _end(self, exchange: Exchange) -> None:
         if exchange.chunked and not exchange.responded and not self.transport.is_closing():
-            self.transport.write(b"0\r\n\r\n")
+            self._write(b"0\r\n\r\n")
         if exchange.declared is not None and not exchange.bodiless:
             exchange.keep_alive &= exchange.declared == exchange.sent
         exchange.responded = True
@@ -486,6 +499,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
         alone = exchange.received and self.incoming is None and len(self.queue) == 1
         self.queue.clear()
         self.refused = True
+        self._flush()
         if alone:
             self.transport.close()
         else:
@@ -499,6 +513,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
         """
         self.flow.release()
         self._pause(False)
+        self._flush()
         if self.service.draining:
             self.transport.close()
         elif self.lingering is None and not self.transport.is_closing():
@@ -511,6 +526,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
         self.service.close_call(exchange.call)
         if message.reset or not (exchange.chunked or exchange.declared or exchange.bodiless):
             # Without chunks or a length a mere end would look like the end of the body.
+            self._flush()
             reset(self.transport)
         else:
             self._finish(exchange)
@@ -572,6 +588,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
 
     def close_if_idle(self) -> None:
         if not self._in_progress():
+            self._flush()
             self.transport.close()
 
     def abandon(self) -> None:

@@ -1,8 +1,9 @@
 """Frames on their way to the parent; a parent that does not read never blocks the loop.
 
 What is sent in one pass of the loop is written at once at its end, so that a burst of requests is
-one call of the kernel here and one wake-up there. What the pipe does not take waits here. Records may wait in any number, because a server without
-a handler has nobody reading until the test looks: past the limit the oldest go, and are counted.
+one call of the kernel here and one wake-up there. What the pipe does not take waits here. Records
+may wait in any number, because a server without a handler has nobody reading until the test
+looks: past the limit the oldest go, and are counted.
 """
 
 from __future__ import annotations

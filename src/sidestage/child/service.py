@@ -97,6 +97,9 @@ class Service:
         """A protocol object for a new connection."""
         raise AssertionError("each protocol has its own")
 
+    def pass_ends(self) -> None:
+        """A pass of the loop is over, which is about to wait."""
+
     def command(self, message: CallCommand) -> None:
         """Pass a command on to the call it is for; one that has ended needs none."""
         target = self.calls.get(getattr(message, "call", 0))

@@ -150,7 +150,8 @@ class Relayed(_Connection):
     def command(self, message: CallCommand) -> None:
         match message:
             case Data():
-                self.transport.write(message.data)
+                if not self.transport.is_closing():  # asyncio would log it
+                    self.transport.write(message.data)
                 self.flow.wrote(len(message.data))
             case Ack():
                 self.flow.acknowledged(message.size)

@@ -1,0 +1,267 @@
+"""How fast servers serve, ours and their peers in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import clients
+import crowds
+import servers
+import suites
+from bare import bare
+from measuring import Figures, Row, Serving, Side, compare
+
+from sidestage import HTTPServer, SMTPServer, TCPServer
+
+SLOW = 2  # a peer that takes long is measured in every second round
+
+
+def hello(request: Any) -> str:
+    """What a handler of a test may look like."""
+    return "hello"
+
+
+def nothing(request: Any) -> None:
+    """What any other may look like."""
+
+
+def fixed(value: Any) -> Serving:
+    """A side that needs no server beforehand."""
+
+    @contextmanager
+    def serving() -> Iterator[Any]:
+        yield value
+
+    return serving
+
+
+def whole(client: Callable[[str], None]) -> Callable[[Serving], float]:
+    """Milliseconds of a small test: start, what the client does, stop."""
+
+    def act(serving: Serving) -> float:
+        began = time.perf_counter()
+        with serving() as port:
+            client(f"http://127.0.0.1:{port}")
+        return (time.perf_counter() - began) * 1000
+
+    return act
+
+
+HANDLED = servers.ours(HTTPServer, hello)
+LIMIT = Side("asyncio + httptools in a process, nothing else", bare)
+
+
+def _small_test(name: str, client: Callable[[str], None]) -> Row:
+    return Row(
+        f"small test with {name}: start, 3 requests, stop",
+        "ms",
+        Side("HTTPServer", fixed(HANDLED)),
+        (
+            Side("pytest-httpserver", fixed(servers.pytest_httpserver), bound=0.02),
+            Side("uvicorn in a thread", fixed(servers.uvicorn_thread), bound=0.2),
+        ),
+        whole(client),
+    )
+
+
+def _echo(connections: int, act: Callable[[int], float]) -> Row:
+    return Row(
+        f"TCP echo of 64 bytes, {connections} connections",
+        "echoes/s",
+        Side("TCPServer", servers.ours(TCPServer, servers.echo)),
+        (Side("ThreadingTCPServer in a thread", servers.threading_tcp, bound=1),),
+        act,
+        more_is_better=True,
+    )
+
+
+def _mails(connections: int, count: int) -> Row:
+    return Row(
+        f"mails by smtplib, {connections} connections",
+        "mails/s",
+        Side("SMTPServer", servers.ours(SMTPServer, nothing)),
+        (Side("aiosmtpd Controller", servers.controller, bound=1.2),),
+        partial(clients.mails, connections=connections, count=count),
+        more_is_better=True,
+    )
+
+
+def _stream(way: str) -> Row:
+    def act(size: int) -> float:
+        rate, here, there = crowds.stream(size, upload=way == "upload")
+        if max(here, there) > 32:
+            clients.fail(f"memory has grown by {here:.0f} and {there:.0f} MiB")
+        return rate
+
+    return Row(
+        f"{way} of 1 GiB, streamed through a handler",
+        "MiB/s",
+        Side("HTTPServer", fixed(1 << 30)),
+        (),
+        act,
+        rounds=5,
+        more_is_better=True,
+        limit=500,
+    )
+
+
+def _suite(workers: int) -> Row:
+    return Row(
+        f"suite of 300 tests, a server each{f', -n {workers}' if workers else ''}",
+        "ms a test",
+        Side("`http_server`", fixed(suites.OURS)),
+        (
+            Side("pytest-httpserver, one for the whole run", fixed(suites.SHARED), bound=1),
+            Side(
+                "pytest-httpserver of its own for each (20 tests)",
+                fixed(suites.OWN),
+                partial(suites.run, tests=20, workers=workers),
+                bound=0.05,
+                times=SLOW,
+            ),
+        ),
+        partial(suites.run, workers=workers),
+        rounds=5,
+    )
+
+
+ROWS = [
+    Row(
+        "request by a raw client on a kept connection, one after another",
+        "µs",
+        Side("HTTPServer, handler", HANDLED),
+        (
+            Side("ThreadingHTTPServer in a thread", servers.threading_http, bound=0.75),
+            Side("uvicorn in a thread", servers.uvicorn_thread),
+            LIMIT,
+        ),
+        clients.serial,
+    ),
+    _small_test("http.client", clients.with_http_client),
+    _small_test("requests", clients.with_requests),
+    _small_test("httpx", clients.with_httpx),
+    Row(
+        "wrk, 16 kept connections",
+        "requests/s",
+        Side("HTTPServer, handler", HANDLED),
+        (
+            Side("uvicorn in a thread", servers.uvicorn_thread, bound=1.5),
+            Side("pytest-httpserver", servers.pytest_httpserver, bound=25),
+            LIMIT,
+        ),
+        clients.wrk,
+        more_is_better=True,
+    ),
+    Row(
+        "wrk, 16 kept connections, canned reply",
+        "requests/s",
+        Side("HTTPServer", servers.ours(HTTPServer)),
+        (Side("uvicorn in a thread", servers.uvicorn_thread, bound=2), LIMIT),
+        clients.wrk,
+        more_is_better=True,
+    ),
+    _echo(1, clients.echo_one),
+    _echo(16, clients.echo_many),
+    Row(
+        "burst of 50,000 datagrams, recorded",
+        "datagrams/s",
+        Side("UDPServer", servers.our_udp, partial(clients.burst, count=50_000)),
+        (Side("ThreadingUDPServer in a thread", servers.threading_udp, bound=8),),
+        partial(clients.burst, count=5_000),
+        more_is_better=True,
+    ),
+    _mails(1, 50),
+    _mails(8, 25),
+    _stream("upload"),
+    _stream("download"),
+    Row(
+        "16 handlers that block for 100 ms, at once",
+        "ms",
+        Side("HTTPServer", crowds.blocking),
+        (),
+        crowds.at_once,
+        limit=150,
+    ),
+    Row(
+        "request beside 1,000 idle connections",
+        "µs",
+        Side("HTTPServer", fixed(1000)),
+        (),
+        lambda count: crowds.idle_connections(count)[0],
+        rounds=5,
+    ),
+    Row(
+        "start of 100 servers at once",
+        "s",
+        Side("HTTPServer", fixed(100)),
+        (),
+        lambda count: _many(count)[0],
+        rounds=5,
+        limit=3,
+    ),
+    Row(
+        "memory of each of them (USS)",
+        "MiB",
+        Side("HTTPServer", fixed(100)),
+        (),
+        lambda count: _many(count)[2],
+        rounds=5,
+        limit=15,
+    ),
+    _suite(0),
+    _suite(2),
+]
+
+
+def _many(count: int) -> tuple[float, float, float]:
+    crowds.empty_the_pool()
+    return crowds.many_servers(count)
+
+
+def measure(rounds: int | None = None, only: str = "") -> Iterator[Figures]:
+    """All rows whose name contains ``only``, one after another."""
+    for row in ROWS:
+        if only not in row.name:
+            continue
+        if row.act is clients.wrk and not clients.have_wrk():
+            print(f"{row.name}: left out, wrk is not installed", flush=True)
+            continue
+        figures = compare(row, rounds)
+        print("\n".join(_lines(figures)), flush=True)
+        yield figures
+
+
+def table(measured: Iterable[Figures]) -> list[str]:
+    """A Markdown table."""
+    lines = [
+        "| what | server | median | least - most | ours is | target | reached |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- |",
+    ]
+    for figures in measured:
+        lines += _lines(figures)
+    return [*lines, ""]
+
+
+def _lines(figures: Figures) -> Iterator[str]:
+    row = figures.row
+    targets = list(figures.verdicts())
+    wanted = "; ".join(text for text, _ in targets)
+    reached = "; ".join("yes" if holds else "**no**" for _, holds in targets)
+    cells = [row.name, f"**{row.ours.name}**", *_median(figures, row.ours), "", wanted, reached]
+    yield f"| {' | '.join(cells)} |"
+    for peer in row.peers:
+        ratio = f"{figures.ratio(peer):.2g} x"
+        yield f"| {' | '.join(['', peer.name, *_median(figures, peer), ratio, '', ''])} |"
+
+
+def _median(figures: Figures, side: Side) -> tuple[str, str]:
+    least, most = figures.spread(side)
+    return f"{_short(figures.median(side))} {figures.row.unit}", f"{_short(least)} - {_short(most)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,79 @@
+"""A suite of small tests under pytest, as a user would run it, and how long that takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from measuring import Serving
+
+OURS = """
+import http.client, pytest
+
+@pytest.mark.parametrize("number", range({tests}))
+def test_greets(number, http_server):
+    http_server.handler = lambda request: "hello"
+    connection = http.client.HTTPConnection("127.0.0.1", http_server.port, timeout=10)
+    connection.request("GET", "/greet")
+    assert connection.getresponse().read() == b"hello"
+    connection.close()
+"""
+
+SHARED = """
+import http.client, pytest
+
+@pytest.mark.parametrize("number", range({tests}))
+def test_greets(number, httpserver):
+    httpserver.expect_request("/greet").respond_with_data("hello")
+    connection = http.client.HTTPConnection("127.0.0.1", httpserver.port, timeout=10)
+    connection.request("GET", "/greet")
+    assert connection.getresponse().read() == b"hello"
+    connection.close()
+"""
+
+OWN = (
+    """
+from pytest_httpserver import HTTPServer
+import pytest
+
+@pytest.fixture
+def httpserver():
+    with HTTPServer(port=0) as server:
+        yield server
+"""
+    + SHARED
+)
+
+
+def suite(source: str) -> Serving:
+    """What makes the file of a suite."""
+
+    @contextmanager
+    def serving() -> Iterator[str]:
+        yield source
+
+    return serving
+
+
+def run(source: str, tests: int = 300, workers: int = 0) -> float:
+    """Milliseconds for each test of a suite of so many, the start of pytest included."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "test_suite.py")
+        path.write_text(source.format(tests=tests))
+        options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", *_spread(workers)]
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "pytest", *options, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory)
+        seconds = time.perf_counter() - began
+    if f"{tests} passed" not in done.stdout:
+        raise AssertionError(done.stdout + done.stderr)
+    return seconds / tests * 1000
+
+
+def _spread(workers: int) -> list[str]:
+    return ["-n", str(workers)] if workers else []
