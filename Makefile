@@ -60,7 +60,7 @@ imports: $(VENV)/.stamp-lint ## the import contracts
 docs: $(VENV)/.stamp-docs ## build the documentation; a warning is an error
 	$(BIN)/sphinx-build -n -W --keep-going docs docs/_build/html
 
-bench: $(VENV)/.stamp-bench ## measure starting, serving and stopping
+bench: $(VENV)/.stamp-bench ## measure starting, serving, stopping and growth beside the peers
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 # The peers run on one version; that they do not depend on ours is what they are there to show.

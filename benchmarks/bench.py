@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import charts
+import costs
 import growth
 import lifecycle
 import limits
@@ -25,6 +26,7 @@ def main() -> None:
     lines = [*lifecycle.figures(options.rounds), *limits.lines()]
     print("\n".join(lines), flush=True)
     lines += serving.table(serving.measure(options.serving_rounds, options.only))
+    lines += costs.lines()
     drawn = {} if options.only else _draw()
     if options.write is not None:
         lifecycle.replace_figures(options.write, "\n".join(lines))

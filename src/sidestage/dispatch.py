@@ -306,7 +306,7 @@ class Dispatcher:
         patience = _PATIENCE
         while True:
             seen = self._begun
-            if not (self._eager and self._jobs):
+            if not (self._eager and self._busy and self._jobs):
                 self._bell.wait_until(self._shall_leave, Deadline(patience), brief=True)
             with self._guard:
                 blocks = self._busy and self._begun == seen

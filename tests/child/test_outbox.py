@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -37,6 +38,9 @@ class Parent:
                 return came
             self.loop.run_until_complete(asyncio.sleep(0))
             self.loop.run_until_complete(asyncio.sleep(0))
+
+    def capacity(self) -> int:
+        return fcntl.fcntl(self._writer, fcntl.F_GETPIPE_SZ)
 
     def leave(self) -> None:
         self._open = False
@@ -197,3 +201,14 @@ def test_a_parent_that_is_gone_is_no_error(parent: Parent) -> None:
     parent.outbox.send(Synced(token=1))
     parent.loop.run_until_complete(asyncio.sleep(0.0))
     parent.outbox.record(record(2))
+
+
+def test_a_pipe_that_was_full_holds_more(parent: Parent) -> None:
+    """So that what streams goes from process to process in larger pieces."""
+    before = parent.capacity()
+    parent.outbox.send(Synced(token=1))
+    parent.outbox.flush()
+    assert parent.capacity() == before
+    fill(parent)
+    parent.outbox.flush()
+    assert parent.capacity() > before

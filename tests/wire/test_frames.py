@@ -141,3 +141,15 @@ def test_streams_cross_both_ways() -> None:
     stream = [Data(call=1, data=b"x"), Ack(call=1, size=1), End(call=1)]
     whole = bytes(encode(*stream))
     assert frames.events().feed(whole) == frames.commands().feed(whole) == stream
+
+
+def test_more_is_asked_of_a_pipe_as_long_as_it_gives_a_pipeful() -> None:
+    size = frames.ReadSize()
+    assert not size.got(100)
+    assert size.bytes == frames.PIPE_SIZE
+    assert size.got(frames.PIPE_SIZE)
+    assert size.bytes == frames.LARGE_PIPE_SIZE
+    assert not size.got(frames.PIPE_SIZE)
+    assert size.bytes == frames.LARGE_PIPE_SIZE
+    assert not size.got(100)
+    assert size.bytes == frames.PIPE_SIZE
