@@ -22,11 +22,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from contenders import DEFAULT_POLL, Serving, hello, pytest_httpserver, sidestage, threaded
+import servers
+from contenders import DEFAULT_POLL, hello
+from measuring import Serving
 from pytest_httpserver import HTTPServer as PytestHTTPServer
-from werkzeug import Request, Response
 
 from sidestage import HTTPServer
 
@@ -57,23 +59,19 @@ def main() -> None:
 
 
 @contextmanager
-def pytest_httpserver_with_handler() -> Iterator[int]:
-    """The same server as among the contenders, where the reply is made by a function."""
-
-    def respond(request: Request) -> Response:
-        return Response(hello(request))
-
+def pytest_httpserver_canned() -> Iterator[int]:
+    """pytest-httpserver without a handler of the test's."""
     with PytestHTTPServer(host="127.0.0.1", port=0) as server:
-        server.expect_request("/greet").respond_with_handler(respond)
+        server.expect_request("/").respond_with_data("hello")
         yield server.port
 
 
 SERVERS: dict[str, Serving] = {
-    "**HTTPServer, handler**": sidestage(HTTPServer, hello),
-    "**HTTPServer, canned**": sidestage(HTTPServer),
-    "ThreadingHTTPServer in a thread": threaded(DEFAULT_POLL),
-    "pytest-httpserver, handler": pytest_httpserver_with_handler,
-    "pytest-httpserver, canned": pytest_httpserver,
+    "**HTTPServer, handler**": servers.ours(HTTPServer, hello),
+    "**HTTPServer, canned**": servers.ours(HTTPServer),
+    "ThreadingHTTPServer in a thread": partial(servers.threading_http, DEFAULT_POLL),
+    "pytest-httpserver, handler": servers.pytest_httpserver,
+    "pytest-httpserver, canned": pytest_httpserver_canned,
 }
 
 
@@ -118,7 +116,7 @@ for line in sys.stdin:
     while len(times) < least or time.perf_counter() < end:
         before = time.perf_counter()
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        client.request("GET", "/greet")
+        client.request("GET", "/")
         answer = client.getresponse()
         answer.read()
         client.close()

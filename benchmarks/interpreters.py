@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import contenders
+import servers
 
 import sidestage
 
@@ -100,9 +100,7 @@ def bare() -> float:
 def timed(program: Program) -> tuple[float, float]:
     """How long the program's imports and its start took, with no pool and nothing imported."""
     code = _TIMED.format(imports=program.imports, start=program.start, stop=program.stop)
-    output = _python(
-        "-c", code.replace(_FREE_PORT, str(contenders.free_port())), SIDESTAGE_POOL="0"
-    )
+    output = _python("-c", code.replace(_FREE_PORT, str(servers.free_port())), SIDESTAGE_POOL="0")
     imports, start = output.split()
     return float(imports), float(start)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import logging
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from typing import Any
 
 import uvicorn
 from aiosmtpd.controller import Controller
-from contenders import free_port
 from measuring import Serving
 from pytest_httpserver import HTTPServer as PytestHTTPServer
 
@@ -44,9 +44,12 @@ class _Threading(http.server.ThreadingHTTPServer):
     request_queue_size = 128  # the default of 5 would make clients wait for a second
 
 
-def in_thread(server: socketserver.BaseServer) -> Iterator[int]:
-    """Serve in a thread, with a stop as quick as it can be."""
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+SHORT_POLL = 0.01  # seconds; serve_forever looks every half second unless told otherwise
+
+
+def in_thread(server: socketserver.BaseServer, poll_interval: float = SHORT_POLL) -> Iterator[int]:
+    """Serve in a thread, with a stop as quick as it can be unless told otherwise."""
+    thread = threading.Thread(target=server.serve_forever, args=(poll_interval,))
     thread.start()
     try:
         yield server.server_address[1]  # type: ignore[misc] - of sockets that have ports
@@ -57,9 +60,9 @@ def in_thread(server: socketserver.BaseServer) -> Iterator[int]:
 
 
 @contextmanager
-def threading_http() -> Iterator[int]:
+def threading_http(poll_interval: float = SHORT_POLL) -> Iterator[int]:
     """The standard library's server."""
-    yield from in_thread(_Threading(("127.0.0.1", 0), Hello))
+    yield from in_thread(_Threading(("127.0.0.1", 0), Hello), poll_interval)
 
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would print each request
@@ -169,6 +172,13 @@ def our_udp() -> Iterator[Recorder]:
 class _Mailbox:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
         return "250 OK"
+
+
+def free_port() -> int:
+    """A port for a server that cannot tell which one the kernel chose."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

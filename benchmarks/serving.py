@@ -68,9 +68,13 @@ def _small_test(name: str, client: Callable[[str], None]) -> Row:
     )
 
 
+def _connections(count: int) -> str:
+    return "one connection" if count == 1 else f"{count} connections"
+
+
 def _echo(connections: int, act: Callable[[int], float]) -> Row:
     return Row(
-        f"TCP echo of 64 bytes, {connections} connections",
+        f"TCP echo of 64 bytes, {_connections(connections)}",
         "echoes/s",
         Side("TCPServer", servers.ours(TCPServer, servers.echo)),
         (Side("ThreadingTCPServer in a thread", servers.threading_tcp, bound=1),),
@@ -81,7 +85,7 @@ def _echo(connections: int, act: Callable[[int], float]) -> Row:
 
 def _mails(connections: int, count: int) -> Row:
     return Row(
-        f"mails by smtplib, {connections} connections",
+        f"mails by smtplib, {_connections(connections)}",
         "mails/s",
         Side("SMTPServer", servers.ours(SMTPServer, nothing)),
         (Side("aiosmtpd Controller", servers.controller, bound=1.2),),
