@@ -446,7 +446,7 @@ class TestServers:
         client = threading.Thread(target=self.connect_to, args=(server,))
         client.start()
         assert entered.wait(WAIT)
-        assert server.stop(0.2).rung == "ask"
+        assert server.stop(1.0).rung == "ask"
         release.set()
         client.join(WAIT)
 

@@ -951,7 +951,7 @@ def test_a_stuck_handler_is_named_by_the_report() -> None:
     ):
         sock.sendall(get("/stuck").encode())
         server.wait_for(1)
-        report = server.stop(timeout=0.3)
+        report = server.stop(timeout=1.0)
         release.set()
     [left] = report.connections
     assert left.client_address == server.received[0].client_address

@@ -201,7 +201,7 @@ class TestStop:
         assert manager["stuck"].pid is not None
         os.kill(manager["stuck"].pid, signal.SIGSTOP)
         with pytest.warns(ForcedStopWarning, match="stuck"):
-            assert manager.stop(0.3)["fine"].rung == "ask"
+            assert manager.stop(1.0)["fine"].rung == "ask"
 
     def test_under_errors_for_warnings_all_are_stopped_and_nothing_is_lost(self) -> None:
         manager = ServerManager(stuck=TCPServer(handler=fail), fine=TCPServer()).start()

@@ -411,7 +411,7 @@ def test_a_mail_that_never_ends_is_named_in_the_report() -> None:
     server = SMTPServer().start()
     with Bare(server) as client:
         begin_data(client)
-        report = server.stop(0.2)
+        report = server.stop(1.0)
     assert [connection.state for connection in report.connections] == ["in a mail"]
 
 
