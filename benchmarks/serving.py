@@ -113,6 +113,16 @@ def _stream(way: str) -> Row:
     )
 
 
+def _hundred(
+    name: str, unit: str, figure: Callable[[float, float, float], float], limit: float
+) -> Row:
+    def act(count: int) -> float:
+        crowds.empty_the_pool()
+        return figure(*crowds.many_servers(count))
+
+    return Row(name, unit, Side("HTTPServer", fixed(100)), (), act, rounds=5, limit=limit)
+
+
 def _suite(workers: int) -> Row:
     return Row(
         f"suite of 300 tests, a server each{f', -n {workers}' if workers else ''}",
@@ -198,32 +208,11 @@ ROWS = [
         lambda count: crowds.idle_connections(count)[0],
         rounds=5,
     ),
-    Row(
-        "start of 100 servers at once",
-        "s",
-        Side("HTTPServer", fixed(100)),
-        (),
-        lambda count: _many(count)[0],
-        rounds=5,
-        limit=3,
-    ),
-    Row(
-        "memory of each of them (USS)",
-        "MiB",
-        Side("HTTPServer", fixed(100)),
-        (),
-        lambda count: _many(count)[2],
-        rounds=5,
-        limit=15,
-    ),
+    _hundred("start of 100 servers at once", "s", lambda start, stop, memory: start, limit=3),
+    _hundred("memory of each of them (USS)", "MiB", lambda start, stop, memory: memory, limit=15),
     _suite(0),
     _suite(2),
 ]
-
-
-def _many(count: int) -> tuple[float, float, float]:
-    crowds.empty_the_pool()
-    return crowds.many_servers(count)
 
 
 def measure(rounds: int | None = None, only: str = "") -> Iterator[Figures]:

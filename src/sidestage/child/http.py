@@ -29,6 +29,7 @@ from .http_exchange import PLAIN_SUCCESS, Exchange, objection, plain
 from .listen import wire_address
 from .outbox import Outbox
 from .service import Backpressure, CallCommand, Service, hold, reset
+from .timeouts import Timeouts
 from .writes import Writes
 
 SMALL_BODY = 1 << 16  # bytes; a larger body is streamed
@@ -71,42 +72,6 @@ class HTTPService(Service):
                     peer.abandon()
             return
         super().command(message)
-
-
-class Timeouts:
-    """When handlers' time is over, with one timer for all: each has the same number of seconds."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
-        self._loop = loop
-        self._seconds = seconds
-        self._armed: dict[Exchange, tuple[float, HTTPConnection]] = {}  # the oldest first
-        self._timer: asyncio.TimerHandle | None = None
-
-    def arm(self, exchange: Exchange, connection: HTTPConnection) -> None:
-        """Tell ``connection`` when the time for ``exchange`` is over."""
-        if self._seconds is not None:
-            self._armed[exchange] = (self._loop.time() + self._seconds, connection)
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._seconds, self._look)
-
-    def disarm(self, exchange: Exchange) -> None:
-        """The handler has answered, or nobody waits for it any more."""
-        self._armed.pop(exchange, None)
-
-    def close(self) -> None:
-        """No handler's time matters any more, and the next server's loop is to have no timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
-        for exchange, (when, connection) in list(self._armed.items()):
-            if when > self._loop.time():
-                self._timer = self._loop.call_at(when, self._look)
-                return
-            del self._armed[exchange]
-            connection.timed_out(exchange)
 
 
 class HTTPConnection(asyncio.BufferedProtocol):
