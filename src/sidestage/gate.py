@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
+from typing import Any, Protocol
 
 from . import pristine
 from .pristine import POLLIN
@@ -39,11 +39,16 @@ class EpollGate:
     def __init__(self, fd: int) -> None:
         self.ended = False
         self._fd = fd
-        self._epoll = pristine.make_epoll()
         assert pristine.eventfd is not None
+        self._epoll: Any = None
         self._waker = pristine.eventfd(0, _EFD_FLAGS)
-        self._epoll.register(fd, _EPOLLIN | _EDGE)
-        self._epoll.register(self._waker, _EPOLLIN | _EDGE)
+        try:
+            self._epoll = pristine.make_epoll()
+            self._epoll.register(fd, _EPOLLIN | _EDGE)
+            self._epoll.register(self._waker, _EPOLLIN | _EDGE)
+        except BaseException:  # the error refers to this frame: who keeps it, keeps them open
+            self.close()
+            raise
 
     def wait(self) -> None:
         for fd, events in self._epoll.poll(None, 1):
@@ -55,7 +60,8 @@ class EpollGate:
         pristine.eventfd_write(self._waker, 1)
 
     def close(self) -> None:
-        self._epoll.close()
+        if self._epoll is not None:
+            self._epoll.close()
         pristine.close_quietly(self._waker)
 
 
