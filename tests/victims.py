@@ -177,8 +177,9 @@ def say(*what: object) -> None:
 
 
 def forever() -> None:
-    """Wait for the end."""
-    threading.Event().wait()
+    """Wait for the end, and notice a signal that comes just before CPython waits for a lock."""
+    while True:
+        threading.Event().wait(0.1)
 
 
 # At any moment -----------------------------------------------------------------------------------
