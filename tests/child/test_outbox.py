@@ -80,7 +80,8 @@ def fill(parent: Parent) -> Message:
 
 
 def test_what_the_pipe_takes_is_there_at_once(parent: Parent) -> None:
-    parent.outbox.send(Synced(token=1), Synced(token=2))
+    parent.outbox.send(Synced(token=1))
+    parent.outbox.send(Synced(token=2))
     parent.outbox.record(record(3))
     assert parent.read() == [Synced(token=1), Synced(token=2), record(3)]
 
@@ -144,10 +145,12 @@ def test_each_loss_is_told_once(parent: Parent) -> None:
 
 
 def test_records_that_came_together_go_together(parent: Parent) -> None:
-    parent.outbox.limit = 150
+    parent.outbox.limit = 400
     fill(parent)
-    parent.outbox.record(record(1), record(2))
-    parent.outbox.record(record(3))
+    for number in (1, 2):
+        parent.outbox.record(record(number, 30))
+    parent.outbox.flush()
+    parent.outbox.record(record(3, 330))  # for which one of them less would be enough
     came = parent.read()
     assert numbers(came) == [0, 3]
     assert dropped(came) == 2

@@ -181,10 +181,10 @@ class TestSend:
 
 class TestReceive:
     def test_what_has_come_so_far(self, pipes: Pipes) -> None:
-        frame = bytes(encode(End(call=1), End(call=2)))
-        os.write(pipes.events, frame[:-1])
+        frames = bytes(encode(End(call=1)) + encode(End(call=2)))
+        os.write(pipes.events, frames[:-1])
         assert pipes.channel.receive() == [End(call=1)]
-        os.write(pipes.events, frame[-1:])
+        os.write(pipes.events, frames[-1:])
         assert pipes.channel.receive() == [End(call=2)]
 
     def test_nothing_has_come(self, pipes: Pipes) -> None:

@@ -50,8 +50,9 @@ def test_commands_cross_as_well(messages: list[Any]) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(any_message.events, min_size=1, max_size=4))
-def test_frames_are_the_same_one_by_one_and_together(messages: list[Any]) -> None:
-    assert encode(*messages) == b"".join(encode(message) for message in messages)
+def test_messages_are_the_same_one_by_one_and_together(messages: list[Any]) -> None:
+    one_by_one = b"".join(encode(message) for message in messages)
+    assert fed([one_by_one]) == fed([bytes(encode(*messages))]) == messages
 
 
 def test_a_message_comes_with_its_last_byte_and_not_before() -> None:
@@ -101,15 +102,18 @@ def test_the_largest_frame_is_waited_for() -> None:
     [
         b"",
         b"\xc1",  # never used in MessagePack
-        b"\x93\x01\x01",  # an array that lacks its last item
-        b"\x92\x01\x01",  # Data without its bytes
-        b"\x93\x01\xa1x\xc4\x00",  # Data whose call is a text
-        b"\x91\x63",  # an unknown tag
         b"\x80",  # a map
+        b"\x92\x03\x01",  # End, not in an array of messages
+        b"\xdd\xff\xff\xff\xff",  # an array that lacks all of its items
+        b"\x91\x93\x01\x01",  # Data that lacks its last item
+        b"\x91\x92\x01\x01",  # Data without its bytes
+        b"\x91\x93\x01\xa1x\xc4\x00",  # Data whose call is a text
+        b"\x91\x91\x63",  # an unknown tag
+        b"\x91\x80",  # a map in place of a message
     ],
 )
 def test_garbage_is_refused(payload: bytes) -> None:
-    with pytest.raises(WireError, match="not a message"):
+    with pytest.raises(WireError, match="not messages"):
         frames.events().feed(head(len(payload)) + payload)
 
 
@@ -132,9 +136,19 @@ def test_any_bytes_are_messages_or_a_wire_error(garbage: bytes) -> None:
     assert all(isinstance(message, any_message.EVENTS) for message in messages)
 
 
-def test_nothing_is_encoded_as_nothing() -> None:
-    assert encode() == b""
+def test_nothing_is_no_message() -> None:
     assert frames.events().feed(b"") == []
+    assert frames.events().feed(bytes(encode())) == []
+
+
+def test_a_frame_says_how_long_its_messages_are() -> None:
+    frame = frames.Frame()
+    assert not frame
+    frame.add(Data(call=1, data=bytes(1000)))
+    one = len(frame)
+    assert 1000 < one < 1020
+    frame.add(Data(call=1, data=bytes(1000)))
+    assert len(frame) == 2 * one
 
 
 def test_streams_cross_both_ways() -> None:

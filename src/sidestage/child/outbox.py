@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections import deque
 
-from ..wire.frames import CHUNK, append, encode
+from ..wire.frames import CHUNK, Frame, encode
 from ..wire.messages import Dropped, Message
 from . import pipes
 
@@ -24,7 +24,7 @@ class Outbox:
         self.limit = 1 << 26  # bytes of records that may wait
         self._loop = loop
         self._fd = fd
-        self._batch = bytearray()  # frames since the last flush
+        self._batch = Frame()  # what was sent since the last flush
         self._records = 0  # of the batch, which has nothing but records then
         self._head = memoryview(b"")  # the frames being written
         self._enlarged = False  # the pipe
@@ -33,21 +33,21 @@ class Outbox:
         self._dropped = 0
         os.set_blocking(fd, False)
 
-    def send(self, *messages: Message) -> None:
+    def send(self, message: Message) -> None:
         """Pass on what must not be lost."""
         if self._records:
             self.flush()
-        self._add(messages)
+        self._add(message)
 
-    def record(self, *messages: Message) -> None:
-        """Pass on records, which are bounded."""
+    def record(self, message: Message) -> None:
+        """Pass on a record; those are bounded."""
         if self._batch and not self._records:
             self.flush()
-        self._records += len(messages)
-        self._add(messages)
+        self._records += 1
+        self._add(message)
 
-    def _add(self, messages: tuple[Message, ...]) -> None:
-        append(self._batch, *messages)
+    def _add(self, message: Message) -> None:
+        self._batch.add(message)
         # Records of one batch are shed together, so it is to be a small part of what may wait.
         if len(self._batch) > (min(CHUNK, self.limit // 4) if self._records else CHUNK):
             self.flush()
@@ -55,9 +55,9 @@ class Outbox:
     def flush(self) -> None:
         """Write what was sent since the last time."""
         if self._batch:
-            frames, records = self._batch, self._records
-            self._batch, self._records = bytearray(), 0
-            self._put(frames, records)
+            batch, records = self._batch, self._records
+            self._batch, self._records = Frame(), 0
+            self._put(batch.whole(), records)
 
     def _put(self, frames: bytearray, records: int) -> None:
         if self._head:

@@ -40,23 +40,19 @@ class UDPService(Service):
 
     def _read(self, index: int) -> bool:
         """Read a batch; returns whether the socket had that much."""
-        packets: list[Packet] = []
-        receive = self._sockets[index].recvfrom
+        receive, record, handled = self._sockets[index].recvfrom, self.outbox.record, self.handled
         try:
-            while len(packets) < _BATCH:
+            for _ in range(_BATCH):
                 data, peer = receive(self._size)
-                call = next_call_id() if self.handled else 0
-                self._calls += self.handled
-                packets.append(
-                    Packet(call=call, listener=index, peer=wire_address(peer), data=data)
-                )
+                call = next_call_id() if handled else 0
+                self._calls += handled
+                record(Packet(call=call, listener=index, peer=wire_address(peer), data=data))
         except BlockingIOError:
-            pass
+            return False
         except OSError as error:  # an ICMP answer to something that was sent
             self.diagnose("", f"a datagram could not be delivered: {os.strerror(error.errno or 0)}")
-        if packets:
-            self.outbox.record(*packets)
-        return len(packets) == _BATCH
+            return False
+        return True
 
     def command(self, message: CallCommand) -> None:
         if isinstance(message, Close):

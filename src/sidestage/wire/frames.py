@@ -1,11 +1,13 @@
-"""Frames: a length of four bytes, big-endian, then one message in MessagePack.
+"""Frames: a length of four bytes, big-endian, then an array of messages in MessagePack.
 
-Pure: bytes in, values out. A frame that is too long or does not decode is a WireError, and the
-stream that it came from is of no use any more.
+Pure: bytes in, values out. What is sent together is one frame, so that a burst of messages is
+taken apart by one call of msgspec. A frame that is too long or does not decode is a WireError, and
+the stream that it came from is of no use any more.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Generic, TypeVar
 
 import msgspec
@@ -22,26 +24,43 @@ CHUNK = 1 << 18  # bytes of a stream in one Data
 MAX_RECORD = 1 << 26  # bytes of one record's body
 WINDOW = 1 << 22  # bytes of a stream that may be under way unacknowledged
 
-_encoder = msgspec.msgpack.Encoder()
+_START = struct.Struct(">IBI")  # the length, and the head of an array with a length of 32 bits
+_ARRAY = 0xDD
+_encode_into = msgspec.msgpack.Encoder().encode_into
+_AT_THE_END = -1
 
 
 class WireError(Exception):
     """The other side sent what is not a frame of ours."""
 
 
+class Frame:
+    """A frame that grows until it is sent; ``len`` is that of its messages, in bytes."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray(_START.size)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._bytes) - _START.size
+
+    def add(self, message: Message) -> None:
+        """Put ``message`` behind the others."""
+        _encode_into(message, self._bytes, _AT_THE_END)
+        self._count += 1
+
+    def whole(self) -> bytearray:
+        """The frame as it is sent; nothing is added to it any more."""
+        _START.pack_into(self._bytes, 0, len(self._bytes) - HEAD, _ARRAY, self._count)
+        return self._bytes
+
+
 def encode(*messages: Message) -> bytearray:
-    """The frames of ``messages``, one after another."""
-    frames = bytearray()
-    append(frames, *messages)
-    return frames
-
-
-def append(frames: bytearray, *messages: Message) -> None:
-    """Add the frames of ``messages`` to ``frames``."""
+    """The frame of ``messages``."""
+    frame = Frame()
     for message in messages:
-        start = len(frames)
-        _encoder.encode_into(message, frames, start + HEAD)
-        frames[start : start + HEAD] = (len(frames) - start - HEAD).to_bytes(HEAD, "big")
+        frame.add(message)
+    return frame.whole()
 
 
 class ReadSize:
@@ -58,15 +77,15 @@ class ReadSize:
 
 
 class FrameBuffer(Generic[M]):
-    """Collects bytes as they come and gives the messages that are complete."""
+    """Collects bytes as they come and gives the messages of the frames that are complete."""
 
-    def __init__(self, decoder: msgspec.msgpack.Decoder[M]) -> None:
+    def __init__(self, decoder: msgspec.msgpack.Decoder[list[M]]) -> None:
         self._decode = decoder.decode
         self._rest = bytearray()
         self._needed = 0  # bytes in the rest before it is worth a look
 
     def feed(self, data: bytes) -> list[M]:
-        """The messages that ``data`` completes, in order."""
+        """The messages of the frames that ``data`` completes, in order."""
         whole: bytes | bytearray = data
         if self._rest:
             self._rest += data
@@ -82,9 +101,10 @@ class FrameBuffer(Generic[M]):
             if end > size:
                 self._needed = end - at
                 break
-            messages.append(self._message(view[at + HEAD : end]))
+            messages += self._messages(view[at + HEAD : end])
             at = end
-        self._rest += view[at:]
+        if at < size:
+            self._rest += view[at:]
         return messages
 
     @staticmethod
@@ -94,18 +114,18 @@ class FrameBuffer(Generic[M]):
             raise WireError(f"a frame of {length} bytes, {MAX_FRAME} are allowed")
         return length
 
-    def _message(self, payload: memoryview) -> M:
+    def _messages(self, payload: memoryview) -> list[M]:
         try:
             return self._decode(payload)
         except msgspec.DecodeError as error:
-            raise WireError(f"not a message: {error}") from error
+            raise WireError(f"not messages: {error}") from error
 
 
 def commands() -> FrameBuffer[Command]:
     """A buffer for the child's side."""
-    return FrameBuffer(msgspec.msgpack.Decoder(Command))
+    return FrameBuffer(msgspec.msgpack.Decoder(list[Command]))
 
 
 def events() -> FrameBuffer[Event]:
     """A buffer for the parent's side."""
-    return FrameBuffer(msgspec.msgpack.Decoder(Event))
+    return FrameBuffer(msgspec.msgpack.Decoder(list[Event]))
