@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sidestage import HTTPServer, StateError, TCPServer
+from sidestage import HTTPServer, StateError, TCPServer, fork
 from support import eventually, run_python, run_script
 
 
@@ -202,3 +202,33 @@ def test_worker_processes_are_clients(tool: str, method: str, tmp_path: Path) ->
         """)
     )
     assert run_python("-W", "error", str(script)) == ""
+
+
+class _Run:
+    def park(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def forget_all(self) -> None: ...
+
+
+def test_runs_can_be_gone_through_while_another_thread_adds_one() -> None:
+    runs, kept = fork.Runs(), [_Run(), _Run()]
+    runs.add(kept[0])
+    seen = []
+    for run in runs:
+        seen.append(run)
+        runs.add(kept[1])
+    assert seen == kept[:1]
+    assert list(runs) == kept
+
+
+def test_runs_that_are_discarded_or_that_nobody_holds_are_forgotten() -> None:
+    runs, kept, discarded = fork.Runs(), _Run(), _Run()
+    for run in (kept, discarded, _Run()):
+        runs.add(run)
+    del run
+    runs.discard(discarded)
+    assert list(runs) == [kept]
+    runs.clear()
+    assert list(runs) == []

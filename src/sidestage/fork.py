@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from . import imports, pristine
@@ -37,7 +37,34 @@ class Run(Protocol):
         """In a forked copy: let go of everything, touch nothing of the original's."""
 
 
-runs: weakref.WeakSet[Run] = weakref.WeakSet()
+class Runs:
+    """Those that serve, and whoever else is not forgotten yet.
+
+    Not a WeakSet: that one cannot be gone through while another thread adds to it.
+    """
+
+    def __init__(self) -> None:
+        self._refs: dict[int, weakref.ref[Run]] = {}
+
+    def __iter__(self) -> Iterator[Run]:
+        present = [ref() for ref in list(self._refs.values())]
+        return iter([run for run in present if run is not None])
+
+    def add(self, run: Run) -> None:
+        """From now on ``run`` has to know of forks."""
+        key, refs = id(run), self._refs
+        refs[key] = weakref.ref(run, lambda _: refs.pop(key, None))
+
+    def discard(self, run: Run) -> None:
+        """It does not matter any more."""
+        self._refs.pop(id(run), None)
+
+    def clear(self) -> None:
+        """Nobody does."""
+        self._refs.clear()
+
+
+runs = Runs()
 starting = pristine.RLock()  # held while a process comes to be: no fork sees it half owned
 _in_copies: list[Callable[[], None]] = []
 _installed = False
@@ -100,7 +127,7 @@ _held = False  # whether that thread holds ``starting``
 def _before() -> None:
     global _alone, _held
     _held = starting.acquire(True, _STARTING_SECONDS)
-    for run in list(runs):
+    for run in runs:
         run.park()
     deadline = Deadline(_GONE_SECONDS)
     while pristine.ended_threads:
@@ -109,7 +136,7 @@ def _before() -> None:
             os.sched_yield()
     if _COUNTS_TOO_LATE:
         _filter.remove()
-        _alone = bool(runs) and _one_thread()
+        _alone = bool(list(runs)) and _one_thread()
 
 
 def _one_thread() -> bool:
@@ -130,14 +157,14 @@ def _kernel_knows(tid: int) -> bool:
 def _after_in_parent() -> None:
     if _alone:
         _filter.install()
-    for run in list(runs):
+    for run in runs:
         run.resume()
     _release()
 
 
 def _after_in_child() -> None:
     global starting, _held
-    for run in list(runs):
+    for run in runs:
         run.forget_all()
     runs.clear()
     imports.forget()

@@ -1,0 +1,28 @@
+"""Late imports, where the test's process does something else meanwhile."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sidestage import imports
+from sidestage.imports import importing_once
+
+
+def test_another_thread_may_import_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"sidestage.one": ModuleType("one")}
+
+    class Modules(dict[str, Any]):
+        def setdefault(self, name: str, module: Any = None) -> Any:
+            kept.setdefault("sidestage.two", ModuleType("two"))
+            return super().setdefault(name, module)
+
+    modules = Modules()
+    monkeypatch.setattr(imports, "_kept", kept)
+    monkeypatch.setattr(imports, "sys", SimpleNamespace(modules=modules, path=sys.path))
+    with importing_once():
+        pass
+    assert "sidestage.one" in modules
