@@ -111,7 +111,7 @@ def test_a_status_may_be_any_int(result: Any, status: int) -> None:
 
 def test_headers_of_a_tuple_replace_what_is_added_by_default() -> None:
     response = HTTPResponse.of(({"a": 1}, 200, [("content-type", "x/y"), ("A", "1"), ("A", "2")]))
-    assert response.headers == [("content-type", "x/y"), ("A", "1"), ("A", "2")]
+    assert response.headers == (("content-type", "x/y"), ("A", "1"), ("A", "2"))
 
 
 def test_an_asynchronous_generator_is_refused_by_name() -> None:

@@ -87,7 +87,7 @@ class HTTPResponse:
         given = cls(status=status, headers=(rest[0] if rest else None) or {})
         names = {name.lower() for name, _ in _pairs(given)}
         kept = [pair for pair in _pairs(made) if pair[0].lower() not in names]
-        return cls(made.body, status, kept + _pairs(given))
+        return cls(made.body, status, [*kept, *_pairs(given)])
 
     @classmethod
     def _of_body(cls, body: Any) -> HTTPResponse:
@@ -111,7 +111,7 @@ class HTTPResponse:
     def _made(cls, body: Any, content_type: str) -> HTTPResponse:
         """A response of which nothing needs to be checked."""
         made = object.__new__(cls)
-        headers = [("Content-Type", content_type)]
+        headers = (("Content-Type", content_type),)
         made.__dict__.update(body=body, status=200, headers=headers, reason=None)
         return made
 
@@ -133,7 +133,7 @@ class HTTPResponse:
         )
 
 
-def _checked_headers(headers: Any) -> list[tuple[str, str]]:
+def _checked_headers(headers: Any) -> wire.Headers:
     pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
     try:
         given = [(name, value) for name, value in pairs]
@@ -141,11 +141,11 @@ def _checked_headers(headers: Any) -> list[tuple[str, str]]:
         raise TypeError(
             f"headers must be a mapping or pairs of name and value, not {headers!r:.200}"
         ) from None
-    return [check_header(name, value) for name, value in given]
+    return tuple(check_header(name, value) for name, value in given)
 
 
-def _pairs(response: HTTPResponse) -> list[tuple[str, str]]:
-    assert isinstance(response.headers, list)
+def _pairs(response: HTTPResponse) -> wire.Headers:
+    assert isinstance(response.headers, tuple)
     return response.headers
 
 
@@ -207,7 +207,7 @@ class Responder:
 
     def __init__(self, way: Way) -> None:
         self._way = way
-        self._headers: list[tuple[str, str]] = []
+        self._headers: wire.Headers = ()
         self._waiting = bytearray()
 
     # Piece by piece ----------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Responder:
         """Add a header field."""
         if not self.begun or self._in_body:
             raise ValueError("send_header goes between send_response and end_headers")
-        self._headers.append(check_header(name, value))
+        self._headers += (check_header(name, value),)
 
     def end_headers(self) -> None:
         """The body comes next."""

@@ -156,7 +156,7 @@ class TestEachProtocol:
 
 
 STRAYS: list[Message] = [
-    Respond(call=999, status=200, reason="", headers=[], body=b"", length=0, more=False),
+    Respond(call=999, status=200, reason="", headers=(), body=b"", length=0, more=False),
     MailReply(call=999, reply="250 OK"),
     Close(call=999, reset=True),
     SetOption(call=999, level=6, name=1, value=1),

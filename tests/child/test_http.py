@@ -156,7 +156,7 @@ class Server:
                 call=request.call,
                 status=200,
                 reason="OK",
-                headers=[],
+                headers=(),
                 body=body,
                 length=None if more else len(body),
                 more=more,

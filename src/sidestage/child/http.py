@@ -1,7 +1,7 @@
 """HTTP/1.1 in the child (RFC 9112): requests in order, one response each, on our own transport.
 
-httptools parses. Requests of one connection are answered in the order they came, so each waits
-in a queue until its turn; those of different connections never wait for one another.
+Requests of one connection are answered in the order they came, so each waits in a queue until its
+turn; those of different connections never wait for one another.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterable
 
-import httptools
-
 from ..wire.messages import (
     Ack,
     Address,
@@ -22,10 +20,10 @@ from ..wire.messages import (
     Data,
     End,
     OpenConnection,
-    Request,
     Respond,
 )
-from .http_exchange import PLAIN_SUCCESS, Exchange, objection, plain
+from .http_exchange import PLAIN_SUCCESS, Exchange, plain
+from .http_reader import RequestReader
 from .listen import wire_address
 from .outbox import Outbox
 from .service import Backpressure, CallCommand, Service, hold, reset
@@ -47,11 +45,14 @@ class HTTPService(Service):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox, config: Configure) -> None:
         super().__init__(loop, outbox, config)
-        self.timeouts = Timeouts(loop, config.handler_timeout)
+        self.timeouts = Timeouts(loop, config.handler_timeout, self._exchanges)
         self.writes = Writes(loop)
 
     def protocol(self) -> asyncio.BaseProtocol:
         return HTTPConnection(self)
+
+    def _exchanges(self) -> Iterable[Exchange]:
+        return (target for target in self.calls.values() if isinstance(target, Exchange))
 
     def pass_ends(self) -> None:
         self.writes.begin_pass()
@@ -84,16 +85,9 @@ class HTTPConnection(asyncio.BufferedProtocol):
         self.peer: Address = ""
         self.flow = Backpressure(service.outbox, functools.partial(self._hold, "flow"))
         self.queue: deque[Exchange] = deque()
-        self.incoming: Exchange | None = None
-        self.in_head = True
-        self.head_size = 0  # of the head's parts, as parsed
-        self.head_fed = 0  # of all that came while it was not complete
-        self.refused = False  # nothing more is parsed on this connection
-        self.begun = 0  # requests that have begun in what is being parsed
-        self.resuming = False  # the parser is being told what it has to know
+        self.reader = RequestReader(self, service.config.head_limit)
         self.holds: set[str] = set()  # reasons not to read
         self.lingering: asyncio.TimerHandle | None = None
-        self.parser = httptools.HttpRequestParser(self)
 
     # From the transport ------------------------------------------------------------------------
 
@@ -106,12 +100,12 @@ class HTTPConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.lingering is not None:
             self.lingering.cancel()
-        if exc is not None and self.incoming is not None and not self.refused:
+        if exc is not None and self.reader.incoming is not None:
             text = "the client reset the connection in the middle of a request"
             self.service.diagnose(self.peer, text)
         self._flush()
         for exchange in self.queue:
-            self._disarm(exchange)
+            self._wait_no_more(exchange)
             self.service.lose_call(exchange.call, reset=exc is not None)
         self.queue.clear()
         self.service.left(self)
@@ -122,56 +116,12 @@ class HTTPConnection(asyncio.BufferedProtocol):
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        rest = _buffer[:nbytes]
-        while rest and not self.refused:
-            rest = rest[self._parse(rest) :]
-
-    def _parse(self, data: memoryview) -> int:
-        """Feed the parser; returns how much of ``data`` it has taken."""
-        alone, self.begun = self.incoming is None, 0
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._resume_after_upgrade()
-            return int(upgrade.args[0])
-        except httptools.HttpParserError as error:
-            self._malformed(error)
-        else:
-            self._watch_incoming(len(data) if self.begun <= alone else 0)
-        return len(data)
-
-    def _resume_after_upgrade(self) -> None:
-        """Go on as if nothing had been offered (RFC 9110 7.8): we speak HTTP/1.1 only.
-
-        The parser takes the request for complete, without its body; a new one is told of it.
-        """
-        self.parser = httptools.HttpRequestParser(self)
-        exchange = self.incoming
-        if exchange is not None and not self.refused:
-            self.resuming = True
-            if exchange.length is None:
-                framing = b"Transfer-Encoding: chunked"
-            else:
-                framing = b"Content-Length: %d" % exchange.length
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-            self.resuming = False
-
-    def _watch_incoming(self, size: int) -> None:
-        """See to a request that has not come whole; ``size`` bytes more of it alone have come."""
-        exchange = self.incoming
-        if exchange is None or self.refused:
-            return
-        if self.in_head:
-            self.head_fed += size
-            if self.head_fed > self.service.config.head_limit:
-                self._refuse(431, "Request Header Fields Too Large")
-        elif exchange.since is None and exchange.timer is None:
-            exchange.timer = self.service.loop.call_later(SMALL_WAIT, self._stream, exchange)
+        self.reader.feed(_buffer[:nbytes])
 
     def eof_received(self) -> bool:
-        if self.incoming is not None and not self.refused:
+        if self.reader.incoming is not None:
             self.service.diagnose(self.peer, "the client closed in the middle of a request")
-            self.incoming = None
+            self.reader.incoming = None
             if not (self.queue and self.queue[0].received):
                 return False
         if self.queue:  # it may have stopped sending only, so what it has sent is answered
@@ -184,55 +134,10 @@ class HTTPConnection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self.flow.client_blocked(False)
 
-    # From the parser ---------------------------------------------------------------------------
+    # From the reader ---------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        if self.resuming:
-            return
-        self.incoming = Exchange()
-        self.begun += 1
-        self.in_head = True
-        self.head_size = self.head_fed = 0
-
-    def on_url(self, url: bytes) -> None:
-        if self.incoming is not None and not self.resuming:
-            self.incoming.target += url
-
-    def on_header(self, name: bytes, value: bytes | None) -> None:
-        exchange = self.incoming
-        if exchange is None or self.resuming or self.refused:
-            return
-        value = value or b""
-        self.head_size += len(name) + len(value) + 4
-        if self.head_size + len(exchange.target) > self.service.config.head_limit:
-            self._refuse(431, "Request Header Fields Too Large")
-        if not self.in_head:
-            return  # a trailer; those may not be taken for header fields (RFC 9110 6.5.1)
-        text = value.decode("latin-1")
-        exchange.headers.append((name.decode("latin-1"), text))
-        match name.lower():
-            case b"content-length":
-                exchange.length = int(text)
-            case b"transfer-encoding":
-                exchange.length = None
-            case b"host":
-                exchange.hosts += 1
-            case b"expect":
-                exchange.expects = text.lower() == "100-continue"
-            case _:
-                pass
-
-    def on_headers_complete(self) -> None:
-        exchange = self.incoming
-        if exchange is None or self.resuming or self.refused:
-            return
-        self.in_head = False
-        exchange.method = self.parser.get_method().decode("latin-1")
-        exchange.http_version = self.parser.get_http_version()
-        exchange.keep_alive = self.parser.should_keep_alive() and exchange.method != "CONNECT"
-        if refusal := objection(exchange):
-            self._refuse(*refusal)
-            return
+    def begun(self, exchange: Exchange) -> None:
+        """The head of a request is complete, which can be answered."""
         # RFC 9110 10.1.1: a client of HTTP/1.0 would not understand the answer.
         exchange.expects &= exchange.http_version == "1.1" and exchange.length != 0
         self.queue.append(exchange)
@@ -241,32 +146,34 @@ class HTTPConnection(asyncio.BufferedProtocol):
         if exchange.length != 0:  # else it is complete in a moment
             self._advance()
 
-    def on_body(self, body: bytes) -> None:
-        exchange = self.incoming
-        if exchange is None or self.refused:
-            return
+    def body(self, exchange: Exchange, data: bytes) -> None:
+        """More of its body has come."""
         if exchange.responded:
-            self._ignore(exchange, body)
+            self._ignore(exchange, data)
         elif exchange.streamed and exchange.call:
-            self.service.outbox.send(Data(call=exchange.call, data=body))
-            self.flow.sent(len(body))
+            self.service.outbox.send(Data(call=exchange.call, data=data))
+            self.flow.sent(len(data))
         else:
-            self._store(exchange, body)
+            self._store(exchange, data)
 
-    def on_message_complete(self) -> None:
-        exchange = self.incoming
-        if exchange is not None and exchange.length != 0 and self.parser.should_upgrade():
-            return  # its body is still to come
-        self.incoming = None
-        self.in_head = True
-        if exchange is None or self.refused:
-            return
+    def received(self, exchange: Exchange) -> None:
+        """It is complete."""
         exchange.received = True
         if exchange.since is None:
-            self._disarm(exchange)
+            self._wait_no_more(exchange)
         if exchange.streamed and exchange.call:
             self.service.outbox.send(End(call=exchange.call))
         self._advance()
+
+    def awaited(self, exchange: Exchange) -> None:
+        """There is more of its body to come: that is waited for, but not for long."""
+        if exchange.since is None and exchange.timer is None:
+            exchange.timer = self.service.loop.call_later(SMALL_WAIT, self._stream, exchange)
+
+    def _wait_no_more(self, exchange: Exchange) -> None:
+        if exchange.timer is not None:
+            exchange.timer.cancel()
+            exchange.timer = None
 
     def _stream(self, exchange: Exchange) -> None:
         """Pass the request on without waiting for the rest of its body."""
@@ -274,6 +181,8 @@ class HTTPConnection(asyncio.BufferedProtocol):
         self._advance()
 
     def _store(self, exchange: Exchange, body: bytes) -> None:
+        if not exchange.body:
+            exchange.body = bytearray()
         if self.service.handled:
             exchange.body += body
             if len(exchange.body) > SMALL_BODY:
@@ -324,34 +233,21 @@ class HTTPConnection(asyncio.BufferedProtocol):
 
     def _pass_on(self, exchange: Exchange) -> None:
         service = self.service
-        self._disarm(exchange)
+        self._wait_no_more(exchange)
         exchange.since = service.loop.time()
         if not service.handled and not exchange.streamed:
-            service.outbox.record(self._request(exchange))
+            service.outbox.record(exchange.request(self.peer))
             self._respond(exchange, PLAIN_SUCCESS)
             return
-        exchange.call = service.open_call(_Call(self, exchange))
+        exchange.call = service.open_call(exchange)
         self.flow.start(exchange.call)
-        service.outbox.send(self._request(exchange))
+        service.outbox.send(exchange.request(self.peer))
         if exchange.streamed:
             self.flow.sent(len(exchange.body))
             if exchange.received:
                 service.outbox.send(End(call=exchange.call))
-            exchange.body = bytearray()
-        self._arm(exchange)
-
-    def _request(self, exchange: Exchange) -> Request:
-        return Request(
-            call=exchange.call,
-            peer=self.peer,
-            method=exchange.method,
-            target=exchange.target.decode("latin-1"),
-            http_version=exchange.http_version,
-            headers=tuple(exchange.headers),
-            body=bytes(exchange.body),
-            more=exchange.streamed,
-            cut=exchange.cut,
-        )
+            exchange.body = b""
+        service.timeouts.arm(exchange)
 
     def _pause(self, wanted: bool) -> None:
         self._hold("queue", wanted)
@@ -363,15 +259,6 @@ class HTTPConnection(asyncio.BufferedProtocol):
         if before != bool(self.holds):
             hold(self.transport, wanted)
 
-    def _arm(self, exchange: Exchange) -> None:
-        self.service.timeouts.arm(exchange, self)
-
-    def _disarm(self, exchange: Exchange) -> None:
-        self.service.timeouts.disarm(exchange)
-        if exchange.timer is not None:
-            exchange.timer.cancel()
-            exchange.timer = None
-
     def timed_out(self, exchange: Exchange) -> None:
         """The handler's time for ``exchange`` is over."""
         self.service.ask_to_postpone(functools.partial(self._end_of_time, exchange))
@@ -380,7 +267,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
         if exchange.head_sent or exchange not in self.queue:
             return
         if postponed:
-            self._arm(exchange)
+            self.service.timeouts.arm(exchange)
             return
         seconds = self.service.config.handler_timeout
         text = f"the handler gave no answer to {exchange.line()} within {seconds} s: sent 504"
@@ -411,10 +298,10 @@ class HTTPConnection(asyncio.BufferedProtocol):
                 raise AssertionError(message)
 
     def _respond(self, exchange: Exchange, response: Respond) -> None:
-        self._disarm(exchange)
         if exchange.head_sent or self.transport.is_closing():
             return
         exchange.head_sent = True
+        exchange.due = None
         if self.service.draining:
             exchange.keep_alive = False
         body = response.body
@@ -429,7 +316,8 @@ class HTTPConnection(asyncio.BufferedProtocol):
             self.flow.wrote(len(response.body))
         else:
             exchange.responded = True
-            self.flow.release()
+            if exchange.streamed:
+                self.flow.release()
 
     def _write_body(self, exchange: Exchange, data: bytes) -> None:
         exchange.sent += len(data)
@@ -461,9 +349,9 @@ class HTTPConnection(asyncio.BufferedProtocol):
             self.service.close_call(exchange.call)
         else:  # whoever waits for its body waits in vain
             self.service.lose_call(exchange.call, reset=False)
-        alone = exchange.received and self.incoming is None and len(self.queue) == 1
+        alone = exchange.received and self.reader.incoming is None and len(self.queue) == 1
         self.queue.clear()
-        self.refused = True
+        self.reader.end()
         self._flush()
         if alone:
             self.transport.close()
@@ -498,23 +386,18 @@ class HTTPConnection(asyncio.BufferedProtocol):
 
     # Refusals ----------------------------------------------------------------------------------
 
-    def _malformed(self, error: Exception) -> None:
-        cause = error.__context__ or error.__cause__ or error
-        if isinstance(cause, AssertionError):
-            raise error
-        if self.refused:
-            return
+    def malformed(self, exchange: Exchange | None, error: Exception) -> None:
+        """What has come is not HTTP/1.1."""
         if self.queue and not self.queue[-1].keep_alive and self.queue[-1].received:
             # RFC 9112 9.6: nothing that comes after "close" is a request.
-            self.refused = True
+            self.reader.end()
             self.service.diagnose(self.peer, f"the client sent more than its last request: {error}")
             return
-        self._refuse(400, "Bad Request", str(error))
+        self.refuse(exchange or Exchange(self), 400, "Bad Request", str(error))
 
-    def _refuse(self, status: int, reason: str, why: str = "") -> None:
+    def refuse(self, exchange: Exchange, status: int, reason: str, why: str = "") -> None:
         """Answer what cannot be a request, in its turn, and read no more."""
-        exchange = self.incoming or Exchange()
-        self.refused = True
+        self.reader.end()
         exchange.refusal = (status, reason)
         exchange.keep_alive = False
         self.service.diagnose(self.peer, f"sent {status} {reason}{': ' if why else ''}{why}")
@@ -568,16 +451,3 @@ class HTTPConnection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         self.transport.abort()
-
-
-class _Call:
-    """Ties a call's commands to its exchange."""
-
-    __slots__ = ("_connection", "_exchange")
-
-    def __init__(self, connection: HTTPConnection, exchange: Exchange) -> None:
-        self._connection = connection
-        self._exchange = exchange
-
-    def command(self, message: CallCommand) -> None:
-        self._connection.command(self._exchange, message)

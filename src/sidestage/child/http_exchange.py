@@ -6,94 +6,112 @@ Pure: no transport here. How a body is framed (RFC 9112 6) is decided in one pla
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
-from ..wire.messages import Respond
+from ..wire.messages import Address, Headers, Request, Respond
+from .service import CallCommand
 
 _NO_BODY = frozenset({204, 304})
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+class Owner(Protocol):
+    """The connection of an exchange."""
+
+    def command(self, exchange: Exchange, message: CallCommand) -> None:
+        """Carry out what the parent says of ``exchange``."""
+
+    def timed_out(self, exchange: Exchange) -> None:
+        """The handler's time for ``exchange`` is over."""
+
+
 class Exchange:
     """One request on its way in and its response on its way out."""
 
-    __slots__ = (
-        "bodiless",
-        "body",
-        "call",
-        "chunked",
-        "cut",
-        "declared",
-        "expects",
-        "head_sent",
-        "headers",
-        "hosts",
-        "http_version",
-        "keep_alive",
-        "length",
-        "method",
-        "received",
-        "refusal",
-        "responded",
-        "sent",
-        "since",
-        "streamed",
-        "target",
-        "timer",
-    )
+    method = ""
+    target = b""
+    http_version = "1.1"
+    hosts = 0  # header fields of that name
+    length: int | None = 0  # of the body; None is chunked
+    expects = False
+    body: bytes | bytearray = b""
+    cut = 0
+    received = False  # the whole request is here
+    streamed = False  # its body goes to the parent as it comes
+    call = 0
+    since: float | None = None  # when it was passed on
+    due: float | None = None  # when the handler's time is over
+    timer: asyncio.TimerHandle | None = None
+    keep_alive = True
+    head_sent = False
+    chunked = False
+    bodiless = False  # the response has no body, whatever the handler writes
+    declared: int | None = None  # length of a streamed response, as the handler has it
+    sent = 0  # bytes of the response's body
+    responded = False
+    refusal: tuple[int, str] | None = None
 
-    def __init__(self) -> None:
-        self.method = ""
-        self.target = b""
-        self.http_version = "1.1"
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
         self.headers: list[tuple[str, str]] = []
-        self.hosts = 0  # header fields of that name
-        self.length: int | None = 0  # of the body; None is chunked
-        self.expects = False
-        self.body = bytearray()
-        self.cut = 0
-        self.received = False  # the whole request is here
-        self.streamed = False  # its body goes to the parent as it comes
-        self.call = 0
-        self.since: float | None = None  # when it was passed on
-        self.timer: asyncio.TimerHandle | None = None
-        self.keep_alive = True
-        self.head_sent = False
-        self.chunked = False
-        self.bodiless = False  # the response has no body, whatever the handler writes
-        self.declared: int | None = None  # length of a streamed response, as the handler has it
-        self.sent = 0  # bytes of the response's body
-        self.responded = False
-        self.refusal: tuple[int, str] | None = None
+
+    def command(self, message: CallCommand) -> None:
+        """Carry out what the parent says."""
+        self.owner.command(self, message)
 
     def line(self) -> str:
         """The request as a person would name it."""
         return f"{self.method} {self.target.decode('latin-1')}".strip() or "request"
 
+    def note(self, name: bytes, value: str) -> None:
+        """Take note of a header field that says how the request is framed, or whom it is for."""
+        match name:
+            case b"content-length":
+                self.length = int(value)
+            case b"transfer-encoding":
+                self.length = None
+            case b"host":
+                self.hosts += 1
+            case _:
+                self.expects = value.lower() == "100-continue"
+
+    def request(self, peer: Address) -> Request:
+        """The request as the parent gets it."""
+        return Request(
+            call=self.call,
+            peer=peer,
+            method=self.method,
+            target=self.target.decode("latin-1"),
+            http_version=self.http_version,
+            headers=tuple(self.headers),
+            body=bytes(self.body),
+            more=self.streamed,
+            cut=self.cut,
+        )
+
     def head(self, response: Respond) -> bytes:
         """The head of the response as it is sent; decides how the body is framed."""
-        self.bodiless = self.method == "HEAD" or response.status in _NO_BODY
-        lines = [f"HTTP/1.1 {response.status} {response.reason}"]
-        given = set()
-        for name, value in response.headers:
-            lines.append(f"{name}: {value}")
-            lowered = name.lower()
-            given.add(lowered)
-            if lowered == "connection" and "close" in value.lower():
-                self.keep_alive = False
-            if lowered == "content-length":
-                self._declare(response, value.strip())
-        if "date" not in given:
-            lines.append(f"Date: {http_date()}")
-        lines += self._framing(response, given)
-        if "connection" not in given:
-            if not self.keep_alive:
-                lines.append("Connection: close")
-            elif self.http_version == "1.0":
-                lines.append("Connection: keep-alive")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        given = _given(response.status, response.reason, response.headers)
+        self.bodiless = given.bodiless or self.method == "HEAD"
+        if given.closes:
+            self.keep_alive = False
+        for length in given.lengths:
+            self._declare(response, length)
+        head = given.head
+        if not given.dated:
+            head += http_date()
+        if not given.framed:
+            head += self._framing(response)
+        if given.connection:
+            return head + b"\r\n"
+        if not self.keep_alive:
+            return head + b"Connection: close\r\n\r\n"
+        if self.http_version == "1.0":
+            return head + b"Connection: keep-alive\r\n\r\n"
+        return head + b"\r\n"
 
     def _declare(self, response: Respond, length: str) -> None:
         """The handler may lie about the length; then the connection can't be kept."""
@@ -102,20 +120,46 @@ class Exchange:
         elif not self.bodiless:
             self.keep_alive &= length == str(response.length)
 
-    def _framing(self, response: Respond, given: set[str]) -> Iterable[str]:
-        if "content-length" in given or "transfer-encoding" in given or response.status == 204:
-            return ()
+    def _framing(self, response: Respond) -> bytes:
         if response.length is not None:
             if response.status == 304 and not response.length:
-                return ()
-            return (f"Content-Length: {response.length}",)
+                return b""
+            return b"Content-Length: %d\r\n" % response.length
         if self.http_version == "1.0":
             self.keep_alive = False  # the end of the connection is the end of the body
-            return ()
+            return b""
         if response.status == 304:  # which clients would expect chunks after
-            return ()
+            return b""
         self.chunked = not self.bodiless
-        return ("Transfer-Encoding: chunked",)
+        return b"Transfer-Encoding: chunked\r\n"
+
+
+class _Given(NamedTuple):
+    """What a handler has said of its response."""
+
+    head: bytes  # status line and header fields
+    bodiless: bool
+    dated: bool
+    framed: bool  # how its body is, or that there is none
+    lengths: tuple[str, ...]
+    connection: bool  # whether it is kept
+    closes: bool
+
+
+@functools.lru_cache(maxsize=16)  # handlers repeat themselves
+def _given(status: int, reason: str, headers: Headers) -> _Given:
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), ""]
+    lowered = [(name.lower(), value) for name, value in headers]
+    names = {name for name, _ in lowered}
+    return _Given(
+        head="\r\n".join(lines).encode("latin-1"),
+        bodiless=status in _NO_BODY,
+        dated="date" in names,
+        framed=not names.isdisjoint({"content-length", "transfer-encoding"}) or status == 204,
+        lengths=tuple(value.strip() for name, value in lowered if name == "content-length"),
+        connection="connection" in names,
+        closes=any(name == "connection" and "close" in value.lower() for name, value in lowered),
+    )
 
 
 def objection(exchange: Exchange) -> tuple[int, str, str] | None:
@@ -134,7 +178,7 @@ def objection(exchange: Exchange) -> tuple[int, str, str] | None:
 def plain(status: int, reason: str) -> Respond:
     """A response of the child's own."""
     body = b"" if status == 200 else f"{status} {reason}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8")] if body else []
+    headers = (("Content-Type", "text/plain; charset=utf-8"),) if body else ()
     return Respond(
         call=0,
         status=status,
@@ -147,18 +191,18 @@ def plain(status: int, reason: str) -> Respond:
 
 
 PLAIN_SUCCESS = plain(200, "OK")
-_date: tuple[int, str] = (0, "")
+_date: tuple[int, bytes] = (0, b"")
 
 
-def http_date() -> str:
-    """The present second as RFC 9110 5.6.7 wants it, whatever the locale."""
+def http_date() -> bytes:
+    """A Date field with the present second as RFC 9110 5.6.7 wants it, whatever the locale."""
     global _date
     now = int(time.time())
     if _date[0] != now:
         t = time.gmtime(now)
         text = (
-            f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
-            f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT"
+            f"Date: {_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+            f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT\r\n"
         )
-        _date = (now, text)
+        _date = (now, text.encode())
     return _date[1]

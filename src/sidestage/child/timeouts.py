@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 from .http_exchange import Exchange
 
 
-class Waiting(Protocol):
-    """A connection with a handler at work."""
-
-    def timed_out(self, exchange: Exchange) -> None:
-        """The handler's time for ``exchange`` is over."""
-
-
 class Timeouts:
-    """One timer will do, since each exchange has the same number of seconds."""
+    """One timer will do, since each exchange has the same number of seconds.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
+    ``exchanges`` are those with a handler; it is looked at when the timer comes, not with every
+    request.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float | None,
+        exchanges: Callable[[], Iterable[Exchange]],
+    ) -> None:
         self._loop = loop
         self._seconds = seconds
-        self._armed: dict[Exchange, tuple[float, Waiting]] = {}  # the oldest first
+        self._exchanges = exchanges
         self._timer: asyncio.TimerHandle | None = None
 
-    def arm(self, exchange: Exchange, connection: Waiting) -> None:
-        """Tell ``connection`` when the time for ``exchange`` is over."""
+    def arm(self, exchange: Exchange) -> None:
+        """The time for ``exchange`` begins now; it ends when ``due`` is none any more."""
         if self._seconds is not None:
-            self._armed[exchange] = (self._loop.time() + self._seconds, connection)
+            exchange.due = self._loop.time() + self._seconds
             if self._timer is None:
                 self._timer = self._loop.call_later(self._seconds, self._look)
-
-    def disarm(self, exchange: Exchange) -> None:
-        """The handler has answered, or nobody waits for it any more."""
-        self._armed.pop(exchange, None)
 
     def close(self) -> None:
         """No handler's time matters any more, and the next server's loop is to have no timer."""
@@ -43,9 +41,15 @@ class Timeouts:
 
     def _look(self) -> None:
         self._timer = None
-        for exchange, (when, connection) in list(self._armed.items()):
-            if when > self._loop.time():
-                self._timer = self._loop.call_at(when, self._look)
-                return
-            del self._armed[exchange]
-            connection.timed_out(exchange)
+        now = self._loop.time()
+        coming: list[float] = []
+        for exchange in list(self._exchanges()):
+            if exchange.due is None:
+                continue
+            if exchange.due > now:
+                coming.append(exchange.due)
+            else:
+                exchange.due = None
+                exchange.owner.timed_out(exchange)
+        if coming and self._timer is None:
+            self._timer = self._loop.call_later(min(coming) - now, self._look)

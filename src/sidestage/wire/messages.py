@@ -86,7 +86,7 @@ class Respond(Message, frozen=True, kw_only=True, tag=13):
     call: int
     status: int
     reason: str
-    headers: list[tuple[str, str]]
+    headers: Headers
     body: bytes
     length: int | None  # of the whole body; None where only the stream's end will tell
     more: bool  # Data and End follow

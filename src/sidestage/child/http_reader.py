@@ -1,0 +1,167 @@
+"""The requests of one connection, out of its bytes: httptools parses, this bounds what it gives.
+
+Pure: no transport here. Whoever has the connection is told how each request goes on, and ends the
+reading by ``end``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import httptools
+
+from .http_exchange import Exchange, Owner, objection
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
+
+
+class Sink(Owner, Protocol):
+    """Who wants the requests."""
+
+    def begun(self, exchange: Exchange) -> None:
+        """The head of a request is complete, which can be answered."""
+
+    def body(self, exchange: Exchange, data: bytes) -> None:
+        """More of its body has come."""
+
+    def received(self, exchange: Exchange) -> None:
+        """It is complete."""
+
+    def awaited(self, exchange: Exchange) -> None:
+        """All that has come is taken in, and there is more of its body to come."""
+
+    def refuse(self, exchange: Exchange, status: int, reason: str, why: str = "") -> None:
+        """It cannot be answered otherwise."""
+
+    def malformed(self, exchange: Exchange | None, error: Exception) -> None:
+        """What has come is not HTTP/1.1."""
+
+
+class RequestReader:
+    """Takes in what the client sends."""
+
+    def __init__(self, sink: Sink, head_limit: int) -> None:
+        self.incoming: Exchange | None = None  # the request that is not complete
+        self.ended = False
+        self._sink = sink
+        self._head_limit = head_limit  # bytes
+        self._in_head = True
+        self._head_size = 0  # of the head's parts, as parsed
+        self._head_fed = 0  # of all that came while it was not complete
+        self._begun = 0  # requests that have begun in what is being parsed
+        self._resuming = False  # the parser is being told what it has to know
+        self._parser = httptools.HttpRequestParser(self)
+
+    def feed(self, data: memoryview) -> None:
+        """Take in ``data``."""
+        while data and not self.ended:
+            data = data[self._parse(data) :]
+
+    def end(self) -> None:
+        """Nothing that comes from here on matters."""
+        self.ended = True
+        self.incoming = None
+
+    def _parse(self, data: memoryview) -> int:
+        """Feed the parser; returns how much of ``data`` it has taken."""
+        alone, self._begun = self.incoming is None, 0
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._resume_after_upgrade()
+            return int(upgrade.args[0])
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__ or error.__cause__, AssertionError):
+                raise
+            if not self.ended:
+                self._sink.malformed(self.incoming, error)
+        else:
+            if self.incoming is not None:
+                self._watch(self.incoming, len(data) if self._begun <= alone else 0)
+        return len(data)
+
+    def _resume_after_upgrade(self) -> None:
+        """Go on as if nothing had been offered (RFC 9110 7.8): we speak HTTP/1.1 only.
+
+        The parser takes the request for complete, without its body; a new one is told of it.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        exchange, self.incoming = self.incoming, None
+        if exchange is not None:
+            self._resuming = True
+            if exchange.length is None:
+                framing = b"Transfer-Encoding: chunked"
+            else:
+                framing = b"Content-Length: %d" % exchange.length
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+            self._resuming = False
+            self.incoming = exchange
+
+    def _watch(self, exchange: Exchange, size: int) -> None:
+        """See to a request that has not come whole; ``size`` bytes more of it alone have come."""
+        if not self._in_head:
+            self._sink.awaited(exchange)
+            return
+        self._head_fed += size
+        if self._head_fed > self._head_limit:
+            self._refuse_head(exchange)
+
+    def _refuse_head(self, exchange: Exchange) -> None:
+        self._sink.refuse(exchange, 431, "Request Header Fields Too Large")
+
+    # From the parser ---------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._resuming or self.ended:
+            return
+        self.incoming = Exchange(self._sink)
+        self._begun += 1
+        self._in_head = True
+        self._head_size = self._head_fed = 0
+
+    def on_url(self, url: bytes) -> None:
+        if self.incoming is not None:
+            self.incoming.target += url
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        exchange = self.incoming
+        if exchange is None:
+            return
+        value = value or b""
+        self._head_size += len(name) + len(value) + 4
+        if not self._in_head:
+            # A trailer; those may not be taken for header fields (RFC 9110 6.5.1).
+            if self._head_size > self._head_limit:
+                self._refuse_head(exchange)
+            return
+        text = value.decode("latin-1")
+        exchange.headers.append((name.decode("latin-1"), text))
+        if (lowered := name.lower()) in _FRAMING:
+            exchange.note(lowered, text)
+
+    def on_headers_complete(self) -> None:
+        exchange = self.incoming
+        if exchange is None:
+            return
+        self._in_head = False
+        parser = self._parser
+        exchange.method = parser.get_method().decode("latin-1")
+        exchange.http_version = parser.get_http_version()
+        exchange.keep_alive = parser.should_keep_alive() and exchange.method != "CONNECT"
+        if self._head_size + len(exchange.target) > self._head_limit:
+            self._refuse_head(exchange)
+        elif refusal := objection(exchange):
+            self._sink.refuse(exchange, *refusal)
+        else:
+            self._sink.begun(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        if self.incoming is not None:
+            self._sink.body(self.incoming, body)
+
+    def on_message_complete(self) -> None:
+        exchange = self.incoming
+        if exchange is None or (exchange.length != 0 and self._parser.should_upgrade()):
+            return  # with an upgrade, its body is still to come
+        self.incoming = None
+        self._sink.received(exchange)
