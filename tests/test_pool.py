@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from actors import own_descriptors
@@ -14,6 +15,7 @@ from sidestage import TCPServer
 from sidestage import pool as pool_module
 from sidestage.pool import Child, Pool, end
 from sidestage.pristine import Deadline
+from sidestage.wire.channel import Channel
 from support import all_gone, gone, run_script
 
 
@@ -72,6 +74,35 @@ class TestRecycling:
         pool.release(child)
         assert pool.acquire().stderr_tail() == ""
         end([child])
+
+
+class TestTelling:
+    def test_a_child_of_either_kind_is_told_before_it_is_had(self, pool: Pool) -> None:
+        told: list[Channel] = []
+        child = pool.acquire(told.append)
+        pool.release(child)
+        assert pool.acquire(told.append) is child
+        assert told == [child.channel, child.channel]
+        end([child])
+
+    @pytest.mark.parametrize("kept", [False, True])
+    def test_one_that_cannot_be_told_is_ended(self, pool: Pool, kept: bool) -> None:
+        others = {process.pid for process in psutil.Process().children()}
+        pids: list[int] = []
+
+        def refuse(channel: Channel) -> None:
+            present = {process.pid for process in psutil.Process().children()}
+            pids.extend(present - others)
+            raise KeyboardInterrupt
+
+        before = own_descriptors()
+        if kept:
+            pool.release(pool.acquire())
+        with pytest.raises(KeyboardInterrupt) as caught:
+            pool.acquire(refuse)
+        assert pids
+        assert all_gone(pids), caught  # which keeps what the error refers to
+        assert own_descriptors() == before
 
 
 class TestDeath:

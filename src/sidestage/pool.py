@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from . import fork, pristine
@@ -20,6 +20,8 @@ from .launch import Launched, launch
 if TYPE_CHECKING:
     from .process import ServerProcess
     from .wire.channel import Channel
+
+Tell = Callable[["Channel"], None]
 
 CAP = 8  # idle children kept at most
 END_SECONDS = 2.0  # granted to an idle child until it is killed
@@ -58,8 +60,8 @@ class Pool:
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._idle))
 
-    def acquire(self, *, fresh: bool = False) -> Child:
-        """An idle child, or a new one; raises StartError.
+    def acquire(self, tell: Tell = lambda channel: None, *, fresh: bool = False) -> Child:
+        """An idle child, or a new one, that ``tell`` has told what to be; raises StartError.
 
         The caller holds ``fork.starting`` until the child belongs to a run.
         """
@@ -70,9 +72,15 @@ class Pool:
                 continue
             child.stderr_start = child.process.stderr_size()
             child.waited = True
+            try:
+                tell(child.channel)
+            except BaseException:
+                child.process.kill()
+                end([child])
+                raise
             return child
         launched = self._take_booting()
-        child = self._adopt(launched or launch())
+        child = self._adopt(launched or launch(), tell)
         child.waited = launched is not None
         return child
 
@@ -109,22 +117,24 @@ class Pool:
         self.boot()
         with fork.starting:
             while (launched := self._take_booting()) is not None:
-                child = self._adopt(launched)
+                child = self._adopt(launched, lambda channel: None)
                 with self._lock:
                     self._idle.append(child)
 
-    def _adopt(self, launched: Launched) -> Child:
-        # Here and not above: the imports cost tens of milliseconds, the child boots meanwhile.
+    def _adopt(self, launched: Launched, tell: Tell) -> Child:
+        # Here and not above: the imports cost tens of milliseconds, the child boots meanwhile. The
+        # second takes so long that a child which is told first serves before it is done.
         try:
             with importing_once():
-                from .process import ServerProcess
                 from .wire.channel import Channel
+            channel = Channel(launched.events_fd, launched.commands_fd)
+            tell(channel)
+            with importing_once():
+                from .process import ServerProcess
         except BaseException:
             launched.abandon()
             raise
-
-        process = ServerProcess(launched)
-        return Child(process, Channel(launched.events_fd, launched.commands_fd))
+        return Child(ServerProcess(launched), channel)
 
     def _hook(self) -> None:
         if not self._hooked:

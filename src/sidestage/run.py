@@ -136,11 +136,6 @@ class Run:
     def _owner(self) -> Owner:
         return self._owner_ref() or _NOBODY
 
-    def configure(self, configuration: wire.Configure, deadline: Deadline) -> None:
-        """Have the child be this server; raises TimeoutError if it does not even read that."""
-        with contextlib.suppress(ChannelClosed):  # it has died: the wait for Ready will tell
-            self.child.channel.send(configuration, deadline=deadline)
-
     def answered(self) -> bool:
         """Whether the child has said how binding went."""
         return self.addresses is not None or self.failure is not None

@@ -6,6 +6,7 @@ is ended otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .pristine import Deadline
     from .run import Run
     from .wire import messages as wire
+    from .wire.channel import Channel
 
 RunOf = Callable[[Child], "Run"]
 Configuration = Callable[[], "wire.Configure"]
@@ -58,13 +60,19 @@ class Start:
 
     def _configure(self, *, fresh: bool = False) -> None:
         with fork.starting:
-            child = pool.acquire(fresh=fresh)
+            child = pool.acquire(self._tell, fresh=fresh)
             self.run = run = self._make_run(child)
             fork.runs.add(run)
-        try:
-            run.configure(self._configuration(), self._deadline)
-        except TimeoutError:
-            raise self._not_in_time() from None
+
+    def _tell(self, channel: Channel) -> None:
+        with importing_once():
+            from .wire.channel import ChannelClosed
+
+        with contextlib.suppress(ChannelClosed):  # it has died: the wait for Ready will tell
+            try:
+                channel.send(self._configuration(), deadline=self._deadline)
+            except TimeoutError:  # it does not even read
+                raise self._not_in_time() from None
 
     def finish(self) -> Run:
         """Wait until the child serves; raises StartError."""
