@@ -11,6 +11,7 @@ import costs
 import growth
 import lifecycle
 import limits
+import profiles
 import serving
 
 CHARTS: list[tuple[str, str, str, Callable[[], dict[str, growth.Series]]]] = [
@@ -27,6 +28,7 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     lines += serving.table(serving.measure(options.serving_rounds, options.only))
     lines += costs.lines()
+    lines += profiles.lines()
     drawn = {} if options.only else _draw()
     if options.write is not None:
         lifecycle.replace_figures(options.write, "\n".join(lines))
