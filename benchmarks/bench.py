@@ -9,6 +9,7 @@ from pathlib import Path
 import charts
 import costs
 import growth
+import hot
 import lifecycle
 import limits
 import profiles
@@ -28,6 +29,7 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     lines += serving.table(serving.measure(options.serving_rounds, options.only))
     lines += costs.lines()
+    lines += hot.lines()
     lines += profiles.lines()
     drawn = {} if options.only else _draw()
     if options.write is not None:

@@ -23,7 +23,7 @@ class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once()
     __slots__ = ("_modules", "_saved")
 
     def __enter__(self) -> None:
-        for name, module in list(_kept.items()):  # another thread may add to it
+        for name, module in _kept.copy().items():  # another thread may add to it
             sys.modules.setdefault(name, module)
         self._modules = len(sys.modules)
         self._saved: list[str] | None = None
@@ -40,7 +40,7 @@ class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once()
             ours = __package__ or ""
             _kept.update(
                 (name, module)
-                for name, module in list(sys.modules.items())
+                for name, module in sys.modules.copy().items()
                 if name == ours or name.startswith(f"{ours}.")
             )
 

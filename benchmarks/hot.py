@@ -1,0 +1,168 @@
+"""What a request's Python code takes when it runs in a loop: no kernel between, all caches warm.
+
+The difference from the processor time of a real request is the kernel, and what a processor has
+to fetch anew each time that it comes back from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sidestage.child.http import HTTPConnection, HTTPService
+from sidestage.child.outbox import Outbox
+from sidestage.records import Records
+from sidestage.request import HTTPRequest, open_http
+from sidestage.run import Run
+from sidestage.tracing import Tracers
+from sidestage.wire.channel import Channel
+from sidestage.wire.frames import commands, encode
+from sidestage.wire.messages import Configure, Request, Respond
+
+CONNECTIONS, PASSES, REPEATS = 16, 50, 60
+_REQUEST = b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1:40000\r\n\r\n"
+_HEADERS = (("Content-Type", "text/plain; charset=utf-8"),)
+
+
+class _Transport(asyncio.Transport):
+    """Takes everything and sends nothing."""
+
+    def write(self, data: Any) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class _Owner:
+    """A server with a handler that has little to do."""
+
+    def describe(self) -> str:
+        return "server"
+
+    def _handle(self, request: Any) -> str:
+        return "hello"
+
+    def _handler_failed(self, error: BaseException) -> None:
+        raise error
+
+    def _diagnosed(self, diagnostic: Any) -> None:
+        raise AssertionError(diagnostic)
+
+    def _dropped(self, count: int) -> None:
+        raise AssertionError(count)
+
+    def _died(self) -> None:
+        raise AssertionError
+
+
+class _Gate:
+    """Where nobody waits."""
+
+    ended = False
+
+    def wait(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def child(*, handled: bool) -> float:
+    """Microseconds of the child's code for a request and its reply."""
+    config = Configure(
+        protocol="http", host="", port=0, path=None, cwd=None, poll_interval=1.0,
+        handled=handled, handler_timeout=30.0, keep=1 << 26, backlog=1,
+    )  # fmt: skip
+    loop, sink = asyncio.new_event_loop(), os.open(os.devnull, os.O_WRONLY)
+    outbox = Outbox(loop, sink)
+    service = HTTPService(loop, outbox, config)
+    connections = [HTTPConnection(service) for _ in range(CONNECTIONS)]
+    for connection in connections:
+        connection.connection_made(_Transport({"peername": ("127.0.0.1", 4711)}))
+    replies = commands()
+
+    def serve() -> float:
+        began = time.thread_time()
+        for connection in connections:
+            connection.get_buffer(-1)[: len(_REQUEST)] = _REQUEST
+            connection.buffer_updated(len(_REQUEST))
+        outbox.flush()
+        spent = time.thread_time() - began
+        data = bytes(encode(*(_reply(call) for call in service.calls)))
+        began = time.thread_time()
+        for message in replies.feed(data):
+            service.command(message)  # type: ignore[arg-type]  # a reply
+        loop.call_soon(loop.stop)
+        loop.run_forever()  # what is written at the end of a pass
+        service.pass_ends()
+        return spent + time.thread_time() - began
+
+    try:
+        return _least(serve)
+    finally:
+        service.timeouts.close()
+        loop.close()
+        os.close(sink)
+
+
+def _reply(call: int) -> Respond:
+    return Respond(
+        call=call, status=200, reason="OK", headers=_HEADERS, body=b"hello", length=5, more=False
+    )
+
+
+def parent() -> float:
+    """Microseconds of the code of the test's process for a request and its reply."""
+    events, write_events = os.pipe()
+    sink = os.open(os.devnull, os.O_WRONLY)
+    records: Records[HTTPRequest] = Records(1 << 26)
+    child: Any = type("Child", (), {"channel": Channel(events, sink)})()
+    owner: Any = _Owner()
+    run = Run(owner, child, None, lambda link, message: open_http(link, message, records, 1 << 24))
+    me, tracers, dispatcher = threading.get_ident(), Tracers(), run.dispatcher
+    dispatcher._gate, dispatcher._idle = _Gate(), 1
+    data = bytes(encode(*(_request(call) for call in range(1, CONNECTIONS + 1))))
+
+    def serve() -> float:
+        os.write(write_events, data)
+        began = time.thread_time()
+        dispatcher._leader = me
+        dispatcher._lead(me, tracers)
+        return time.thread_time() - began
+
+    try:
+        return _least(serve)
+    finally:
+        for fd in (events, write_events, sink):
+            os.close(fd)
+
+
+def _request(call: int) -> Request:
+    return Request(
+        call=call, peer=("127.0.0.1", 4711), method="GET", target="/hello", http_version="1.1",
+        headers=(("Host", "127.0.0.1:40000"),), body=b"", more=False, cut=0,
+    )  # fmt: skip
+
+
+def _least(serve: Callable[[], float]) -> float:
+    rounds = [sum(serve() for _ in range(PASSES)) for _ in range(REPEATS)]
+    return min(rounds) / PASSES / CONNECTIONS * 1e6
+
+
+def lines() -> list[str]:
+    """A sentence for the documentation."""
+    sentence = (
+        "In a loop, with no kernel between, the Python code of such a request takes "
+        f"{parent():.0f} µs in the test's process and {child(handled=True):.0f} µs in the child; "
+        f"that of a canned one {child(handled=False):.0f} µs in the child."
+    )
+    return [sentence, ""]
+
+
+if __name__ == "__main__":
+    print("\n".join(lines()))
