@@ -73,6 +73,18 @@ def test_a_class_loads_neither_the_wire_nor_the_process_machinery() -> None:
     assert run_script(source) == "[]\n"
 
 
+def test_an_orderly_life_loads_neither_psutil_nor_asyncio() -> None:
+    """The one is for stops that go further than to ask, the other for coroutine handlers."""
+    source = """
+        import sys, urllib.request
+        from sidestage import HTTPServer
+        with HTTPServer(handler=lambda request: "hello") as server:
+            print(urllib.request.urlopen(server.url, timeout=10).read())
+        print(sorted({"psutil", "asyncio"} & set(sys.modules)))
+    """
+    assert run_script(source) == "b'hello'\n[]\n"
+
+
 def test_a_star_import_gives_the_public_names() -> None:
     names: dict[str, object] = {}
     exec("from sidestage import *", names)

@@ -6,12 +6,17 @@ is true (pyfakefs, a mock), a process of its own looks and kills instead.
 
 from __future__ import annotations
 
-import psutil
+import contextlib
+from typing import TYPE_CHECKING
 
 from . import pristine
 from .errors import StartError
+from .imports import importing_once
 from .launch import Launched, launch
 from .pristine import POLLIN, Deadline
+
+if TYPE_CHECKING:
+    import psutil
 
 _HELPER_SECONDS = 2.0  # for the helper to start and look; a twentieth of that is usual
 
@@ -29,17 +34,21 @@ class Family:
         try:
             if self._note():
                 return
-        except psutil.AccessDenied:  # to the one or the other: nobody else may look either
-            return
         except Exception as error:  # noqa: BLE001 - whatever a patched open() makes of psutil
             del error
         self._ask_helper(deadline.sooner(_HELPER_SECONDS))
 
     def _note(self) -> bool:
-        root = psutil.Process(self._pid)
-        if root.ppid() != pristine.getpid():  # then what psutil reads is not what is true
-            return False
-        self._noted = root.children(recursive=True)
+        with importing_once():  # not above: its import takes 20 ms, and few tests need it
+            import psutil
+
+        try:
+            root = psutil.Process(self._pid)
+            if root.ppid() != pristine.getpid():  # then what psutil reads is not what is true
+                return False
+            self._noted = root.children(recursive=True)
+        except psutil.AccessDenied:  # to the one or the other: nobody else may look either
+            pass
         return True
 
     def _ask_helper(self, deadline: Deadline) -> None:
@@ -54,10 +63,7 @@ class Family:
         """Kill those that were noted and live on; returns their pids."""
         left = [process for process in self._noted if process.is_running()]
         for process in left:
-            try:
-                process.kill()  # psutil compares pid and create time first
-            except psutil.Error:
-                continue
+            _kill(process)
         return [process.pid for process in left] + self._helpers_sweep()
 
     def _helpers_sweep(self) -> list[int]:
@@ -84,3 +90,10 @@ class Family:
         helper, self._helper = self._helper, None
         if helper is not None:
             helper.abandon()
+
+
+def _kill(process: psutil.Process) -> None:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        process.kill()  # psutil compares pid and create time first

@@ -12,16 +12,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
 from multiprocess.popen_fork import Popen
 from multiprocess.process import BaseProcess
 
 from . import pristine
 from .family import Family
+from .imports import importing_once
 from .launch import Launched
 from .pristine import POLLIN, Deadline
+
+if TYPE_CHECKING:
+    import psutil
 
 _KILLED_SECONDS = 1.0  # for a killed process to be gone
 TAIL = 8192  # bytes of stderr in messages
@@ -59,7 +62,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         self._pidfd = _open_pidfd(launched.pid)
         if self._pidfd is not None:
             self._held.add(self._pidfd)
-        self._root = _psutil_process(launched.pid)
+        self._root = _psutil_process(launched.pid) if self._pidfd is None else None
         self._family = Family(launched.pid)
         self._reaped = False
         self._exit_code: int | None = None
@@ -183,6 +186,9 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def usage(self) -> dict[str, Any]:
         """What psutil knows of the process; raises psutil.Error when it is gone."""
+        with importing_once():
+            import psutil
+
         process = psutil.Process(self.launched.pid)
         with process.oneshot():
             times = process.cpu_times()
@@ -191,7 +197,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
                 "cpu_seconds": times.user + times.system,
                 "fds": process.num_fds(),
                 "threads": process.num_threads(),
-                "connections": sum(1 for c in process.net_connections("all") if _is_connection(c)),
+                "connections": sum(_is_connection(c) for c in process.net_connections("all")),
             }
 
     # Descriptors -------------------------------------------------------------------------------
@@ -240,12 +246,13 @@ def _open_pidfd(pid: int) -> int | None:
 
 def _psutil_process(pid: int) -> psutil.Process | None:
     try:
+        with importing_once():
+            import psutil
+
         return psutil.Process(pid)
     except Exception:  # noqa: BLE001 - psutil's errors, and what a patched open() makes of it
         return None
 
 
 def _is_connection(entry: Any) -> bool:
-    return entry.status == psutil.CONN_ESTABLISHED or (
-        entry.status == psutil.CONN_NONE and bool(entry.raddr)
-    )
+    return entry.status == "ESTABLISHED" or (entry.status == "NONE" and bool(entry.raddr))

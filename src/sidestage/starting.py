@@ -174,3 +174,4 @@ def prepare() -> None:
     with importing_once():
         for room in ("run", "request", "mail", "connection", "datagram"):
             importlib.import_module(f".{room}", __package__)
+        importlib.import_module("psutil")  # for a stop that has to go further than to ask
