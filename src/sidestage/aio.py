@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import pristine
+from . import pristine, stacks
 from .errors import StateError
 from .pristine import Deadline, Signal
 from .tracing import Tracers
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _EXIT_SECONDS = 1.0  # for all loops of ours to end with the interpreter
-_PARK_SECONDS = 0.02  # for the thread of a loop of ours to end before a fork
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -87,6 +86,7 @@ class CoroutineRunner:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended = Signal()
         self._running = False
+        self._thread: int | None = None  # that runs a loop of ours, once it runs
         self._closing = False
         self._parked = False
         self._tracers: Tracers | None = None  # of the thread of a loop of ours
@@ -127,11 +127,12 @@ class CoroutineRunner:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         _unfinished.add(self)
         _wait_at_exit()
-        self._running = True
+        self._running, self._thread = True, None
         pristine.start_thread(self._run, (loop,))
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tracers = Tracers()
+        self._thread = pristine.thread_id()
         try:
             while not self._leaves():
                 loop.run_forever()
@@ -157,22 +158,25 @@ class CoroutineRunner:
     def close(self, deadline: Deadline) -> None:
         """End a loop of our own, waiting until the deadline; that of the caller is left alone."""
         self._closing = True
-        self._interrupt(deadline, brief=False)
+        if self._interrupt():
+            self._ended.wait_until(lambda: not self._running, deadline)
 
-    def _interrupt(self, deadline: Deadline, *, brief: bool) -> None:
+    def _interrupt(self) -> bool:
+        """Have the thread of a loop of ours look what is wanted; returns whether to wait for it."""
         if not self._own or self._loop is None or not self._running:
-            return
+            return False
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
-        if running_loop() is not self._loop:  # else a coroutine handler stops its server, or forks
-            self._ended.wait_until(lambda: not self._running, deadline, brief=brief)
+        # If the caller is on it, a coroutine handler stops its server, or forks.
+        return running_loop() is not self._loop
 
     # Forks -------------------------------------------------------------------------------------
 
     def park(self) -> None:
         """Before a fork: let the thread of our loop end, unless a coroutine blocks it."""
         self._parked = True
-        self._interrupt(Deadline(_PARK_SECONDS), brief=True)
+        if self._interrupt():
+            stacks.let_end(lambda: [self._thread] if self._running else [], self._ended)
 
     def resume(self) -> None:
         """After a fork: let our loop go on."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from . import debugging, pristine
+from . import debugging, pristine, stacks
 from .gate import Gate, make_gate
 from .pristine import Deadline, Signal
 from .tracing import Tracers
@@ -29,7 +29,6 @@ Job = Callable[[], None]
 MAX_IDLE = 2  # threads that wait; one must, and a second saves starting one for each overlap
 _PATIENCE = 0.0005  # seconds that a handler may take before another thread takes over
 _LONG_PATIENCE = 0.004  # the same while handlers keep returning; every look costs them time
-_DONE_SECONDS = 0.02  # for a thread whose reply is out to end; one in a handler will not
 _EXIT_SECONDS = 1.0  # for idle threads to leave, which takes microseconds
 
 
@@ -363,12 +362,11 @@ class Dispatcher:
         """Before a fork: let the idle threads end, and those that are just done with a handler."""
         self._parked = True
         self._settle()
-        if self._threads:
-            self.changed.wait_until(self._nobody_else, Deadline(_DONE_SECONDS), brief=True)
+        stacks.let_end(self._others, self.changed)
 
-    def _nobody_else(self) -> bool:
+    def _others(self) -> set[int]:
         with self._guard:
-            return not self._threads - {pristine.thread_id()}
+            return self._threads - {pristine.thread_id()}
 
     def resume(self) -> None:
         """After a fork: have a reader again."""

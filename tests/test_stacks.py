@@ -1,0 +1,85 @@
+"""What a fork waits for: threads that end by themselves, and not those of handlers."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from sidestage import HTTPServer, TCPServer, stacks
+from sidestage.pristine import Signal
+from support import eventually, run_script
+
+NEVER = 1000.0  # seconds
+
+
+@pytest.fixture
+def handler_thread() -> Any:
+    """The thread of a handler that blocks."""
+    entered, leave = threading.Event(), threading.Event()
+    threads: list[int] = []
+
+    def handler(connection: Any) -> None:
+        threads.append(threading.get_ident())
+        entered.set()
+        leave.wait()
+
+    with TCPServer(handler=handler) as server:
+        with socket.create_connection(server.server_address):
+            assert entered.wait(10)
+            yield threads[0]
+            leave.set()
+
+
+def test_a_thread_in_a_handler_is_the_tests(handler_thread: int) -> None:
+    assert not stacks.is_ours(handler_thread)
+
+
+def test_one_that_waits_for_requests_is_ours() -> None:
+    with HTTPServer(handler=lambda request: "hello") as server:
+        run: Any = server._run
+        threads = run.dispatcher._threads
+        assert eventually(lambda: bool(threads))
+        assert all(stacks.is_ours(thread) for thread in threads)
+
+
+def test_one_that_has_no_stack_is_about_to_end() -> None:
+    assert stacks.is_ours(None)
+    assert stacks.is_ours(-1)
+
+
+def test_a_handler_is_not_waited_for(handler_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "_MACHINE_SECONDS", NEVER)
+    stacks.let_end(lambda: [handler_thread], Signal())
+
+
+def test_a_thread_of_ours_that_does_not_end_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stacks, "_MACHINE_SECONDS", 0.05)
+    stacks.let_end(lambda: [None], Signal())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="CPython 3.11 warns of no threads")
+def test_a_thread_of_ours_that_takes_its_time_is_waited_for() -> None:
+    """Like a busy machine, where what takes microseconds may need longer than a moment."""
+    source = """
+        import os, urllib.request, warnings
+        from sidestage import HTTPServer, TCPServer, stacks
+        stacks._MOMENT = 0.0
+        async def handler(request):
+            return "answer"
+        with HTTPServer(handler=handler) as server:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                for _ in range(100):
+                    urllib.request.urlopen(server.url, timeout=10).close()
+                    if os.fork() == 0:
+                        os._exit(0)
+                    os.wait()
+                assert caught == [], f"{len(caught)} warnings"
+    """
+    assert run_script(source) == ""
