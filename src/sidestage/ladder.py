@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 # Up to which part of the stop's time each rung may take.
 _DRAIN, _ASK, _CLOSE, _TERMINATE = 0.75, 0.8, 0.87, 0.94
-_ANSWER_SECONDS = 0.1  # from the end of the drain to that of the rung, however short the stop is
+# From the end of the drain to that of the rung: four changes of process, on a busy machine. Of a
+# shorter stop than a second it is that part.
+_ANSWER_SECONDS = 0.3
 _REAP_SECONDS = 5.0  # after SIGKILL, which takes a process of ours a millisecond
 
 # The exit status of a process that ends because of a rung; None if somebody else has reaped it.
@@ -41,8 +43,9 @@ class Ladder:
         """The first rung, without waiting for it."""
         run = self._run
         if run.death is None:
-            drain = min(self._seconds * _DRAIN, self._seconds * _ASK - _ANSWER_SECONDS)
-            run.ask_to_stop(max(0.0, drain), self._rung(_ASK))
+            answer = _ANSWER_SECONDS * min(self._seconds, 1.0)
+            drain = min(self._seconds * _DRAIN, self._seconds * _ASK - answer)
+            run.ask_to_stop(drain, self._rung(_ASK))
 
     def climb(self) -> StopReport:
         """Climb until the child is back in the pool, or has ended and is reaped.
