@@ -20,7 +20,7 @@ from . import imports, pristine
 from .imports import importing_once
 from .pristine import Deadline
 
-_GONE_SECONDS = 0.1  # for ended threads to leave the kernel's list; it takes microseconds
+_GONE_SECONDS = 1.0  # for ended threads to leave the kernel's list: microseconds, if they are run
 _STARTING_SECONDS = 2.0  # for a process that is being started meanwhile
 
 
