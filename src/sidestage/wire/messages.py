@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 # Raised when either side would misread the other; compared in Hello.
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
