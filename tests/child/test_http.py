@@ -249,6 +249,16 @@ def test_a_small_body_is_waited_for_only_for_a_moment() -> None:
     assert len(server.outbox.of(End)) == 1
 
 
+@pytest.mark.parametrize("before", [b"", head()])
+def test_nobody_waits_for_a_body_that_turns_out_to_be_malformed(before: bytes) -> None:
+    server = Server(handled=False)
+    server.feed(before + head("POST", "/", "Transfer-Encoding: chunked") + b"3\r\nab")
+    (waiting,) = server.loop.timers
+    server.feed(b"c\r\nzz\r\n")
+    assert b"HTTP/1.1 400 " in server.transport.out
+    assert waiting.cancelled
+
+
 def test_a_client_is_not_read_while_the_handler_does_not_read() -> None:
     server = Server()
     server.feed(head("POST", "/", f"Content-Length: {WINDOW * 3}"), bytes(WINDOW))

@@ -105,9 +105,8 @@ class HTTPConnection(asyncio.BufferedProtocol):
             self.service.diagnose(self.peer, text)
         self._flush()
         for exchange in self.queue:
-            self._wait_no_more(exchange)
             self.service.lose_call(exchange.call, reset=exc is not None)
-        self.queue.clear()
+        self._drop_queue()
         self.service.left(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -169,6 +168,11 @@ class HTTPConnection(asyncio.BufferedProtocol):
         """There is more of its body to come: that is waited for, but not for long."""
         if exchange.since is None and exchange.timer is None:
             exchange.timer = self.service.loop.call_later(SMALL_WAIT, self._stream, exchange)
+
+    def _drop_queue(self) -> None:
+        for exchange in self.queue:
+            self._wait_no_more(exchange)
+        self.queue.clear()
 
     def _wait_no_more(self, exchange: Exchange) -> None:
         if exchange.timer is not None:
@@ -350,7 +354,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
         else:  # whoever waits for its body waits in vain
             self.service.lose_call(exchange.call, reset=False)
         alone = exchange.received and self.reader.incoming is None and len(self.queue) == 1
-        self.queue.clear()
+        self._drop_queue()
         self.reader.end()
         self._flush()
         if alone:
@@ -410,7 +414,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
     def _answer_refusal(self, exchange: Exchange) -> None:
         assert exchange.refusal is not None
         self._respond(exchange, plain(*exchange.refusal))
-        self.queue.clear()
+        self._drop_queue()
         self._linger()
 
     # For the drain -----------------------------------------------------------------------------
