@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ from sidestage import (
     UDPServer,
     WaitTimeout,
 )
+from sidestage.ladder import Ladder
+from sidestage.pristine import Deadline
 from sidestage.records import OVERHEAD
 from support import all_gone
 
@@ -461,3 +464,22 @@ def test_warnings_as_errors_do_not_hide_a_forced_stop() -> None:
         with pytest.raises(ForcedStopWarning):
             server.stop(0.2)
     assert server.state is State.STOPPED
+
+
+@pytest.mark.parametrize("timeout", [1.0, 5.0, 60.0])
+def test_what_is_in_progress_gets_half_of_a_stop_and_the_answer_its_time(timeout: float) -> None:
+    """The server's process is asked to drain for so long, and is given up on so much later."""
+    asked: list[tuple[float, float]] = []
+
+    class Run:
+        death = None
+        child = SimpleNamespace(process=None)
+
+        def ask_to_stop(self, drain: float, deadline: Deadline) -> None:
+            asked.append((drain, deadline.left()))
+
+    run: Any = Run()
+    Ladder(run, timeout).ask()
+    ((drain, given_up),) = asked
+    assert timeout / 2 <= drain <= 0.75 * timeout
+    assert given_up - drain > 0.2  # seconds, of 0.3: this test takes some, too
