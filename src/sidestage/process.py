@@ -192,12 +192,17 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         process = psutil.Process(self.launched.pid)
         with process.oneshot():
             times = process.cpu_times()
+            entries = process.net_connections("all")
             return {
                 "rss": process.memory_info().rss,
                 "cpu_seconds": times.user + times.system,
                 "fds": process.num_fds(),
                 "threads": process.num_threads(),
-                "connections": sum(_is_connection(c) for c in process.net_connections("all")),
+                "connections": sum(
+                    entry.status == psutil.CONN_ESTABLISHED
+                    or (entry.status == psutil.CONN_NONE and bool(entry.raddr))
+                    for entry in entries
+                ),
             }
 
     # Descriptors -------------------------------------------------------------------------------
@@ -252,7 +257,3 @@ def _psutil_process(pid: int) -> psutil.Process | None:
         return psutil.Process(pid)
     except Exception:  # noqa: BLE001 - psutil's errors, and what a patched open() makes of it
         return None
-
-
-def _is_connection(entry: Any) -> bool:
-    return entry.status == "ESTABLISHED" or (entry.status == "NONE" and bool(entry.raddr))
