@@ -406,10 +406,10 @@ class Server(StartedInContext, Generic[R]):
         """Stop, and tell how it went; then raise what handlers have raised and nobody has seen.
 
         Never takes longer than ``timeout`` seconds (default: ``stop_timeout``) plus the time to
-        reap the process. Exchanges in progress may finish until then; what has not is dropped
-        and named in the report. Stopping what does not run does nothing. Going further than to
-        ask the process warns ForcedStopWarning. Raises ServerDied if the process had ended on
-        its own, the exception of a handler, or an ExceptionGroup of all of them.
+        reap the process. Exchanges in progress have half to three quarters of it to finish;
+        what has not is dropped and named in the report. Stopping what does not run does nothing.
+        Going further than to ask the process warns ForcedStopWarning. Raises ServerDied if the
+        process had ended on its own, the exception of a handler, or an ExceptionGroup of all.
         """
         limit = self.stop_timeout if timeout is None else seconds("timeout", timeout)
         try:
