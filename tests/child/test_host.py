@@ -78,6 +78,9 @@ class Child:
         self.tell(message)
         return self.hear(kind)
 
+    def is_silent(self, seconds: float) -> bool:
+        return not self._channel.poll(Deadline(seconds))
+
     def ended(self) -> bool:
         return self.process.wait(Deadline(SECONDS))
 
@@ -273,6 +276,17 @@ class TestTheEnd:
         with pytest.raises((ChannelClosed, AssertionError)):
             while child.hear(Hello):
                 pass
+
+
+class TestIdling:
+    """It looks out for what may come next, but not for long."""
+
+    def test_takes_no_processor(self, child: Child) -> None:
+        child.ask(configure(), Ready)
+        process = psutil.Process(child.process.launched.pid)
+        before = sum(process.cpu_times()[:2])
+        assert child.is_silent(0.5)
+        assert sum(process.cpu_times()[:2]) - before < 0.25
 
 
 class TestSurroundings:
