@@ -14,6 +14,7 @@ from .service import CallCommand, Service
 
 _SUCCESS = "250 OK"
 _IDENT = "Sidestage"
+_READ_SIZE = 1 << 16  # bytes
 _IDLE_SECONDS = 300.0  # RFC 5321 4.5.3.2.7: at least five minutes
 
 
@@ -129,6 +130,8 @@ class SMTPConnection(SMTP):
         return self.session
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # As it is, asyncio asks the kernel for a quarter of a mebibyte of memory for each reading.
+        vars(transport)["max_size"] = _READ_SIZE
         self.peer = wire_address(transport.get_extra_info("peername"))
         self.service.joined(self)
         super().connection_made(transport)
