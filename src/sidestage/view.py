@@ -1,0 +1,286 @@
+"""A server as its test sees it: what it is, what came, and what went wrong.
+
+Nothing here starts or stops anything, or knows a protocol.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from . import address as addresses
+from . import checks, pristine
+from .checks import handler_or_none, seconds
+from .errors import StateError, WaitTimeout
+from .failures import Failures
+from .imports import importing_once
+from .pristine import Deadline
+from .records import Received, Records
+from .report import Diagnostic, ServerStats, StopReport
+from .socketfile import SocketFile
+from .state import Lifecycle, Ready, State
+
+if TYPE_CHECKING:
+    from .run import Run
+    from .wire import messages as wire
+
+R = TypeVar("R")
+
+KEEP = 64 * 1024 * 1024  # bytes
+SYNC_SECONDS = 5.0  # for a child to confirm; one that does not is stuck
+
+
+class ServerView(Generic[R]):
+    """What can be seen of a server; the lifecycle sets ``_run`` and ``_bound``."""
+
+    scheme: str
+
+    def __init__(
+        self,
+        address: addresses.AddressLike = ("127.0.0.1", 0),
+        handler: Callable[..., Any] | None = None,
+        poll_interval: float = 0.5,
+        *,
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
+    ) -> None:
+        self.address = address
+        self.name = name
+        self.poll_interval = seconds("poll_interval", poll_interval)
+        self.handler_timeout = (
+            None if handler_timeout is None else seconds("handler_timeout", handler_timeout)
+        )
+        self.start_timeout = seconds("start_timeout", start_timeout)
+        self.stop_timeout = seconds("stop_timeout", stop_timeout)
+        self.fresh = fresh
+        self.ready: threading.Event = Ready()
+        self._listen = addresses.parse(address)
+        self._keep = checks.count("keep", keep)
+        self._backlog = checks.count("backlog", backlog)
+        self._handler = handler_or_none(handler)
+        self._records: Records[R] = Records(self._keep)
+        self._failures = Failures()
+        self._diagnostics: list[Diagnostic] = []
+        self._lifecycle = Lifecycle()
+        self._run: Run | None = None
+        self._bound: list[wire.Address] = []
+        self._report = StopReport(rung="none")
+        self._file: SocketFile | None = None
+        self._owner = pristine.getpid()
+
+    # What it is --------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """NEW, STARTING, READY, STOPPING, STOPPED or FAILED."""
+        if self._lifecycle.state is State.READY and not self._foreign:
+            self._look()
+        return self._lifecycle.state
+
+    @property
+    def pid(self) -> int | None:
+        """The process that serves; ``None`` while none does."""
+        run = self._run
+        return None if run is None else run.child.process.launched.pid
+
+    @property
+    def server_address(self) -> Any:
+        """What was bound: ``(host, port)``, with two more items for IPv6, or a path."""
+        bound = self._bound_or_raise()[0]
+        return bound if isinstance(bound, str) else tuple(bound)
+
+    @property
+    def host(self) -> str:
+        """The host for clients; raises StateError on a Unix socket."""
+        self._bound_or_raise()
+        if self._listen.path is not None:
+            raise StateError(f"{self.describe()} listens on a path; use server_address")
+        return addresses.client_host(self._listen.host or "")
+
+    @property
+    def port(self) -> int:
+        """The bound port; raises StateError on a Unix socket."""
+        bound = self._bound_or_raise()[0]
+        if isinstance(bound, str):
+            raise StateError(f"{self.describe()} listens on a path, it has no port")
+        return int(bound[1])
+
+    @property
+    def url(self) -> str:
+        """What to give a client: ``scheme://host:port``, or ``unix:`` and a path."""
+        bound = self._bound_or_raise()[0]
+        port = None if isinstance(bound, str) else int(bound[1])
+        return addresses.url(self.scheme, self._listen.host, port, self._listen.path)
+
+    def _bound_or_raise(self) -> list[wire.Address]:
+        if not self._bound:
+            raise StateError(f"{self.describe()} is not bound yet: call start() first")
+        return self._bound
+
+    @property
+    def _foreign(self) -> bool:
+        """Whether this is a copy in a forked process."""
+        return self._owner != pristine.getpid()
+
+    def describe(self) -> str:
+        """The server as messages name it."""
+        kind = type(self).__name__
+        if self.name is not None:
+            return f"{kind} {self.name!r}"
+        return f"{kind} at {self.url}" if self._bound else kind
+
+    def __repr__(self) -> str:
+        parts = [type(self).__name__]
+        if self.name is not None:
+            parts.append(repr(self.name))
+        parts.append(self._lifecycle.state.value)
+        if self._bound:
+            parts.append(self.url)
+        if self.pid is not None:
+            parts.append(f"pid={self.pid}")
+        return f"<{' '.join(parts)}>"
+
+    # What came ---------------------------------------------------------------------------------
+
+    @property
+    def handler(self) -> Callable[..., Any] | None:
+        """What is called with each request; may be replaced while the server runs."""
+        return self._handler
+
+    @handler.setter
+    def handler(self, handler: Callable[..., Any] | None) -> None:
+        previous, self._handler = self._handler, handler_or_none(handler)
+        run = self._run
+        if run is None or self._lifecycle.state is not State.READY or self._foreign:
+            return
+        if handler is not None and previous is None:
+            run.start_handling(Deadline(SYNC_SECONDS))
+        elif handler is None and previous is not None:
+            run.stop_handling(Deadline(SYNC_SECONDS))
+
+    @property
+    def received(self) -> Received[R]:
+        """A snapshot of everything the server got so far, oldest first; also after the stop."""
+        self._look()
+        return self._records.snapshot()
+
+    @property
+    def errors(self) -> tuple[BaseException, ...]:
+        """The exceptions that handlers have raised so far."""
+        self._look()
+        return tuple(self._failures.errors)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """What clients did that the protocol does not allow, and what was given up on."""
+        self._look()
+        return tuple(self._diagnostics)
+
+    def wait_for(self, count: int, timeout: float = 5.0) -> Received[R]:
+        """Block until ``count`` requests were received, and return all that were.
+
+        Raises WaitTimeout after ``timeout`` seconds; its message lists what did come. Raises
+        ServerDied if the server's process ends first.
+        """
+        wanted = checks.count("count", count)
+        deadline = Deadline(seconds("timeout", timeout))
+        run = self._run
+
+        def enough() -> bool:
+            return len(self._records) + self._records.dropped >= wanted
+
+        if run is not None and not self._foreign:
+            run.dispatcher.wait_until(enough, deadline)
+        if enough():
+            return self._records.snapshot()
+        if run is not None and run.death is not None:
+            raise run.death
+        received = self._records.snapshot()
+        came = "".join(f"\n  {record!r}" for record in received) or " nothing"
+        if self._foreign:
+            limit = "before the fork: a forked copy learns of nothing more"
+        elif self._lifecycle.state is State.READY:
+            limit = f"within {timeout} s"
+        else:
+            limit = f"and it is {self._lifecycle.state.value}"
+        raise WaitTimeout(
+            f"{self.describe()} received {len(received)} of {wanted} {limit}:{came}",
+            expected=wanted,
+            received=tuple(received),
+        )
+
+    def stats(self) -> ServerStats:
+        """What the server's process uses now; raises StateError when none runs."""
+        run = self._run
+        if run is None:
+            raise StateError(
+                f"{self.describe()} has no process: it is {self._lifecycle.state.value}"
+            )
+        with importing_once():
+            import psutil
+
+        try:
+            return ServerStats(**run.child.process.usage())
+        except psutil.Error:
+            self._look()
+            raise run.death or StateError(f"{self.describe()} has no process") from None
+
+    def stderr_tail(self) -> str:
+        """The end of what the server's process has written to stderr; empty if none runs."""
+        run = self._run
+        return "" if run is None else run.child.stderr_tail()
+
+    def _look(self) -> None:
+        """Take in what the child knows, and notice if it is gone."""
+        run = self._run
+        if (
+            run is not None
+            and self._lifecycle.state in (State.READY, State.STOPPING)
+            and not self._foreign
+        ):
+            run.sync(Deadline(SYNC_SECONDS))
+
+    @property
+    def stop_report(self) -> StopReport:
+        """How the last stop went; its rung is ``none`` if there was none."""
+        return self._report
+
+    # Errors ------------------------------------------------------------------------------------
+
+    def raise_errors(self) -> None:
+        """Raise what handlers have raised since the last time, if anything.
+
+        One exception as itself, several as an ExceptionGroup.
+        """
+        self._look()
+        self._raise_all()
+
+    def _raise_all(self) -> None:
+        if self._foreign:  # the original raises it
+            return
+        self._failures.raise_new(self.describe(), with_death=self._run is None)
+
+    # For the run -------------------------------------------------------------------------------
+
+    def _handle(self, request: Any) -> Any:
+        """Call the handler."""
+        handler = self._handler
+        return None if handler is None else handler(request)
+
+    def _handler_failed(self, error: BaseException) -> None:
+        """A handler raised."""
+        self._failures.add(error)
+
+    def _diagnosed(self, diagnostic: Diagnostic) -> None:
+        """A client misbehaved."""
+        self._diagnostics.append(diagnostic)
+
+    def _dropped(self, count: int) -> None:
+        """The child had to drop records."""
+        self._records.dropped += count
