@@ -25,7 +25,7 @@ from accounts import in_words, leaks, take_account
 from life import Life, Peace
 from outcome import Outcome, counted, progress
 
-from sidestage import ServerDied, StartError, StartTimeout, server
+from sidestage import ServerDied, StartError, StartTimeout, view
 from sidestage.pool import pool
 
 SCRIPT = str(Path(life.__file__).resolve())
@@ -200,7 +200,7 @@ class Fire:
 
 def kill_servers(number: int, seed: int) -> Outcome:
     """Signal so many server processes while the life that they belong to goes on here."""
-    server.SYNC_SECONDS = life.SYNC
+    view.SYNC_SECONDS = life.SYNC
     peace = Life(seed, Peace(lambda line: None), leave_copies=False)
     for _ in range(60):
         peace.step()

@@ -206,9 +206,9 @@ def stopped_in_the_pool(subject: Subject) -> None:
 
 @rows.add("the server is stopped (SIGSTOP): calls end in time", peers=False)
 def stopped(subject: Subject) -> None:
-    from sidestage import server as lifecycle
+    from sidestage import view
 
-    lifecycle.SYNC_SECONDS = 0.2
+    view.SYNC_SECONDS = 0.2
     for handler in (None, lambda request: "fine"):
         server = HTTPServer(handler=handler).start()
         fetch(server.port)
