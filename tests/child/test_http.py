@@ -151,6 +151,10 @@ class Server:
         return self.outbox.of(Request)
 
     def respond(self, request: Request, body: bytes = b"", *, more: bool = False) -> None:
+        self.command(request, body, more=more)
+        self._end_pass()
+
+    def command(self, request: Request, body: bytes = b"", *, more: bool = False) -> None:
         self.service.command(
             Respond(
                 call=request.call,
@@ -162,7 +166,6 @@ class Server:
                 more=more,
             )
         )
-        self._end_pass()
 
 
 def head(method: str = "GET", target: str = "/", *fields: str) -> bytes:
@@ -312,6 +315,17 @@ def test_head_and_body_leave_in_one_write() -> None:
     server.respond(server.requests[0], b"hello")
     assert len(writes) == 1
     assert writes[0].endswith(b"\r\n\r\nhello")
+
+
+def test_an_answer_that_waits_for_the_end_of_the_pass_is_sent_before_a_close() -> None:
+    server = Server()
+    server.feed(head())
+    server.service.writes.write(Transport(), b"another's is the first")
+    server.command(server.requests[0], b"hello")
+    if not server.connection.eof_received():  # in the same pass, and asyncio does this then
+        server.transport.close()
+    server.loop.end_pass()
+    assert server.transport.out.endswith(b"\r\n\r\nhello")
 
 
 def test_a_late_reply_does_not_reach_the_next_request() -> None:

@@ -118,6 +118,7 @@ class HTTPConnection(asyncio.BufferedProtocol):
         self.reader.feed(_buffer[:nbytes])
 
     def eof_received(self) -> bool:
+        self._flush()  # the transport may be closed for it
         if self.reader.incoming is not None:
             self.service.diagnose(self.peer, "the client closed in the middle of a request")
             self.reader.incoming = None
