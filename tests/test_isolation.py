@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from sidestage import (
     State,
     TCPServer,
     UDPServer,
+    view,
 )
 from support import all_gone, background, eventually, run_python, run_script
 
@@ -154,6 +156,33 @@ class TestTheServerHangs:
         with pytest.warns(ForcedStopWarning):
             server.stop(0.2)
         assert not path.exists()
+
+    def test_what_it_is_asked_while_a_handler_sends_ends_in_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(view, "SYNC_SECONDS", 0.2)
+        entered, go = threading.Event(), threading.Event()
+
+        def handler(connection: Any) -> None:
+            entered.set()
+            go.wait()
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(b"x" * (1 << 20))
+
+        server = TCPServer(handler=handler).start()
+        with socket.create_connection(server.server_address):
+            entered.wait()
+            kill(server, signal.SIGSTOP)
+            go.set()
+            run = server._run
+            assert run is not None
+            assert eventually(run.child.channel._writing.locked)  # the pipe is full
+            looks = threading.Thread(target=lambda: server.diagnostics)
+            looks.start()
+            looks.join(10)
+            assert not looks.is_alive()
+            with pytest.warns(ForcedStopWarning):
+                server.stop(0.5)
 
     def test_a_handler_that_sends_meanwhile_is_let_go(self) -> None:
         outcome: list[BaseException] = []

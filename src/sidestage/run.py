@@ -26,7 +26,7 @@ from .pool import Child
 from .pristine import Deadline
 from .report import Diagnostic
 from .wire import messages as wire
-from .wire.channel import ChannelClosed
+from .wire.channel import NEVER, ChannelClosed
 
 if TYPE_CHECKING:
     import asyncio
@@ -142,12 +142,12 @@ class Run:
 
     # To the child ------------------------------------------------------------------------------
 
-    def send(self, *messages: wire.Message) -> None:
-        """Send to the child; raises ServerStopped when the run is over."""
+    def send(self, *messages: wire.Message, deadline: Deadline = NEVER) -> None:
+        """Send to the child; raises ServerStopped when the run is over, TimeoutError too late."""
         if self.over:
             raise self._gone()
         try:
-            self.child.channel.send(*messages)
+            self.child.channel.send(*messages, deadline=deadline)
         except ChannelClosed:
             raise self._gone() from None
 
@@ -157,7 +157,10 @@ class Run:
     def confirm(self, message: Callable[[int], wire.Message], deadline: Deadline) -> bool:
         """Send a message that is made with a token, and wait until the child has confirmed it."""
         token = next(_tokens)
-        self.send(message(token))
+        try:
+            self.send(message(token), deadline=deadline)
+        except TimeoutError:  # it does not even read
+            return False
         return self.dispatcher.wait_until(lambda: self._synced >= token, deadline)
 
     def ask_to_stop(self, drain: float, deadline: Deadline) -> None:
