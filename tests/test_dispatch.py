@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
@@ -16,10 +18,10 @@ from actors import own_threads
 from conftest import eventually
 from sidestage import HTTPServer, TCPServer, dispatch, pristine
 from sidestage.dispatch import Dispatcher, Job
-from sidestage.gate import EpollGate, LockGate
+from sidestage.gate import EpollGate, Gate, LockGate
 from sidestage.pristine import Deadline
 from sidestage.wire.channel import Channel
-from sidestage.wire.frames import encode
+from sidestage.wire.frames import LARGE_PIPE_SIZE, encode
 from sidestage.wire.messages import Event, Synced
 
 GATES = [EpollGate, LockGate]
@@ -40,12 +42,18 @@ class Recorder:
         self.defects: list[BaseException] = []
         self.ends = 0
         self._before = before
+        self._after: dict[int, Callable[[], None]] = {}
+
+    def after_seeing(self, token: int, act: Callable[[], None]) -> None:
+        """Do something before the next event of this token becomes a job."""
+        self._after[token] = act
 
     def event(self, message: Event) -> Job | None:
         assert isinstance(message, Synced)
         if message.token < 0:
             raise ValueError(message.token)
         self.seen.append(message.token)
+        self._after.pop(message.token, lambda: None)()
         return lambda: self._run(message.token)
 
     def _run(self, token: int) -> None:
@@ -63,7 +71,7 @@ class Stage:
     """A dispatcher that reads a pipe which the test writes to."""
 
     def __init__(self, before: Callable[[int], None] = lambda token: None) -> None:
-        events_fd, self._writer = os.pipe()
+        events_fd, self.writer = os.pipe()
         reader, commands_fd = os.pipe()
         self._fds = [events_fd, reader, commands_fd]
         self.sink = Recorder(before)
@@ -74,21 +82,21 @@ class Stage:
         return self
 
     def say(self, *tokens: int) -> None:
-        os.write(self._writer, encode(*(Synced(token=token) for token in tokens)))
+        os.write(self.writer, encode(*(Synced(token=token) for token in tokens)))
 
     def say_raw(self, data: bytes) -> None:
-        os.write(self._writer, data)
+        os.write(self.writer, data)
 
     def hang_up(self) -> None:
-        os.close(self._writer)
-        self._writer = -1
+        os.close(self.writer)
+        self.writer = -1
 
     def is_done(self, *tokens: int) -> bool:
         return eventually(lambda: sorted(self.sink.done) == sorted(tokens), WAIT)
 
     def close(self) -> None:
         self.dispatcher.close()
-        for fd in {self._writer, *self._fds} - {-1}:
+        for fd in {self.writer, *self._fds} - {-1}:
             os.close(fd)
 
 
@@ -121,6 +129,14 @@ class Blocking:
 
     def have_blocked(self, count: int) -> bool:
         return all(self.entered.acquire(timeout=WAIT) for _ in range(count))
+
+    def have_idle(self, count: int) -> None:
+        """Let a job block and return, which leaves so many threads behind."""
+        self.stage.say(1)
+        assert self.have_blocked(1)
+        self.release.set()
+        assert eventually(lambda: self.stage.dispatcher._idle == count, WAIT)
+        self.release.clear()
 
 
 @pytest.fixture
@@ -165,14 +181,34 @@ class TestJobs:
     def test_nor_one_that_came_with_it_while_other_threads_are_idle(
         self, blocking: Blocking
     ) -> None:
-        blocking.stage.say(1)
-        assert blocking.have_blocked(1)
-        blocking.release.set()
-        assert eventually(lambda: blocking.stage.dispatcher._idle == 2, WAIT)
-        blocking.release.clear()
+        blocking.have_idle(2)
         blocking.stage.say(2, 3, 10)
         assert blocking.have_blocked(2)
         assert blocking.stage.is_done(1, 10)
+
+    def test_a_blocked_job_does_not_hold_up_what_has_not_been_read(
+        self, blocking: Blocking
+    ) -> None:
+        """More is in the pipe than one reading gives."""
+        blocking.have_idle(2)
+        fcntl.fcntl(blocking.stage.writer, fcntl.F_SETPIPE_SZ, LARGE_PIPE_SIZE)
+        many = [Synced(token=token) for token in range(1000, 20000)]
+        blocking.stage.say_raw(bytes(encode(Synced(token=1)) + encode(*many)))
+        assert blocking.have_blocked(1)
+        assert eventually(lambda: 1000 in blocking.stage.sink.done, WAIT)
+
+    def test_nor_what_comes_before_it_begins(self, blocking: Blocking) -> None:
+        """The kernel tells of it once: whoever was told leaves it to the one who reads."""
+        blocking.have_idle(2)
+
+        def between() -> None:
+            blocking.stage.say(10)
+            eventually(lambda: blocking.stage.dispatcher._watching > 0, 0.2)
+
+        blocking.stage.sink.after_seeing(1, between)
+        blocking.stage.say(1)
+        assert blocking.have_blocked(1)
+        assert eventually(lambda: 10 in blocking.stage.sink.done, WAIT)
 
     def test_run_soon(self, stage: Stage) -> None:
         ran = threading.Event()
@@ -185,6 +221,18 @@ class TestJobs:
         ran = threading.Event()
         blocking.stage.dispatcher.run_soon(ran.set)
         assert ran.wait(WAIT)
+
+    def test_run_soon_at_the_end(self, stage: Stage) -> None:
+        ran = threading.Semaphore(0)
+
+        def finish() -> None:
+            stage.dispatcher.run_soon(ran.release)
+            stage.dispatcher.finish()
+            stage.dispatcher.run_soon(ran.release)
+
+        stage.sink.after_seeing(1, finish)
+        stage.say(1)
+        assert all(ran.acquire(timeout=WAIT) for _ in range(2))
 
     def test_threads_that_are_not_needed_go(self, blocking: Blocking) -> None:
         before = own_threads()
@@ -426,6 +474,22 @@ class TestServers:
                 assert self.fetch(server.url) == b"handled"
                 waits.join(WAIT)
                 assert not waits.is_alive()
+
+    def test_no_gate_can_be_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(fd: int) -> Gate:
+            raise OSError(errno.EMFILE, "no descriptor is left")
+
+        server = HTTPServer().start()
+        with monkeypatch.context() as patch:
+            patch.setattr(dispatch, "make_gate", refuse)
+            with pytest.raises(OSError, match="no descriptor"):
+                server.handler = lambda request: "fine"
+        assert server.handler is None
+        assert self.fetch(server.url) == b""
+        assert len(server.received) == 1
+        server.handler = lambda request: "fine"
+        assert self.fetch(server.url) == b"fine"
+        assert server.stop().rung == "ask"
 
     def test_a_nested_call(self, gate: type[Any]) -> None:
         def handler(request: Any) -> bytes:

@@ -56,6 +56,7 @@ class Dispatcher:
         self._channel = channel
         self._sink = sink
         self._jobs: deque[Job] = deque()
+        self._endings: deque[Job] = deque()  # jobs that end a call: they run after the end, too
         self._events: deque[Event] = deque()  # received, not taken
         self._guard = pristine.Lock()
         self._pumping = pristine.Lock()
@@ -153,7 +154,7 @@ class Dispatcher:
         try:
             self._sink.disconnected()
         finally:  # last: who sees it asks what had happened
-            self.finished = True
+            self.finish()
 
     # With threads ------------------------------------------------------------------------------
 
@@ -169,13 +170,19 @@ class Dispatcher:
         self._heir = pristine.caller_id()
         try:
             confirm()
-            pristine.acquire(self._pumping, -1.0)  # and never released
-            self._gate = make_gate(self._channel.events_fd)
+            pristine.acquire(self._pumping, -1.0)  # and never released, unless this fails
+            try:
+                self._gate = make_gate(self._channel.events_fd)
+                self._start_thread()
+            except BaseException:
+                gate, self._gate = self._gate, None
+                if gate is not None:
+                    gate.close()
+                self._pumping.release()
+                raise
         finally:
             self._heir = None
             self.changed.notify()
-        self._start_thread()
-        self.changed.notify()
 
     @property
     def threaded(self) -> bool:
@@ -183,28 +190,37 @@ class Dispatcher:
         return self._gate is not None
 
     def run_soon(self, job: Job) -> None:
-        """Have a handler thread run ``job``."""
-        self._jobs.append(job)
-        self._wake()
+        """Have a handler thread run ``job``, which ends a call."""
+        with self._guard:
+            late = self.finished and self._gate is not None  # the threads leave
+            if not late:
+                self._endings.append(job)
+        if late:
+            self._start_thread(job)
+        else:
+            self._wake()
 
-    def _start_thread(self) -> None:
+    def _start_thread(self, job: Job | None = None) -> None:
         token = object()
         with self._guard:
             self._starting.add(token)
         try:
-            pristine.start_thread(self._work, (token,))
+            pristine.start_thread(self._work, (token, job))
         except BaseException:
             with self._guard:
                 self._starting.discard(token)
             raise
 
-    def _work(self, token: object) -> None:
+    def _work(self, token: object, job: Job | None) -> None:
         me = pristine.thread_id()
         with self._guard:
             self._starting.discard(token)
             self._threads.add(me)
         try:
             tracers = Tracers()
+            if job is not None:
+                tracers.follow()
+                job()
             self._lead_or_watch(me, tracers)  # there may be something already
             while self._idle < MAX_IDLE and not self._shall_leave():
                 if self._wait_for_turn():
@@ -250,13 +266,13 @@ class Dispatcher:
                 with self._guard:
                     if self._leader == me:
                         self._leader = None
+                        self._busy = False
 
     def _lead(self, me: int, tracers: Tracers) -> None:
         """Read and run, until there is nothing more or another thread has taken over."""
         while True:
             self._read_more()
-            while self._jobs and not self._shall_leave():
-                job = self._jobs.popleft()
+            while (job := self._next_job()) is not None:
                 self._begin()
                 tracers.follow()
                 job()
@@ -269,6 +285,20 @@ class Dispatcher:
                     self._leader = None
                     return
                 self._leads_on = False
+
+    def _next_job(self) -> Job | None:
+        if self._endings and not self._parked:
+            return self._endings.popleft()
+        if self._jobs and not self._shall_leave():
+            return self._jobs.popleft()
+        return None
+
+    def _more_is_there(self) -> bool:
+        """Whether somebody has to go on once the leader's handler has returned.
+
+        To be read, too: of that the gate tells once, and whom it told has left it to the leader.
+        """
+        return bool(self._jobs or self._endings or self._leads_on)
 
     def _read_more(self) -> None:
         gate = self._gate
@@ -283,8 +313,9 @@ class Dispatcher:
         with self._guard:
             self._begun += 1
             self._busy = True
-            if self._idle and not self._watching and self._jobs and self._gate is not None:
-                self._gate.wake()  # without more jobs, the next event will wake one
+            more = self._more_is_there()
+            if self._idle and not self._watching and more and self._gate is not None:
+                self._gate.wake()  # without more, the next event will wake one
             elif not self._idle and not self._watching and not self._starting:
                 wanted = not self._shall_leave()
         if wanted:
@@ -309,10 +340,10 @@ class Dispatcher:
                 self._bell.wait_until(self._shall_leave, Deadline(patience), brief=True)
             with self._guard:
                 blocks = self._busy and self._begun == seen
-                if self._shall_leave() or not (blocks or self._jobs):
+                if self._shall_leave() or not (blocks or self._more_is_there()):
                     self._watching -= 1
                     return False
-                if blocks or (self._busy and self._eager):
+                if blocks or (self._eager and self._busy and self._jobs):
                     self._take_over(me)
                     return True
             patience = min(2 * patience, _LONG_PATIENCE)
@@ -334,7 +365,8 @@ class Dispatcher:
 
     def finish(self) -> None:
         """The last event has come: who reads shall stop."""
-        self.finished = True
+        with self._guard:  # what ends a call meanwhile is seen by the one who reads, or sees this
+            self.finished = True
 
     def close(self) -> None:
         """Let the idle threads go; those in a handler leave when it returns."""
