@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import errno
 import gc
+import os
+import signal
 import socket
 import threading
 import time
@@ -22,6 +24,7 @@ from sidestage import (
     Server,
     SMTPServer,
     StartError,
+    StartTimeout,
     State,
     StateError,
     TCPServer,
@@ -31,7 +34,7 @@ from sidestage import (
 from sidestage.ladder import Ladder
 from sidestage.pristine import Deadline
 from sidestage.records import OVERHEAD
-from support import all_gone
+from support import all_gone, eventually
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
 
@@ -161,6 +164,25 @@ class TestStop:
         server = HTTPServer().start()
         in_thread(server.stop).join()
         assert server.state is State.STOPPED
+
+    def test_beside_a_start_takes_its_time_once(self) -> None:
+        with TCPServer() as server:
+            pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)  # in the pool
+        server = TCPServer(start_timeout=3.0)
+
+        def start() -> None:
+            with pytest.raises(StartTimeout):
+                server.start()
+
+        starts = in_thread(start)
+        assert eventually(lambda: server.state is State.STARTING)
+        began = time.monotonic()
+        with pytest.raises(StateError, match="another thread"):
+            server.stop(1.0)
+        assert time.monotonic() - began < 1.8
+        starts.join()
 
     def test_from_two_threads_at_once(self) -> None:
         entered, release = threading.Event(), threading.Event()

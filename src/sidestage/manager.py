@@ -10,6 +10,7 @@ from .checks import seconds
 from .context import StartedInContext
 from .errors import StateError
 from .failures import attach
+from .pristine import Deadline
 from .server import Server
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def _stop_all(
 ) -> tuple[list[StopReport], list[BaseException]]:
     """Ask all, then climb each ladder; all of them were given the same time."""
     errors: list[BaseException] = []
-    halves = [server._begin_stop(limit) for server in servers]
+    deadline = Deadline(limit)
+    halves = [server._begin_stop(deadline) for server in servers]
     for server, begun in zip(servers, halves, strict=True):
         for step in (server._finish_stop, server.raise_errors) if begun else (server.raise_errors,):
             try:

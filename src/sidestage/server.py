@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from . import address as addresses
-from . import fork, pristine
+from . import checks, fork, pristine
 from .aio import running_loop
-from .checks import seconds
+from .checks import handler_or_none, seconds
 from .context import StartedInContext
 from .errors import ForcedStopWarning, ServerDied, StateError
+from .failures import Failures
 from .imports import importing_once
 from .ladder import Ladder
 from .pool import Child, end
@@ -25,7 +27,7 @@ from .records import Records
 from .report import Diagnostic, StopReport
 from .socketfile import SocketFile
 from .starting import Start
-from .state import State
+from .state import Lifecycle, Ready, State
 from .view import R, ServerView
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from .wire import messages as wire
 
 Opener = Callable[["Link", Any, Records[Any], int], "Exchange | None"]
+
+
+KEEP = 64 * 1024 * 1024  # bytes
 
 
 class Server(StartedInContext, ServerView[R]):
@@ -58,6 +63,44 @@ class Server(StartedInContext, ServerView[R]):
     __test__ = False  # pytest is not to collect it
 
     protocol: ClassVar[Any]
+
+    def __init__(
+        self,
+        address: addresses.AddressLike = ("127.0.0.1", 0),
+        handler: Callable[..., Any] | None = None,
+        poll_interval: float = 0.5,
+        *,
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
+    ) -> None:
+        self.address = address
+        self.name = name
+        self.poll_interval = seconds("poll_interval", poll_interval)
+        self.handler_timeout = (
+            None if handler_timeout is None else seconds("handler_timeout", handler_timeout)
+        )
+        self.start_timeout = seconds("start_timeout", start_timeout)
+        self.stop_timeout = seconds("stop_timeout", stop_timeout)
+        self.fresh = fresh
+        self.ready: threading.Event = Ready()
+        self._listen = addresses.parse(address)
+        self._keep = checks.count("keep", keep)
+        self._backlog = checks.count("backlog", backlog)
+        self._handler = handler_or_none(handler)
+        self._records: Records[R] = Records(self._keep)
+        self._failures = Failures()
+        self._diagnostics: list[Diagnostic] = []
+        self._lifecycle = Lifecycle()
+        self._run: Run | None = None
+        self._bound: list[wire.Address] = []
+        self._report = StopReport(rung="none")
+        self._file: SocketFile | None = None
+        self._owner = pristine.getpid()
 
     # Start -------------------------------------------------------------------------------------
 
@@ -189,12 +232,12 @@ class Server(StartedInContext, ServerView[R]):
         Going further than to ask the process warns ForcedStopWarning. Raises ServerDied if the
         process had ended on its own, the exception of a handler, or an ExceptionGroup of all.
         """
-        limit = self.stop_timeout if timeout is None else seconds("timeout", timeout)
+        deadline = Deadline(self.stop_timeout if timeout is None else seconds("timeout", timeout))
         try:
-            if self._begin_stop(limit):
+            if self._begin_stop(deadline):
                 report = self._finish_stop()
             else:
-                report = self._not_stopped_here(limit)
+                report = self._not_stopped_here(deadline)
         except Exception:  # a warning that is an error, say; but Ctrl-C goes before all else
             self._raise_all()
             raise
@@ -204,28 +247,27 @@ class Server(StartedInContext, ServerView[R]):
     def _last_report(self) -> StopReport:
         return StopReport(rung="foreign") if self._foreign else self._report
 
-    def _not_stopped_here(self, limit: float) -> StopReport:
+    def _not_stopped_here(self, deadline: Deadline) -> StopReport:
         if self._foreign:
             return self._last_report()
         if self._lifecycle.passing():
             run = self._run
             if run is not None and run.current_call():
                 return StopReport(rung="underway")
-            deadline = Deadline(limit)
             if not self._lifecycle.settle(deadline):
                 raise StateError(f"another thread has not finished with {self.describe()} yet")
         return self._report
 
-    def _begin_stop(self, limit: float) -> bool:
+    def _begin_stop(self, deadline: Deadline) -> bool:
         """The first half of a stop: ask the child. Returns whether there is a second half."""
         if self._foreign:
             return False
         self._finish_what_was_interrupted()
         if self._lifecycle.state is State.STARTING:
-            self._lifecycle.settle(Deadline(limit))
+            self._lifecycle.settle(deadline)
         if self._run is None:
             return False
-        ladder = Ladder(self._run, limit)
+        ladder = Ladder(self._run, deadline.left())
         try:
             if not self._lifecycle.try_move(State.STOPPING, by=ladder):
                 return False
@@ -280,7 +322,7 @@ class Server(StartedInContext, ServerView[R]):
             self._file.remove()
 
     def _stop_quietly(self) -> None:
-        if self._begin_stop(self.stop_timeout):
+        if self._begin_stop(Deadline(self.stop_timeout)):
             self._finish_stop()
 
     def restart(self) -> Self:

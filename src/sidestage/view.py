@@ -5,21 +5,20 @@ Nothing here starts or stops anything, or knows a protocol.
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import address as addresses
 from . import checks, pristine
 from .checks import handler_or_none, seconds
-from .errors import StateError, WaitTimeout
+from .errors import ServerStopped, StateError, WaitTimeout
 from .failures import Failures
 from .imports import importing_once
 from .pristine import Deadline
 from .records import Received, Records
 from .report import Diagnostic, ServerStats, StopReport
-from .socketfile import SocketFile
-from .state import Lifecycle, Ready, State
+from .state import Lifecycle, State
 
 if TYPE_CHECKING:
     from .run import Run
@@ -27,52 +26,25 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-KEEP = 64 * 1024 * 1024  # bytes
 SYNC_SECONDS = 5.0  # for a child to confirm; one that does not is stuck
 
 
 class ServerView(Generic[R]):
-    """What can be seen of a server; the lifecycle sets ``_run`` and ``_bound``."""
+    """What can be seen of a server; ``Server`` makes what is looked at here."""
 
     scheme: str
-
-    def __init__(
-        self,
-        address: addresses.AddressLike = ("127.0.0.1", 0),
-        handler: Callable[..., Any] | None = None,
-        poll_interval: float = 0.5,
-        *,
-        name: str | None = None,
-        handler_timeout: float | None = 30.0,
-        start_timeout: float = 10.0,
-        stop_timeout: float = 5.0,
-        keep: int = KEEP,
-        fresh: bool = False,
-        backlog: int = 1024,
-    ) -> None:
-        self.address = address
-        self.name = name
-        self.poll_interval = seconds("poll_interval", poll_interval)
-        self.handler_timeout = (
-            None if handler_timeout is None else seconds("handler_timeout", handler_timeout)
-        )
-        self.start_timeout = seconds("start_timeout", start_timeout)
-        self.stop_timeout = seconds("stop_timeout", stop_timeout)
-        self.fresh = fresh
-        self.ready: threading.Event = Ready()
-        self._listen = addresses.parse(address)
-        self._keep = checks.count("keep", keep)
-        self._backlog = checks.count("backlog", backlog)
-        self._handler = handler_or_none(handler)
-        self._records: Records[R] = Records(self._keep)
-        self._failures = Failures()
-        self._diagnostics: list[Diagnostic] = []
-        self._lifecycle = Lifecycle()
-        self._run: Run | None = None
-        self._bound: list[wire.Address] = []
-        self._report = StopReport(rung="none")
-        self._file: SocketFile | None = None
-        self._owner = pristine.getpid()
+    address: addresses.AddressLike
+    name: str | None
+    _listen: addresses.Listen
+    _handler: Callable[..., Any] | None
+    _records: Records[R]
+    _failures: Failures
+    _diagnostics: list[Diagnostic]
+    _lifecycle: Lifecycle
+    _run: Run | None
+    _bound: list[wire.Address]
+    _report: StopReport
+    _owner: int  # the process that it belongs to
 
     # What it is --------------------------------------------------------------------------------
 
@@ -160,7 +132,13 @@ class ServerView(Generic[R]):
         if run is None or self._lifecycle.state is not State.READY or self._foreign:
             return
         if handler is not None and previous is None:
-            run.start_handling(Deadline(SYNC_SECONDS))
+            try:
+                run.start_handling(Deadline(SYNC_SECONDS))
+            except BaseException:  # no thread to be had, say: then it is as it was before
+                self._handler = None
+                with contextlib.suppress(ServerStopped):
+                    run.stop_handling(Deadline(SYNC_SECONDS))
+                raise
         elif handler is None and previous is not None:
             run.stop_handling(Deadline(SYNC_SECONDS))
 
