@@ -122,6 +122,11 @@ def test_an_asynchronous_generator_is_refused_by_name() -> None:
         HTTPResponse.of(pieces())
 
 
+def test_a_response_says_how_json_is_sent() -> None:
+    with pytest.raises(TypeError, match=r"\(\{'a': 1\}, status, headers\)"):
+        HTTPResponse({"a": 1})
+
+
 @pytest.mark.parametrize("body", [1, None, object()])
 def test_a_response_cannot_have_just_any_body(body: Any) -> None:
     with pytest.raises(TypeError, match="body must be"):

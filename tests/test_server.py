@@ -126,8 +126,8 @@ class TestLifecycle:
 
     def test_a_taken_port_is_a_start_error(self, kind: type[Server[Any]]) -> None:
         with kind() as server:
-            other = kind(server.server_address)
-            with pytest.raises(StartError) as caught:
+            other = kind(server.server_address, name="late")
+            with pytest.raises(StartError, match=f"^{kind.__name__} 'late' cannot") as caught:
                 other.start()
             assert caught.value.errno == errno.EADDRINUSE
             assert other.state is State.FAILED
@@ -436,6 +436,7 @@ class TestBadInput:
             {"handler_timeout": -1},
             {"start_timeout": float("nan")},
             {"keep": -1},
+            {"backlog": 0},
             {"address": "/" + "x" * 200},
         ],
     )

@@ -569,6 +569,15 @@ def test_a_transcript_tells_who_ended_it(handler: Any, client: Any, ended: str) 
         assert server.wait_for(1)[0].ended == ended
 
 
+def test_a_transcript_tells_that_the_server_stopped() -> None:
+    server = TCPServer(handler=lambda c: c.recv(1) and None).start()
+    with connect(server):
+        server.stop()
+    assert [transcript.ended for transcript in server.received] == [
+        "closed by the stop of the server"
+    ]
+
+
 @pytest.mark.parametrize("handler", [None, lambda c: c.rfile.read() and None], ids=["no", "yes"])
 def test_nothing_sent_before_the_stop_is_lost(handler: Any) -> None:
     server = TCPServer(handler=handler).start()

@@ -31,10 +31,10 @@ def seconds(name: str, value: object) -> float:
     return float(value)
 
 
-def count(name: str, value: object) -> int:
-    """``value`` as a non-negative number of things."""
+def count(name: str, value: object, *, least: int = 0) -> int:
+    """``value`` as a number of things, of which there are at least so many."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must be at least 0, not {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
     return value

@@ -19,6 +19,8 @@ from .report import Address
 from .streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
 from .wire import messages as wire
 
+_STOPPED = "closed by the stop of the server"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
@@ -275,6 +277,7 @@ class TCPExchange(Exchange):
 
     def fail(self, error: BaseException) -> None:
         if isinstance(error, ServerStopped):  # it did nothing wrong
+            self._ended(_STOPPED)
             self.request.close()
         else:
             self.request.reset()
@@ -311,7 +314,7 @@ class TCPExchange(Exchange):
         self.inflow.fail(error)
 
     def broken(self, error: Exception) -> None:
-        self._ended("closed by the stop of the server")
+        self._ended(_STOPPED)
         self.inflow.fail(error)
         self.outflow.fail(error)
 

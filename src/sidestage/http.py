@@ -38,7 +38,7 @@ class HTTPServer(Server["HTTPRequest"]):
         **options: Any,
     ) -> None:
         super().__init__(address, handler, poll_interval, **options)
-        self._head_limit = count("head_limit", head_limit)
+        self._head_limit = count("head_limit", head_limit, least=1)
 
     @property
     def server_port(self) -> int:

@@ -115,7 +115,8 @@ class SMTPExchange(Exchange):
             )
         if not _REPLY.fullmatch(reply):
             raise ValueError(
-                f"{reply!r:.200} is no SMTP reply: a code from 200 to 599, a space, and text"
+                f"{reply!r:.200} is no SMTP reply: a code from 200 to 599, a space, and text; "
+                "of several lines, '250-one\\r\\n250 two'"
             )
         self.link.send(wire.MailReply(call=self.call, reply=reply))
 

@@ -53,6 +53,11 @@ class HTTPResponse:
         if self.reason is not None:
             check_text("reason", self.reason)
         object.__setattr__(self, "headers", _checked_headers(self.headers))
+        if isinstance(self.body, Mapping):
+            raise TypeError(
+                "the body of an HTTPResponse is sent as it is; for JSON, have the handler return "
+                f"({shown(self.body)}, status, headers), or pass json.dumps(body)"
+            )
         if not isinstance(self.body, (str, bytes, bytearray, memoryview, Iterable)):
             raise TypeError(f"body must be str, bytes or an iterable of bytes, not {self.body!r}")
 

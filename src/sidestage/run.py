@@ -325,7 +325,7 @@ class Run:
         note(
             error,
             f"raised by the handler of {self._owner.describe()} "
-            f"for {exchange.describe()} from {exchange.client_address}",
+            f"for {exchange.describe()} from {exchange.client_address or 'an unnamed client'}",
         )
         self._owner._handler_failed(error)
         try:

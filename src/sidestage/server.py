@@ -90,7 +90,7 @@ class Server(StartedInContext, ServerView[R]):
         self.ready: threading.Event = Ready()
         self._listen = addresses.parse(address)
         self._keep = checks.count("keep", keep)
-        self._backlog = checks.count("backlog", backlog)
+        self._backlog = checks.count("backlog", backlog, least=1)
         self._handler = handler_or_none(handler)
         self._records: Records[R] = Records(self._keep)
         self._failures = Failures()
@@ -126,7 +126,7 @@ class Server(StartedInContext, ServerView[R]):
             )
         make_run = functools.partial(self._new_run, loop)
         deadline = Deadline(self.start_timeout)
-        start = Start(type(self).__name__, self.address, deadline, make_run, self._configuration)
+        start = Start(self._title(), self.address, deadline, make_run, self._configuration)
         try:
             self._lifecycle.move(State.STARTING, self.describe, by=start)
             self._start = start

@@ -85,7 +85,9 @@ class ServerView(Generic[R]):
 
     @property
     def url(self) -> str:
-        """What to give a client: ``scheme://host:port``, or ``unix:`` and a path."""
+        """What to give a client: ``scheme://host:port``; of a Unix socket, ``http+unix://`` and
+        the encoded path for HTTP, ``unix://`` and the path for the others.
+        """
         bound = self._bound_or_raise()[0]
         port = None if isinstance(bound, str) else int(bound[1])
         return addresses.url(self.scheme, self._listen.host, port, self._listen.path)
@@ -102,10 +104,12 @@ class ServerView(Generic[R]):
 
     def describe(self) -> str:
         """The server as messages name it."""
+        named = self.name is not None or not self._bound
+        return self._title() if named else f"{self._title()} at {self.url}"
+
+    def _title(self) -> str:
         kind = type(self).__name__
-        if self.name is not None:
-            return f"{kind} {self.name!r}"
-        return f"{kind} at {self.url}" if self._bound else kind
+        return kind if self.name is None else f"{kind} {self.name!r}"
 
     def __repr__(self) -> str:
         parts = [type(self).__name__]
