@@ -104,7 +104,7 @@ def child(*, handled: bool) -> float:
         return spent + time.thread_time() - began
 
     try:
-        return _usual(serve)
+        return _median(serve)
     finally:
         service.timeouts.close()
         loop.close()
@@ -137,7 +137,7 @@ def parent() -> float:
         return time.thread_time() - began
 
     try:
-        return _usual(serve)
+        return _median(serve)
     finally:
         for fd in (events, write_events, sink):
             os.close(fd)
@@ -150,7 +150,7 @@ def _request(call: int) -> Request:
     )  # fmt: skip
 
 
-def _usual(serve: Callable[[], float]) -> float:
+def _median(serve: Callable[[], float]) -> float:
     rounds = [sum(serve() for _ in range(PASSES)) for _ in range(REPEATS)]
     return statistics.median(rounds) / PASSES / CONNECTIONS * 1e6
 

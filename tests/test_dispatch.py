@@ -203,7 +203,7 @@ class TestJobs:
 
         def between() -> None:
             blocking.stage.say(10)
-            eventually(lambda: blocking.stage.dispatcher._watching > 0, 0.2)
+            assert eventually(lambda: blocking.stage.dispatcher._watching > 0, WAIT)
 
         blocking.stage.sink.after_seeing(1, between)
         blocking.stage.say(1)
@@ -244,6 +244,18 @@ class TestJobs:
 
 
 class TestDefects:
+    def test_who_watches_takes_over_from_a_reader_that_an_error_ends(self, stage: Stage) -> None:
+        def end() -> None:
+            stage.say(10)
+            assert eventually(lambda: stage.dispatcher._watching > 0, WAIT)
+            raise SystemExit  # no Exception: nobody catches it, and it ends the thread silently
+
+        stage.say(2)
+        assert eventually(lambda: stage.dispatcher._idle == 2, WAIT)
+        stage.sink.after_seeing(1, end)
+        stage.say(1)
+        assert stage.is_done(2, 10)
+
     def test_a_sink_that_raises_does_not_kill_the_reader(self, stage: Stage) -> None:
         stage.say(1, -2, 3)
         assert stage.is_done(1, 3)

@@ -294,9 +294,9 @@ class Dispatcher:
         return None
 
     def _more_is_there(self) -> bool:
-        """Whether somebody has to go on once the leader's handler has returned.
+        """Whether the leader has still to run something, or to read: nobody else would.
 
-        To be read, too: of that the gate tells once, and whom it told has left it to the leader.
+        The gate tells once of what there is to read, and whom it told has left that to the leader.
         """
         return bool(self._jobs or self._endings or self._leads_on)
 
@@ -343,15 +343,15 @@ class Dispatcher:
                 if self._shall_leave() or not (blocks or self._more_is_there()):
                     self._watching -= 1
                     return False
-                if blocks or (self._eager and self._busy and self._jobs):
+                if blocks or self._leader is None or (self._eager and self._busy and self._jobs):
                     self._take_over(me)
                     return True
             patience = min(2 * patience, _LONG_PATIENCE)
 
     def _take_over(self, me: int) -> None:
         self._watching -= 1
-        assert self._leader is not None
-        self._stuck.add(self._leader)
+        if self._leader is not None:  # else an error has ended it
+            self._stuck.add(self._leader)
         self._leader = me
         self._busy = False
         self._eager = True

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 Opener = Callable[["Link", Any, Records[Any], int], "Exchange | None"]
 
-
 KEEP = 64 * 1024 * 1024  # bytes
 
 
