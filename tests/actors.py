@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sidestage import launch
+from sidestage.forkserver import ForkServer
 from sidestage.pristine import Deadline
 from sidestage.process import ServerProcess
 
@@ -66,6 +67,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Has every process started from now on be a server's in which a source has replaced things."""
 
     def replace(source: str) -> None:
+        monkeypatch.setattr(ForkServer, "fork", lambda self: None)
         monkeypatch.setattr(launch, "_BOOT", host_boot(source))
 
     return replace

@@ -19,9 +19,9 @@ class Leaks:
     """What this process has at one moment, beside what the pool keeps on purpose."""
 
     def __init__(self) -> None:
-        pooled = list(pool)
-        pids = {child.process.launched.pid for child in pooled}
-        kept = {fd for child in pooled for fd in child.process.descriptors()}
+        pooled = pool.processes()
+        pids = {process.launched.pid for process in pooled}
+        kept = {fd for process in pooled for fd in process.descriptors()}
         self.processes = _descendants(os.getpid()) - pids
         self.descriptors = {(fd, target) for fd, target in _descriptors().items() if fd not in kept}
         self.threads = {int(task.name) for task in Path("/proc/self/task").iterdir()}

@@ -15,6 +15,7 @@ import pytest
 
 from actors import Actor, actor, end, hear, own_descriptors
 from sidestage import StartError, TCPServer, launch, pristine
+from sidestage.forkserver import ForkServer
 from sidestage.pristine import Deadline
 from sidestage.process import ServerProcess
 from support import eventually, gone, run_script
@@ -90,6 +91,7 @@ class TestFailure:
 def test_a_server_that_could_not_be_launched_can_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
     server = TCPServer(fresh=True)
     with monkeypatch.context() as patch, pytest.raises(StartError):
+        patch.setattr(ForkServer, "fork", lambda self: None)
         patch.setattr(launch, "_executable", "/no/such/python")
         server.start()
     with server:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 
 from . import pristine
@@ -70,16 +71,27 @@ def launch(room: str = "host", *arguments: int) -> Launched:
         raise StartError(
             errno.ENOENT, "sys.executable is empty, so there is no interpreter to run a server in"
         )
+    return connect(functools.partial(_spawn, room, arguments))
+
+
+def connect(start: Callable[[int, int, int], int]) -> Launched:
+    """A process that ``start`` makes, with its pipes; raises StartError.
+
+    ``start`` gets the descriptors that are to be the process's commands, events and stderr, and
+    returns its pid.
+    """
     kept: list[int] = []
     lent: list[int] = []
     try:
         events_fd, child_events = _pipe(kept, lent)
         child_commands, commands_fd = _pipe(lent, kept)
         stderr_fd = _above_standard_streams(_unlinked_file(), kept)
-        pid = _spawn(room, child_commands, child_events, stderr_fd, arguments)
-    except OSError as error:
+        pid = start(child_commands, child_events, stderr_fd)
+    except BaseException as error:
         for fd in kept:
             pristine.close(fd)
+        if not isinstance(error, OSError):
+            raise
         raise StartError(
             error.errno, f"no process could be started for the server: {error.strerror or error}"
         ) from error
@@ -124,7 +136,7 @@ def _unlinked_file() -> int:
 
 
 def _spawn(
-    room: str, commands_fd: int, events_fd: int, stderr_fd: int, arguments: Iterable[int]
+    room: str, arguments: Iterable[int], commands_fd: int, events_fd: int, stderr_fd: int
 ) -> int:
     paths = _child_paths()
     argv = [

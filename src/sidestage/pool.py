@@ -18,6 +18,7 @@ from .imports import importing_once
 from .launch import Launched, launch
 
 if TYPE_CHECKING:
+    from .forkserver import ForkServer
     from .process import ServerProcess
     from .wire.channel import Channel
 
@@ -54,11 +55,21 @@ class Pool:
         self._lock = pristine.Lock()
         self._idle: list[Child] = []
         self._booting: list[Launched] = []  # launched, and not yet owned
+        self._forkserver: ForkServer | None = None
+        self._launched = False  # one has been
         self._hooked = False
         self._owner = pristine.getpid()
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._idle))
+
+    def processes(self) -> list[ServerProcess]:
+        """All that are kept on purpose."""
+        forkserver = self._forkserver
+        kept = [child.process for child in self]
+        if forkserver is not None and forkserver.process is not None:
+            kept.append(forkserver.process)
+        return kept
 
     def acquire(self, tell: Tell = lambda channel: None, *, fresh: bool = False) -> Child:
         """An idle child, or a new one, that ``tell`` has told what to be; raises StartError.
@@ -80,9 +91,20 @@ class Pool:
                 raise
             return child
         launched = self._take_booting()
-        child = self._adopt(launched or launch(), tell)
+        child = self._adopt(launched or self._new(), tell)
         child.waited = launched is not None
         return child
+
+    def _new(self) -> Launched:
+        if self._launched and enabled():
+            if self._forkserver is None:
+                with importing_once():
+                    from .forkserver import ForkServer
+                self._forkserver = ForkServer()
+            if (forked := self._forkserver.fork()) is not None:
+                return forked
+        self._launched = True
+        return launch()
 
     def _take_booting(self) -> Launched | None:
         with self._lock:
@@ -107,6 +129,7 @@ class Pool:
         if enabled() and not self._idle and not self._booting:
             self._hook()
             with fork.starting:
+                self._launched = True
                 self._booting.append(launch())
 
     def warm(self) -> None:
@@ -152,6 +175,8 @@ class Pool:
             booting, self._booting = self._booting, []
         for launched in booting:
             launched.abandon()
+        if self._forkserver is not None:
+            self._forkserver.close()
         end(idle)
 
     def forget(self) -> None:
@@ -160,6 +185,9 @@ class Pool:
             child.process.close()
         for launched in self._booting:
             launched.close()
+        if self._forkserver is not None:
+            self._forkserver.forget()
+        self._launched = False
         self._lock = pristine.Lock()
         self._idle, self._booting = [], []
         self._owner = pristine.getpid()

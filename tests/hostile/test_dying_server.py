@@ -31,6 +31,7 @@ from sidestage import (
     TCPServer,
     WaitTimeout,
 )
+from sidestage.pool import pool
 from subjects import Sidestage, Subject, fetch
 from support import eventually, gone
 from victims import FORKS, dropped, free, hit, in_time, main, own_descriptors, raised, replaced
@@ -415,10 +416,15 @@ def none_left(subject: Subject) -> None:
     kind = type(subject)
     gc.disable()  # what only the collector closes is left open until it happens to run
     start_with(100, subject)
-    before = len(own_descriptors())
+    before = len(own_descriptors() - _kept())
     for left in range(10):
         start_with(left, kind())
-    assert len(own_descriptors()) <= before, "leaves descriptors open"
+    assert len(own_descriptors() - _kept()) <= before, "leaves descriptors open"
+
+
+def _kept() -> set[str]:
+    """The descriptors of the processes that the pool keeps on purpose."""
+    return {str(fd) for process in pool.processes() for fd in process.descriptors()}
 
 
 @rows.add("no descriptor is left at the first start", *FORKS)

@@ -13,6 +13,8 @@ from types import ModuleType
 
 from .orphan import OrphanWatch
 
+FORK_SERVER = "forkserver"  # the room that must have no thread when it forks
+
 # What asyncio and msgspec try to import and do without: TLS is not terminated in our processes.
 _NOT_NEEDED = ("ssl", "typing_extensions")
 
@@ -21,7 +23,7 @@ def main(room: str, commands_fd: int, events_fd: int, owner: int, *arguments: in
     """Run ``main`` of the module ``room`` of this package until the process may end."""
     _close_inherited({commands_fd, events_fd})
     os.chdir("/")  # the test's directory may have to be removed
-    watch = OrphanWatch(owner)
+    watch = OrphanWatch(owner, thread=room != FORK_SERVER)
     _import_room(room).main(commands_fd, events_fd, watch, *arguments)
 
 

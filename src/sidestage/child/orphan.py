@@ -16,22 +16,30 @@ _GRACE = 0.1  # seconds for the loop to see the end of the pipe and leave in goo
 
 
 class OrphanWatch:
-    """Watches the owner through a pidfd, and by the parent's pid every ``interval`` seconds."""
+    """Watches the owner through a pidfd, and by the parent's pid every ``interval`` seconds.
 
-    def __init__(self, owner: int) -> None:
+    A process that is to fork has no thread for it, and looks after the owner itself.
+    """
+
+    def __init__(self, owner: int, *, thread: bool = True) -> None:
         self.interval = 0.5
-        self._owner = owner
-        self._pidfd = _open(owner)
-        if os.getppid() != owner:  # it died before we could look
+        self.owner = owner
+        self.pidfd = _open(owner)
+        if not self.alive():  # it died before we could look
             _end()
-        threading.Thread(target=self._watch, name="orphan-watch", daemon=True).start()
+        if thread:
+            threading.Thread(target=self._watch, name="orphan-watch", daemon=True).start()
+
+    def alive(self) -> bool:
+        """Whether the owner is our parent still."""
+        return os.getppid() == self.owner
 
     def _watch(self) -> None:
         poll = select.poll()
-        if self._pidfd is not None:
-            poll.register(self._pidfd, select.POLLIN)
+        if self.pidfd is not None:
+            poll.register(self.pidfd, select.POLLIN)
         while True:
-            if poll.poll(max(1.0, self.interval * 1000)) or os.getppid() != self._owner:
+            if poll.poll(max(1.0, self.interval * 1000)) or not self.alive():
                 time.sleep(_GRACE)
                 _end()
 

@@ -1,0 +1,216 @@
+"""Processes forked from one that is up: children of this one, like any other, or none at all."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from actors import own_descriptors
+from sidestage import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer, forkserver
+from sidestage.forkserver import ForkServer
+from sidestage.launch import Launched
+from sidestage.pool import Pool, end
+from sidestage.pristine import Deadline
+from sidestage.process import ServerProcess
+from support import all_gone, background, eventually, gone, run_script
+
+
+@pytest.fixture
+def server() -> Iterator[ForkServer]:
+    """A fork server; no descriptor more is open when it is closed."""
+    before = own_descriptors()
+    server = ForkServer()
+    yield server
+    server.close()
+    assert own_descriptors() == before
+
+
+def forked(server: ForkServer) -> Launched:
+    """What it has forked, which must be possible here."""
+    launched = server.fork()
+    assert launched is not None
+    return launched
+
+
+def pid_of(server: ForkServer) -> int:
+    assert server.process is not None
+    return server.process.launched.pid
+
+
+class TestWhatIsForked:
+    def test_is_a_child_of_ours_in_a_group_of_its_own(self, server: ForkServer) -> None:
+        process = ServerProcess(forked(server))
+        pid = process.launched.pid
+        assert psutil.Process(pid).ppid() == os.getpid()
+        assert process.wait(Deadline(0)) is False
+        assert eventually(lambda: os.getpgid(pid) == pid)
+        assert os.getsid(pid) == os.getsid(0)
+        ServerProcess.end_all([process], 10)
+        assert process.exit_code == 0
+
+    def test_two_are_two(self, server: ForkServer) -> None:
+        one, other = forked(server), forked(server)
+        assert len({one.pid, other.pid, pid_of(server)}) == 3
+        one.abandon()
+        other.abandon()
+
+    def test_it_has_nothing_of_the_others(self, server: ForkServer) -> None:
+        one, other = forked(server), forked(server)
+        assert os.read(other.events_fd, 4)  # it is up
+        theirs = {path.readlink() for path in Path(f"/proc/{other.pid}/fd").iterdir()}
+        ours = {Path(f"/proc/self/fd/{fd}").readlink() for fd in (one.events_fd, one.commands_fd)}
+        assert not theirs & ours
+        one.abandon()
+        other.abandon()
+
+    def test_its_stderr_is_its_own(self, server: ForkServer) -> None:
+        one, other = forked(server), forked(server)
+        processes = [ServerProcess(launched) for launched in (one, other)]
+        assert all(os.read(launched.events_fd, 4) for launched in (one, other))  # they are up
+        os.kill(one.pid, signal.SIGUSR1)  # it writes its stack
+        assert eventually(lambda: "Current thread" in processes[0].stderr_tail())
+        assert processes[1].stderr_tail() == ""
+        ServerProcess.end_all(processes, 10)
+
+
+class TestRefusals:
+    def test_one_that_was_killed(self, server: ForkServer) -> None:
+        forked(server).abandon()
+        os.kill(pid_of(server), signal.SIGKILL)
+        assert server.fork() is None
+        forked(server).abandon()  # another has taken its place
+
+    def test_one_that_does_not_answer(
+        self, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What it was asked for comes when nobody waits for it any more, or never."""
+        monkeypatch.setattr(forkserver, "_ANSWER_SECONDS", 0.1)
+        before = {process.pid for process in psutil.Process().children()}
+        server._boot()
+        pid = pid_of(server)
+        os.kill(pid, signal.SIGSTOP)
+        assert server.fork() is None
+        assert gone(pid)
+        assert {process.pid for process in psutil.Process().children()} == before
+
+    def test_an_answer_that_nobody_has_heard(self, server: ForkServer) -> None:
+        forked(server).abandon()
+        assert server.process is not None
+        before = {process.pid for process in psutil.Process().children()}
+        reader, writer = os.pipe()
+        os.write(server.process.launched.commands_fd, b"%d %d %d\n" % (reader, writer, writer))
+        events = server.process.launched.events_fd
+        assert eventually(lambda: _has_more(events))
+        assert len({process.pid for process in psutil.Process().children()} - before) == 1
+        server.kill()
+        os.close(reader)
+        os.close(writer)
+        assert {process.pid for process in psutil.Process().children()} < before
+
+    def test_where_it_cannot_fork_an_interpreter_starts(
+        self, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server, "_impossible", True)
+        assert server.fork() is None
+        assert server.process is None
+
+    def test_a_request_that_cannot_be_met(self, server: ForkServer) -> None:
+        server._boot()
+        with pytest.raises(forkserver._Refusal) as caught:
+            server._ask(999999, 999999, 999999)
+        assert caught.value.lasting
+
+    def test_ctrl_c_while_it_forks(
+        self, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(deadline: Deadline) -> bool:
+            raise KeyboardInterrupt
+
+        server._boot()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(server, "_ask", lambda *fds: interrupted(Deadline(0)))
+            server.fork()
+        assert server.process is None
+
+
+def _has_more(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+class TestInThePool:
+    def test_the_first_is_an_interpreter_and_the_second_is_forked(self) -> None:
+        pool = Pool()
+        first = pool.acquire()
+        assert pool.processes() == []
+        second = pool.acquire()
+        (original,) = pool.processes()
+        assert second.process.launched.pid != original.launched.pid
+        end([first, second])
+        pool.close()
+        assert gone(original.launched.pid)
+
+    def test_without_a_pool_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SIDESTAGE_POOL", "0")
+        pool = Pool()
+        children = [pool.acquire() for _ in range(2)]
+        assert pool.processes() == []
+        end(children)
+
+    def test_all_four_servers_serve_from_it(self) -> None:
+        servers = {
+            kind.__name__: kind(fresh=True)
+            for kind in (HTTPServer, SMTPServer, TCPServer, UDPServer)
+        }
+        with ServerManager(servers) as manager:
+            assert len({server.pid for server in manager.values()}) == 4
+            assert all(server.stats().threads == 2 for server in manager.values())
+
+    def test_nothing_is_left_when_the_test_exits(self) -> None:
+        source = """
+            from sidestage import HTTPServer
+            from sidestage.pool import pool
+            servers = [HTTPServer(fresh=True).start() for _ in range(3)]
+            print(*[server.pid for server in servers])
+            print(*[process.launched.pid for process in pool.processes()])
+            for server in servers:
+                server.stop()
+        """
+        pids = [int(word) for word in run_script(source).split()]
+        assert len(pids) == 4
+        assert all_gone(pids)
+
+    def test_nothing_is_left_when_the_test_is_killed(self) -> None:
+        source = """
+            import threading
+            from sidestage import HTTPServer
+            from sidestage.pool import pool
+            servers = [HTTPServer(fresh=True).start() for _ in range(3)]
+            kept = [process.launched.pid for process in pool.processes()]
+            print(*[server.pid for server in servers], *kept, flush=True)
+            threading.Event().wait()
+        """
+        with background(source) as process:
+            assert process.stdout is not None
+            pids = [int(word) for word in process.stdout.readline().split()]
+            assert len(pids) == 4
+            process.kill()
+            assert all_gone(pids)
+
+    def test_a_forked_copy_of_the_test_has_none(self) -> None:
+        pool = Pool()
+        children = [pool.acquire() for _ in range(2)]
+        (original,) = pool.processes()
+        pid = os.fork()
+        if pid == 0:
+            pool.forget()
+            os._exit(0 if not pool.processes() and not original.descriptors() else 1)
+        assert os.waitpid(pid, 0) == (pid, 0)
+        assert not original.wait(Deadline(0.02))
+        end(children)
+        pool.close()
