@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from measuring import Serving
 
-OURS = """
+class Suite(NamedTuple):
+    """A file of tests, and the plugin that it needs: no other that happens to be installed."""
+
+    plugin: str
+    source: str
+
+
+_OURS = """
 import http.client, pytest
 
 @pytest.mark.parametrize("number", range({tests}))
@@ -24,7 +30,7 @@ def test_greets(number, http_server):
     connection.close()
 """
 
-SHARED = """
+_SHARED = """
 import http.client, pytest
 
 @pytest.mark.parametrize("number", range({tests}))
@@ -36,7 +42,7 @@ def test_greets(number, httpserver):
     connection.close()
 """
 
-OWN = (
+_OWN = (
     """
 from pytest_httpserver import HTTPServer
 import pytest
@@ -46,29 +52,27 @@ def httpserver():
     with HTTPServer(port=0) as server:
         yield server
 """
-    + SHARED
+    + _SHARED
 )
 
 
-def suite(source: str) -> Serving:
-    """What makes the file of a suite."""
-
-    @contextmanager
-    def serving() -> Iterator[str]:
-        yield source
-
-    return serving
+OURS = Suite("sidestage.pytest_plugin", _OURS)
+SHARED = Suite("pytest_httpserver.pytest_plugin", _SHARED)
+OWN = Suite("pytest_httpserver.pytest_plugin", _OWN)
 
 
-def run(source: str, tests: int = 300, workers: int = 0) -> float:
+def run(suite: Suite, tests: int = 300, workers: int = 0) -> float:
     """Milliseconds for each test of a suite of so many, the start of pytest included."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "test_suite.py")
-        path.write_text(source.format(tests=tests))
-        options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", *_spread(workers)]
+        path.write_text(suite.source.format(tests=tests))
+        options = ["-q", "-p", "no:cacheprovider", "-p", suite.plugin, *_spread(workers)]
+        environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         began = time.perf_counter()
         command = [sys.executable, "-m", "pytest", *options, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=directory, env=environment
+        )
         seconds = time.perf_counter() - began
     if f"{tests} passed" not in done.stdout:
         raise AssertionError(done.stdout + done.stderr)
@@ -76,4 +80,4 @@ def run(source: str, tests: int = 300, workers: int = 0) -> float:
 
 
 def _spread(workers: int) -> list[str]:
-    return ["-n", str(workers)] if workers else []
+    return ["-p", "xdist", "-n", str(workers)] if workers else []
