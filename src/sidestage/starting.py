@@ -172,6 +172,6 @@ def prepare() -> None:
     """Do ahead what a first start would have to: a child, and the imports of this process."""
     pool.warm()
     with importing_once():
-        for room in ("run", "request", "mail", "connection", "datagram"):
+        for room in ("forkserver", "run", "request", "mail", "connection", "datagram"):
             importlib.import_module(f".{room}", __package__)
         importlib.import_module("psutil")  # for a stop that has to go further than to ask
