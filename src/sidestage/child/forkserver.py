@@ -22,8 +22,8 @@ _AT_ONCE = ("tcp", "udp", "http")
 _LATER = ("smtp",)
 
 _CLONE_PARENT = 0x8000
-# Of clone(2), which neither Python nor the C library give access to with this flag. Not clone3,
-# which has one number everywhere: containers commonly forbid it.
+# Of clone(2): Python has nothing that takes this flag, the C library only what begins in a function
+# of C. Not clone3, which has one number everywhere: containers commonly forbid it.
 _CLONE = {"x86_64": 56, "aarch64": 220}
 
 
