@@ -118,7 +118,7 @@ class TestRefusals:
         os.close(writer)
         assert {process.pid for process in psutil.Process().children()} < before
 
-    def test_where_it_cannot_fork_an_interpreter_starts(
+    def test_where_none_can_be_forked_none_is_kept_for_it(
         self, server: ForkServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(server, "_impossible", True)
@@ -134,14 +134,23 @@ class TestRefusals:
     def test_ctrl_c_while_it_forks(
         self, server: ForkServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Whatever comes of it then, nobody would take."""
+
         def interrupted(deadline: Deadline) -> bool:
             raise KeyboardInterrupt
 
+        before = {process.pid for process in psutil.Process().children()}
         server._boot()
+        hear = server._hear
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(server, "_ask", lambda *fds: interrupted(Deadline(0)))
+            patch.setattr(
+                server,
+                "_hear",
+                lambda deadline: (hear if deadline.passed() else interrupted)(deadline),
+            )
             server.fork()
         assert server.process is None
+        assert {process.pid for process in psutil.Process().children()} == before
 
 
 def _has_more(fd: int) -> bool:
@@ -159,6 +168,16 @@ class TestInThePool:
         end([first, second])
         pool.close()
         assert gone(original.launched.pid)
+
+    def test_where_none_can_be_forked_interpreters_boot(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ForkServer, "fork", lambda self: None)
+        pool = Pool()
+        children = [pool.acquire() for _ in range(2)]
+        assert pool.processes() == []
+        assert all(child.channel.poll(Deadline(30)) for child in children)  # they are up
+        end(children)
 
     def test_without_a_pool_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SIDESTAGE_POOL", "0")

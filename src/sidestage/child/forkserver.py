@@ -1,4 +1,4 @@
-"""A process that is up and serves nobody: it forks the processes that do, in a millisecond each.
+"""A process that is up and serves nobody: it forks the processes that do, in milliseconds.
 
 What it forks becomes a child of the test, not of its own (CLONE_PARENT), so that the test waits
 for it, signals it and reaps it like any other. It is a copy of an interpreter that has imported
