@@ -74,12 +74,13 @@ def eventually(condition: Callable[[], bool], seconds: float = SETTLE) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether no live process has this number."""
+    """Whether no live process has this number; one that has ended can be waited for."""
     try:
-        status: str = psutil.Process(pid).status()
+        process = psutil.Process(pid)
+        # Its first thread may end, and shows as a zombie, before the others have.
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True
-    return status == psutil.STATUS_ZOMBIE
 
 
 def all_gone(pids: list[int], seconds: float = 1.0) -> bool:
