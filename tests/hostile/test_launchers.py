@@ -428,6 +428,15 @@ subject.start(answer)
 """
 
 
+# It waits a moment at a time: an interrupt between Python's last look for one and the kernel's call
+# that waits is not seen before that returns.
+_SLOW_CELL = """
+threading.Thread(target=fetch, args=(subject.port, "/slow")).start()
+while not release.wait(0.05):
+    pass
+"""
+
+
 @contextmanager
 def _notebook() -> Iterator[_Notebook]:
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
@@ -493,8 +502,7 @@ def notebook_interrupted(subject: Subject) -> None:
     with _notebook() as notebook:
         port = notebook.serve(subject)
         # Else the kernel aborts what comes while it gets over the error, as it says itself.
-        slow = "fetch(subject.port, '/slow', timeout=60)"
-        cell = notebook.client.execute(slow, stop_on_error=False)
+        cell = notebook.client.execute(_SLOW_CELL, stop_on_error=False)
         assert eventually(Path("entered").exists)
         notebook.manager.interrupt_kernel()
         while (reply := notebook.client.get_shell_msg(timeout=_SECONDS)) is not None:
