@@ -130,6 +130,21 @@ def test_passes(http_server):
     result.stdout.no_fnmatch_line("*unseen*")
 
 
+def test_what_a_test_received_is_not_kept_for_the_rest_of_the_run(run: Run) -> None:
+    result = run("""
+import gc, weakref
+servers = []
+
+@pytest.mark.parametrize("number", range(3))
+def test_each(http_server, number):
+    gc.collect()
+    assert [server() for server in servers] == [None] * number
+    fetch(http_server.url)
+    servers.append(weakref.ref(http_server))
+""")
+    result.assert_outcomes(passed=3)
+
+
 def test_what_a_handler_raises_neither_hides_a_failing_body_nor_changes_its_own_kind(
     run: Run,
 ) -> None:

@@ -79,6 +79,15 @@ def _serving(request: pytest.FixtureRequest, server: S) -> Iterator[S]:
 # Handler errors fail the test itself, not its teardown ------------------------------------------
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let go of the servers after the last report: pytest keeps its items for the whole run."""
+    try:
+        return (yield)
+    finally:
+        item.stash[_servers] = []
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin anew: a test may run more than once."""
