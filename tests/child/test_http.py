@@ -135,11 +135,7 @@ class Server:
                 self._feed(piece)
 
     def _feed(self, piece: bytes) -> None:
-        while piece:
-            buffer = self.connection.get_buffer(-1)
-            size = min(len(buffer), len(piece))
-            buffer[:size], piece = piece[:size], piece[size:]
-            self.connection.buffer_updated(size)
+        self.connection.data_received(memoryview(piece))
         self._end_pass()
 
     def _end_pass(self) -> None:

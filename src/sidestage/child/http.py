@@ -27,6 +27,7 @@ from .http_reader import RequestReader
 from .listen import wire_address
 from .outbox import Outbox
 from .service import Backpressure, CallCommand, Service, hold, reset
+from .stream import Receiver
 from .timeouts import Timeouts
 from .writes import Writes
 
@@ -37,9 +38,6 @@ LINGER = 1.0  # seconds for a client to stop sending and read the answer
 IGNORED_BODY = 1 << 20  # bytes of an unread request body that a kept connection may still bring
 
 
-_buffer = memoryview(bytearray(1 << 18))
-
-
 class HTTPService(Service):
     """Listeners whose connections speak HTTP/1.1."""
 
@@ -48,7 +46,7 @@ class HTTPService(Service):
         self.timeouts = Timeouts(loop, config.handler_timeout, self._exchanges)
         self.writes = Writes(loop)
 
-    def protocol(self) -> asyncio.BaseProtocol:
+    def receiver(self) -> Receiver:
         return HTTPConnection(self)
 
     def _exchanges(self) -> Iterable[Exchange]:
@@ -75,7 +73,7 @@ class HTTPService(Service):
         super().command(message)
 
 
-class HTTPConnection(asyncio.BufferedProtocol):
+class HTTPConnection:
     """A client's connection."""
 
     transport: asyncio.Transport
@@ -109,13 +107,8 @@ class HTTPConnection(asyncio.BufferedProtocol):
         self._drop_queue()
         self.service.left(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        # One for all connections: what is in it is parsed before another is read. asyncio's own
-        # way asks the kernel for a quarter of a mebibyte of memory for each reading.
-        return _buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.reader.feed(_buffer[:nbytes])
+    def data_received(self, data: memoryview) -> None:
+        self.reader.feed(data)
 
     def eof_received(self) -> bool:
         self._flush()  # the transport may be closed for it

@@ -25,15 +25,16 @@ from ..wire.messages import (
     SendTo,
     SetOption,
 )
+from .acceptor import Acceptor
 from .listen import wire_address
 from .outbox import Outbox
+from .stream import Receiver
 
 CallCommand = Respond | MailReply | SendTo | Close | SetOption | Data | Ack | End
 
-# Passes of the loop in which a stop still takes what clients had sent before it: accepting takes
-# asyncio three, reading one.
-_LAST_ACCEPTS = 3
-_LAST_READS = 3
+# Passes of the loop in which a stop still takes what clients had sent before it: in one they are
+# accepted and read, in the next what is a task of its own goes on with that.
+_LAST_PASSES = 2
 
 _ANSWER_SECONDS = 0.5  # for the parent to say whether it is being debugged
 
@@ -79,7 +80,7 @@ class Service:
         self.finished = 0  # calls whose handlers were done when the stop was asked for
         self.calls: dict[int, Target] = {}
         self.peers: set[Peer] = set()
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._asked: dict[int, tuple[asyncio.TimerHandle, Callable[[bool], None]]] = {}
         self._emptied = Flag()
 
@@ -88,13 +89,11 @@ class Service:
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Accept on ``sockets`` from now on."""
         for sock in sockets:
-            server = await self.loop.create_server(
-                self.protocol, sock=sock, backlog=self.config.backlog
-            )
-            self._servers.append(server)
+            acceptor = Acceptor(self.loop, sock, self.config.backlog, self.receiver)
+            self._acceptors.append(acceptor)
 
-    def protocol(self) -> asyncio.BaseProtocol:
-        """A protocol object for a new connection."""
+    def receiver(self) -> Receiver:
+        """What a new connection is for."""
         raise AssertionError("each protocol has its own")
 
     def pass_ends(self) -> None:
@@ -174,11 +173,9 @@ class Service:
 
         ``announce`` is called once all that clients had sent before has been read.
         """
-        for _ in range(_LAST_ACCEPTS):
+        for _ in range(_LAST_PASSES):
             await asyncio.sleep(0)
         self.close_listeners()
-        for _ in range(_LAST_READS):
-            await asyncio.sleep(0)
         self.draining = True
         announce()
         for peer in list(self.peers):
@@ -201,9 +198,9 @@ class Service:
 
     def close_listeners(self) -> None:
         """Accept nobody any more."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
 
     async def _wait_until_empty(self, seconds: float) -> None:
         if self.peers:
@@ -278,9 +275,7 @@ class Backpressure:
 
 
 def hold(transport: asyncio.Transport, wanted: bool) -> None:
-    """Don't read from ``transport``, or do again; one that closes is left alone."""
-    if transport.is_closing():
-        return
+    """Don't read from ``transport``, or do again."""
     if wanted:
         transport.pause_reading()
     else:

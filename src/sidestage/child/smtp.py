@@ -11,10 +11,10 @@ from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 from ..wire.messages import MailIn, MailReply, OpenConnection
 from .listen import wire_address
 from .service import CallCommand, Service
+from .stream import Receiver
 
 _SUCCESS = "250 OK"
 _IDENT = "Sidestage"
-_READ_SIZE = 1 << 16  # bytes
 _IDLE_SECONDS = 300.0  # RFC 5321 4.5.3.2.7: at least five minutes
 
 
@@ -25,7 +25,7 @@ _MOST_ADDRESSES = 1024
 class SMTPService(Service):
     """Listeners whose connections speak SMTP."""
 
-    def protocol(self) -> asyncio.BaseProtocol:
+    def receiver(self) -> Receiver:
         return SMTPConnection(self)
 
     async def reply_to(self, connection: SMTPConnection, envelope: Envelope) -> str:
@@ -130,12 +130,12 @@ class SMTPConnection(SMTP):
         return self.session
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # asyncio's own asks the kernel for memory with each reading. No documented name: without
-        # it, that is all that happens.
-        vars(transport)["max_size"] = _READ_SIZE
         self.peer = wire_address(transport.get_extra_info("peername"))
         self.service.joined(self)
         super().connection_made(transport)
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        super().data_received(bytes(data))
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)

@@ -19,10 +19,11 @@ from ..wire.messages import (
 )
 from .listen import wire_address
 from .service import Backpressure, CallCommand, Flag, Service, hold, reset
+from .stream import Receiver
 
 # A stop takes what clients had sent before it, however much; but a client may go on without end.
 _KERNEL_BYTES = 1 << 24  # more than the kernel's buffers of a connection hold
-_QUIET_PASSES = 4  # of the loop without anything new: accepting takes three, reading one
+_QUIET_PASSES = 2  # of the loop in which nothing is accepted or read
 
 _LINGER_SECONDS = 1.0
 
@@ -33,7 +34,7 @@ class TCPService(Service):
     taken = 0  # connections and bytes
     progress: Flag
 
-    def protocol(self) -> asyncio.BaseProtocol:
+    def receiver(self) -> Receiver:
         return Relayed(self) if self.handled else Recorded(self)
 
     async def drain(
@@ -68,7 +69,7 @@ class TCPService(Service):
             self.progress.set()
 
 
-class _Connection(asyncio.Protocol):
+class _Connection:
     """What relayed and recorded connections share."""
 
     transport: asyncio.Transport
@@ -88,6 +89,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.service.left(self)
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
 
     def call_ids(self) -> Iterable[int]:
         return ()
@@ -121,10 +126,10 @@ class Relayed(_Connection):
             Opened(call=self.call, peer=wire_address(self.peer), local=wire_address(self.local))
         )
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: memoryview) -> None:
         self.service.taken += len(data)
         if not self.handler_left:
-            self.service.outbox.send(Data(call=self.call, data=data))
+            self.service.outbox.send(Data(call=self.call, data=bytes(data)))
             self.flow.sent(len(data))
 
     def eof_received(self) -> bool:
@@ -150,7 +155,7 @@ class Relayed(_Connection):
     def command(self, message: CallCommand) -> None:
         match message:
             case Data():
-                if not self.transport.is_closing():  # asyncio would log it
+                if not self.transport.is_closing():
                     self.transport.write(message.data)
                 self.flow.wrote(len(message.data))
             case Ack():
@@ -240,14 +245,15 @@ class Recorded(_Connection):
         self.cut = 0
         self.ended = "closed by the server"
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: memoryview) -> None:
         self.service.taken += len(data)
         room = max(0, self.service.record_limit - len(self.data))
         self.data += data[:room]
         self.cut += max(0, len(data) - room)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         self.ended = "closed by the client"
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         record = TranscriptIn(
