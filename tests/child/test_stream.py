@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import eventually
@@ -202,6 +202,7 @@ def test_a_defect_of_the_receiver_ends_its_connection_and_is_told(
 # Writing -----------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # it is the kernel's time
 @given(
     st.lists(st.tuples(st.integers(0, 3 * HIGH_WATER), st.booleans()), max_size=8),
     st.sampled_from(["close", "eof"]),
