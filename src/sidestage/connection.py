@@ -39,9 +39,10 @@ class Transcript:
 class Connection:
     """A client's connection, served by one call of the handler.
 
-    It has the methods of a socket; the bytes are relayed by the server's process. Reading from
-    a client that has left gives what it had sent and then ``b""``, or ConnectionResetError if it
-    reset the connection; when the server stops, I/O that would block raises ServerStopped.
+    It reads and writes like a socket, by methods of the same names; the bytes are relayed by the
+    process that has the socket, so there is no ``fileno()`` to ``select``. Reading from a client
+    that has left gives what it had sent and then ``b""``, or ConnectionResetError if it reset the
+    connection; when the server stops, I/O that would block raises ServerStopped.
     """
 
     def __init__(self, exchange: TCPExchange, server_address: Address) -> None:

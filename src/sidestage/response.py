@@ -39,8 +39,9 @@ class HTTPResponse:
     """A response: body, status, headers and, if not the standard one, the reason.
 
     ``body`` is bytes, text (sent as UTF-8) or an iterable of bytes, which is sent chunk by
-    chunk. A Content-Type, Content-Length or Transfer-Encoding among the headers is sent as it
-    is, right or wrong. Raises TypeError or ValueError for what cannot be sent.
+    chunk. ``headers`` is a mapping, or pairs where a field comes more than once. A Content-Type,
+    Content-Length or Transfer-Encoding among them is sent as it is, right or wrong. Raises
+    TypeError or ValueError for what cannot be sent.
     """
 
     body: Any = b""
