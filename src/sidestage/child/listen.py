@@ -52,9 +52,7 @@ def _bind_host(host: str, port: int, kind: int) -> socket.socket:
 
 
 def _bind(family: int, kind: int, address: object) -> socket.socket:
-    # With the protocol named, asyncio sets TCP_NODELAY on what is accepted.
-    proto = socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else 0
-    sock = socket.socket(family, kind, proto)
+    sock = socket.socket(family, kind)
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
