@@ -1,129 +1,15 @@
-"""The child's own transport, between two ends of a real connection, and what accepts clients."""
+"""The child's own transport, between two ends of a real connection."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import itertools
-import os
-import resource
 import socket
-import struct
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn
 
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import eventually
-from sidestage import HTTPServer, TCPServer
-from sidestage.child.acceptor import Acceptor
-from sidestage.child.stream import HIGH_WATER, Stream
-
-
-class Receiver:
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.transport: Any = None
-        self.told: list[str] = []
-        self.data = bytearray()
-        self.keeps_open = False
-        self.error: Exception | None = None
-        self.begin: Callable[[], None] = lambda: None
-        self.react: Callable[[], None] = lambda: None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self.told.append("made")
-        self.begin()
-
-    def data_received(self, data: memoryview) -> None:
-        self.data += data
-        self.react()
-
-    def eof_received(self) -> bool:
-        self.told.append("eof")
-        return self.keeps_open
-
-    def pause_writing(self) -> None:
-        self.told.append("pause")
-
-    def resume_writing(self) -> None:
-        self.told.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append("lost")
-        self.error = exc
-
-
-class Connection:
-    """A stream with its receiver, and the client's end."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.SelectorEventLoop()
-        self.failures: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(lambda _, context: self.failures.append(context))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.client = socket.create_connection(listener.getsockname())
-            self.served, peer = listener.accept()
-        self.served.setblocking(False)
-        self.client.settimeout(10)
-        self.receiver = Receiver()
-        self.stream = Stream(self.loop, self.served, peer, self.receiver)
-
-    def run(self, passes: int = 3) -> None:
-        """Let the loop go round."""
-
-        async def some() -> None:
-            for _ in range(passes):
-                await asyncio.sleep(0)
-
-        self.loop.run_until_complete(some())
-
-    def run_until(self, condition: Callable[[], bool]) -> None:
-        def over() -> bool:
-            self.run()
-            return condition()
-
-        assert eventually(over, 10)
-
-    def rest(self) -> bytes:
-        """What the client gets until the end."""
-        came = bytearray()
-        self.client.setblocking(False)
-
-        def ended() -> bool:
-            try:
-                part = self.client.recv(1 << 20)
-            except BlockingIOError:
-                return False
-            came.extend(part)
-            return not part
-
-        self.run_until(ended)
-        return bytes(came)
-
-    def reset(self) -> None:
-        """Have the client go without a word."""
-        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.client.close()
-
-    def close(self) -> None:
-        self.stream.abort()
-        self.run()
-        self.loop.close()
-        self.client.close()
-
-
-@pytest.fixture
-def connection() -> Iterator[Connection]:
-    connection = Connection()
-    yield connection
-    connection.close()
+from connections import Connection
+from sidestage.child.stream import HIGH_WATER
 
 
 # Reading -----------------------------------------------------------------------------------------
@@ -256,6 +142,15 @@ def test_a_client_that_has_gone_gets_nothing(connection: Connection) -> None:
     assert connection.failures == []
 
 
+def test_to_write_after_the_end_is_a_defect(connection: Connection) -> None:
+    connection.stream.start()
+    connection.stream.write(b"all")
+    connection.stream.write_eof()
+    with pytest.raises(RuntimeError, match="after the end"):
+        connection.stream.write(b"more")
+    assert connection.rest() == b"all"
+
+
 @pytest.mark.parametrize("with_unsent", [False, True])
 def test_an_abort_is_at_once(connection: Connection, with_unsent: bool) -> None:
     connection.stream.start()
@@ -268,70 +163,3 @@ def test_an_abort_is_at_once(connection: Connection, with_unsent: bool) -> None:
     assert connection.receiver.told.count("lost") == 1
     assert connection.receiver.error is None
     assert connection.served.fileno() == -1
-
-
-# Accepting ---------------------------------------------------------------------------------------
-
-
-def test_clients_wait_while_there_is_no_descriptor_for_them(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with HTTPServer(handler=lambda request: "served") as server:
-        assert server.pid is not None
-        before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-        taken = {int(path.name) for path in Path(f"/proc/{server.pid}/fd").iterdir()}
-        lowest = next(fd for fd in itertools.count() if fd not in taken)
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
-        with socket.create_connection(server.server_address, 10) as client:
-            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            assert eventually(lambda: "could not be accepted" in caplog.text, 10)
-            assert os.strerror(errno.EMFILE) in caplog.text
-            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
-            answer = b"".join(iter(lambda: client.recv(4096), b""))
-    assert answer.endswith(b"served")
-    assert len(caplog.records) < 20  # it has not tried all the time
-
-
-def test_whoever_stops_meanwhile_accepts_nobody(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Listener(socket.socket):
-        def accept(self) -> NoReturn:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr("sidestage.child.acceptor._RETRY_SECONDS", 0.01)
-    listener = Listener()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    acceptor = Acceptor(connection.loop, listener, 10, lambda: connection.receiver)
-    with socket.create_connection(listener.getsockname(), 10):
-        connection.run_until(lambda: bool(connection.failures))
-    acceptor.close()
-    connection.loop.run_until_complete(asyncio.sleep(0.02))  # the retry would have been by now
-    assert len(connection.failures) == 1
-
-
-def test_small_writes_are_not_held_back(connection: Connection) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    acceptor = Acceptor(connection.loop, listener, 10, lambda: connection.receiver)
-    with socket.create_connection(listener.getsockname(), 10):
-        connection.run_until(lambda: connection.receiver.told == ["made"])
-        accepted = connection.receiver.transport.get_extra_info("socket")
-        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    connection.run_until(lambda: "lost" in connection.receiver.told)
-    acceptor.close()
-
-
-def test_a_client_that_is_gone_before_it_is_accepted_is_no_error() -> None:
-    with TCPServer() as server:
-        process = psutil.Process(server.pid)
-        process.suspend()
-        for _ in range(3):
-            client = socket.create_connection(server.server_address, 10)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.close()
-        process.resume()
-        with socket.create_connection(server.server_address, 10) as client:
-            client.sendall(b"still there")
-        assert server.wait_for(4)[-1].data == b"still there"

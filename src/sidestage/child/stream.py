@@ -19,7 +19,7 @@ _buffer = memoryview(bytearray(1 << 18))
 
 
 class Receiver(Protocol):
-    """Whose connection it is; the methods of asyncio.Protocol, in the same order."""
+    """Whose connection it is: told what asyncio tells a Protocol, in the order of these methods."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -129,9 +129,14 @@ class Stream(asyncio.Transport):
     # Writing -----------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send ``data`` as soon as the client takes it; nothing if the connection is lost."""
-        if self._lost or self._eof or not data:
+        """Send ``data`` as soon as the client takes it; nothing if the connection is lost.
+
+        Raises RuntimeError after ``write_eof``.
+        """
+        if self._lost or not data:
             return
+        if self._eof:
+            raise RuntimeError("there is more to be sent after the end")
         if not self._unsent:
             try:
                 sent = self._sock.send(data)

@@ -1,0 +1,16 @@
+"""What the tests of the child's connections share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from connections import Connection
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    connection = Connection()
+    yield connection
+    connection.close()

@@ -1,0 +1,107 @@
+"""A connection of the child's own transport, on a loop that goes round when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from sidestage.child.stream import Stream
+from support import eventually
+
+
+class Receiver:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.told: list[str] = []
+        self.data = bytearray()
+        self.keeps_open = False
+        self.error: Exception | None = None
+        self.begin: Callable[[], None] = lambda: None
+        self.react: Callable[[], None] = lambda: None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.told.append("made")
+        self.begin()
+
+    def data_received(self, data: memoryview) -> None:
+        self.data += data
+        self.react()
+
+    def eof_received(self) -> bool:
+        self.told.append("eof")
+        return self.keeps_open
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.told.append("lost")
+        self.error = exc
+
+
+class Connection:
+    """A stream with its receiver, and the client's end."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.SelectorEventLoop()
+        self.failures: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda _, context: self.failures.append(context))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.client = socket.create_connection(listener.getsockname())
+            self.served, peer = listener.accept()
+        self.served.setblocking(False)
+        self.client.settimeout(10)
+        self.receiver = Receiver()
+        self.stream = Stream(self.loop, self.served, peer, self.receiver)
+
+    def run(self, passes: int = 3) -> None:
+        """Let the loop go round."""
+
+        async def some() -> None:
+            for _ in range(passes):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(some())
+
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        def over() -> bool:
+            self.run()
+            return condition()
+
+        assert eventually(over, 10)
+
+    def rest(self) -> bytes:
+        """What the client gets until the end."""
+        came = bytearray()
+        self.client.setblocking(False)
+
+        def ended() -> bool:
+            try:
+                part = self.client.recv(1 << 20)
+            except BlockingIOError:
+                return False
+            came.extend(part)
+            return not part
+
+        self.run_until(ended)
+        return bytes(came)
+
+    def reset(self) -> None:
+        """Have the client go without a word."""
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.close()
+
+    def close(self) -> None:
+        self.stream.abort()
+        self.run()
+        self.loop.close()
+        self.client.close()
