@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from connections import Connection
 from sidestage.child.stream import HIGH_WATER
 
-
 # Reading -----------------------------------------------------------------------------------------
 
 
