@@ -14,6 +14,9 @@ from support import eventually
 
 pytest_plugins = ["pytester"]
 
+# A machine for automatic runs may have it set, and then hides what users without it see.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 
 class Leaks:
     """What this process has at one moment, beside what the pool keeps on purpose."""

@@ -955,8 +955,9 @@ def end_the_process(doings: tuple[str, ...], subject: Subject) -> None:
         if Clock.monotonic() > enough:
             return 0, []
         doing = doings[number % len(doings)]
+        # -u: an interpreter that ends while a thread writes to a buffered stdout aborts by itself.
         done = subprocess.run(
-            [sys.executable, "-c", _ENDING, subject.name, doing, str(number)],
+            [sys.executable, "-u", "-c", _ENDING, subject.name, doing, str(number)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
