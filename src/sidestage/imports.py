@@ -23,8 +23,9 @@ class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once()
     __slots__ = ("_modules", "_saved")
 
     def __enter__(self) -> None:
-        for name, module in _kept.copy().items():  # another thread may add to it
-            sys.modules.setdefault(name, module)
+        if not _kept.keys() <= sys.modules.keys():  # mostly they are, and to see it takes a moment
+            for name, module in _kept.copy().items():  # another thread may add to it
+                sys.modules.setdefault(name, module)
         self._modules = len(sys.modules)
         self._saved: list[str] | None = None
         if tuple(sys.path) != _path:
