@@ -31,8 +31,6 @@ from .wire.channel import NEVER, ChannelClosed
 if TYPE_CHECKING:
     import asyncio
 
-_STREAM_EVENTS = (wire.Data, wire.End, wire.Ack, wire.Lost)
-_REQUESTS = (wire.Request, wire.MailIn, wire.Opened, wire.Packet, wire.TranscriptIn)
 # Over all runs: what an earlier one asked of the same child is never taken for a later answer.
 _tokens = itertools.count(1)
 _current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("sidestage_exchange")
@@ -117,20 +115,6 @@ class Run:
         self._synced = 0
         self._context = contextvars.copy_context()
         self._coroutines = CoroutineRunner(loop)
-        self._reactions: dict[type, Callable[[Any], Job | None]] = {
-            wire.Hello: self._hello,
-            wire.Ready: self._ready,
-            wire.Failed: self._failed,
-            wire.Synced: self._note_synced,
-            wire.Overdue: self._overdue,
-            wire.Dropped: lambda message: self._owner._dropped(message.count),
-            wire.Draining: self._note_draining,
-            wire.Stopped: self._note_stopped,
-            wire.Diagnostic: self._diagnostic,
-            wire.LogLine: _log,
-        }
-        self._reactions |= dict.fromkeys(_STREAM_EVENTS, self._stream_event)
-        self._reactions |= dict.fromkeys(_REQUESTS, self._open)
 
     @property
     def _owner(self) -> Owner:
@@ -198,7 +182,7 @@ class Run:
 
     def event(self, message: wire.Event) -> Job | None:
         """Take note of an event; returns what is to be run for it, if anything."""
-        return self._reactions[type(message)](message)
+        return _REACTIONS[type(message)](self, message)
 
     def _hello(self, message: wire.Hello) -> None:
         if message.version != wire.WIRE_VERSION:
@@ -223,6 +207,12 @@ class Run:
     def _note_stopped(self, message: wire.Stopped) -> None:
         self.stopped = message
         self.dispatcher.finish()
+
+    def _dropped(self, message: wire.Dropped) -> None:
+        self._owner._dropped(message.count)
+
+    def _log(self, message: wire.LogLine) -> None:
+        logging.getLogger(message.name).log(message.level, "%s", message.text)
 
     def _diagnostic(self, message: wire.Diagnostic) -> None:
         self._owner._diagnosed(Diagnostic(client_address=message.peer, text=message.text))
@@ -402,5 +392,19 @@ class Run:
         self.child.process.close()
 
 
-def _log(message: wire.LogLine) -> None:
-    logging.getLogger(message.name).log(message.level, "%s", message.text)
+_REACTIONS: dict[type, Callable[[Run, Any], Job | None]] = {
+    wire.Hello: Run._hello,
+    wire.Ready: Run._ready,
+    wire.Failed: Run._failed,
+    wire.Synced: Run._note_synced,
+    wire.Overdue: Run._overdue,
+    wire.Dropped: Run._dropped,
+    wire.Draining: Run._note_draining,
+    wire.Stopped: Run._note_stopped,
+    wire.Diagnostic: Run._diagnostic,
+    wire.LogLine: Run._log,
+    **dict.fromkeys((wire.Data, wire.End, wire.Ack, wire.Lost), Run._stream_event),
+    **dict.fromkeys(
+        (wire.Request, wire.MailIn, wire.Opened, wire.Packet, wire.TranscriptIn), Run._open
+    ),
+}
