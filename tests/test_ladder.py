@@ -174,9 +174,9 @@ def fork_away(self):
         os.setsid()
         threading.Event().wait()
 configure = Host._configure
-async def configure_and_fork(self, message):
+def configure_and_fork(self, message):
     fork_away(self)
-    await configure(self, message)
+    configure(self, message)
 Host._configure = configure_and_fork
 """
     )

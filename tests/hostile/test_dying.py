@@ -120,8 +120,8 @@ configure = Host._configure
 def spin():
     while True:
         pass
-async def configure_and_spin(self, message):
-    await configure(self, message)
+def configure_and_spin(self, message):
+    configure(self, message)
     self.loop.call_soon(spin)
 Host._configure = configure_and_spin
 """
@@ -401,9 +401,8 @@ def interrupted_while_waiting(subject: Subject) -> None:
 
 
 NEVER_READY = """
-async def never(self, message):
+def never(self, message):
     os.kill(os.getppid(), signal.SIGUSR1)
-    await asyncio.Event().wait()
 Host._configure = never
 """
 

@@ -172,7 +172,7 @@ def death_in_a_start(subject: Subject) -> None:
         ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
         ("signal.raise_signal(signal.SIGSEGV)", "SIGSEGV"),
     ):
-        replaced(f"async def die(self, message): {how}\nHost._configure = die")
+        replaced(f"def die(self, message): {how}\nHost._configure = die")
         with in_time(0):
             error = raised(StartError, HTTPServer(fresh=True).start)
         if "last words" in how:
@@ -253,11 +253,11 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 """
 FAMILY = """
 configure = Host._configure
-async def configure_and_fork(self, message):
+def configure_and_fork(self, message):
     if os.fork() == 0:
         os.setsid()
         threading.Event().wait()
-    await configure(self, message)
+    configure(self, message)
 Host._configure = configure_and_fork
 """
 
@@ -297,9 +297,9 @@ def reused(subject: Subject) -> None:
 def much_stderr(subject: Subject) -> None:
     replaced(
         "configure = Host._configure\n"
-        "async def tell(self, message):\n"
+        "def tell(self, message):\n"
         "    sys.stderr.write('x' * 1_000_000 + 'the end'); sys.stderr.flush()\n"
-        "    await configure(self, message)\n"
+        "    configure(self, message)\n"
         "Host._configure = tell\n"
     )
     server = HTTPServer(handler=lambda request: "fine").start()

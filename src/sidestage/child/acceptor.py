@@ -25,6 +25,7 @@ class Acceptor:
     ) -> None:
         self._loop = loop
         self._sock = sock
+        self._fd = sock.fileno()  # the loop makes a text of what it is given, at some cost
         self._backlog = backlog
         self._receiver = receiver
         self._retry: asyncio.TimerHandle | None = None
@@ -32,7 +33,7 @@ class Acceptor:
         self._listen()
 
     def _listen(self) -> None:
-        self._loop.add_reader(self._sock, self._accept)
+        self._loop.add_reader(self._fd, self._accept)
 
     def _accept(self) -> None:
         for _ in range(self._backlog + 1):  # as many as can be waiting, and then the others' turn
@@ -62,12 +63,12 @@ class Acceptor:
     def _wait(self, error: OSError) -> None:
         context = {"message": "a client could not be accepted", "exception": error}
         self._loop.call_exception_handler(context)
-        self._loop.remove_reader(self._sock)
+        self._loop.remove_reader(self._fd)
         self._retry = self._loop.call_later(_RETRY_SECONDS, self._listen)
 
     def close(self) -> None:
         """Accept nobody any more."""
         if self._retry is not None:
             self._retry.cancel()
-        self._loop.remove_reader(self._sock)
+        self._loop.remove_reader(self._fd)
         self._sock.close()

@@ -8,7 +8,6 @@ the last server is left: no descriptor, no task, no timer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import faulthandler
 import importlib
@@ -77,10 +76,10 @@ class Host:
         self._file: SocketFile | None = None
         self._task: asyncio.Task[None] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
-            Configure: lambda message: self._begin(self._configure(message)),
+            Configure: self._configure,
             Handle: self._handle,
             Sync: lambda message: self.outbox.send(Synced(token=message.token)),
-            Stop: lambda message: self._begin(self._stop(message)),
+            Stop: self._begin_stop,
             Postpone: self._postpone,
         }
         for kind in get_args(CallCommand):
@@ -146,9 +145,6 @@ class Host:
 
     # Commands ----------------------------------------------------------------------------------
 
-    def _begin(self, work: Any) -> None:
-        self._task = self.loop.create_task(work)
-
     def _call_command(self, message: CallCommand) -> None:
         if self.service is not None:
             self.service.command(message)
@@ -162,11 +158,11 @@ class Host:
             self.service.handled = message.on
         self.outbox.send(Synced(token=message.token))
 
-    async def _configure(self, config: Configure) -> None:
+    def _configure(self, config: Configure) -> None:
         self._watch.interval = config.poll_interval
         self.outbox.limit = config.keep
         try:
-            addresses = await self._serve(config)
+            addresses = self._serve(config)
         except OSError as error:
             self.outbox.send(_failed(error))
         except Exception as error:
@@ -174,19 +170,20 @@ class Host:
             self.outbox.send(Failed(errno=None, text=f"{type(error).__name__}: {error}"))
         else:
             self.outbox.send(Ready(addresses=addresses))
-        self._task = None
 
-    async def _serve(self, config: Configure) -> list[Address]:
+    def _serve(self, config: Configure) -> list[Address]:
         module, name = _SERVICES[config.protocol]
         service_class = getattr(importlib.import_module(f"..{module}", __name__), name)
         service: Service = service_class(self.loop, self.outbox, config)
-        with contextlib.chdir(config.cwd or "/"):
-            sockets = listen.bind(config)
+        sockets = listen.bind(config)
         if config.path is not None and not config.path.startswith("\0"):
             self._file = SocketFile(os.path.join(config.cwd or "/", config.path))  # noqa: PTH118 - as the kernel has it
         self.service = service
-        await service.serve(sockets)
+        service.serve(sockets)
         return [listen.bound_address(sock) for sock in sockets]
+
+    def _begin_stop(self, message: Stop) -> None:
+        self._task = self.loop.create_task(self._stop(message))
 
     async def _stop(self, message: Stop) -> None:
         service = self.service

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -18,7 +19,8 @@ def bind(config: Configure) -> list[socket.socket]:
     """The bound sockets, listening where they are streams; raises OSError."""
     kind = socket.SOCK_DGRAM if config.protocol == "udp" else socket.SOCK_STREAM
     if config.path is not None:
-        sockets = [_bind_path(config.path, kind)]
+        with contextlib.chdir(config.cwd or "/"):
+            sockets = [_bind_path(config.path, kind)]
     elif config.host == "localhost":
         sockets = _bind_loopbacks(config.port, kind)
     else:

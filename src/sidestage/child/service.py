@@ -86,7 +86,7 @@ class Service:
 
     # Serving -----------------------------------------------------------------------------------
 
-    async def serve(self, sockets: list[socket.socket]) -> None:
+    def serve(self, sockets: list[socket.socket]) -> None:
         """Accept on ``sockets`` from now on."""
         for sock in sockets:
             acceptor = Acceptor(self.loop, sock, self.config.backlog, self.receiver)

@@ -32,7 +32,7 @@ class UDPService(Service):
         self._sent = Flag()
         self._size = _MAX_DATAGRAM if config.path is None else _MAX_UNIX_DATAGRAM
 
-    async def serve(self, sockets: list[socket.socket]) -> None:
+    def serve(self, sockets: list[socket.socket]) -> None:
         for index, sock in enumerate(sockets):
             self._sockets.append(sock)
             self._unsent.append(deque())
