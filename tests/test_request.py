@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -242,11 +245,51 @@ def test_what_was_streamed_counts_as_kept() -> None:
 # The answer ------------------------------------------------------------------------------------
 
 
+def write_by_hand(request: HTTPRequest) -> None:
+    request.send_response(200)
+    request.end_headers()
+    request.wfile.write(b"done")
+
+
+def raise_value_error(request: HTTPRequest) -> None:
+    raise ValueError("as a handler does")
+
+
 def test_an_answered_request_cannot_be_answered_again() -> None:
     exchange = HTTPExchange(Link(), message(call=1))
     exchange.complete("done")
     with pytest.raises(ValueError, match="has been answered"):
         exchange.request.send_response(200)
+
+
+@pytest.mark.parametrize(
+    "change, handler",
+    [
+        pytest.param({}, lambda request: "done", id="returned"),
+        pytest.param({}, write_by_hand, id="written"),
+        pytest.param({}, raise_value_error, id="raised"),
+        pytest.param({"more": True}, lambda request: iter([b"a", b"b"]), id="streams"),
+    ],
+)
+def test_an_answered_exchange_is_gone_at_once(
+    change: dict[str, Any], handler: Callable[[HTTPRequest], Any]
+) -> None:
+    """Not when the garbage is collected next, which a test of many requests would pay for."""
+    exchange = open_http(Link(), message(call=1, **change), Records(1000), 1000)
+    assert isinstance(exchange, HTTPExchange)
+    if change:
+        feed(exchange, b"x")
+    gone, request = weakref.ref(exchange), exchange.request
+    gc.disable()
+    try:
+        try:
+            exchange.complete(handler(request))
+        except ValueError as error:
+            exchange.fail(error)
+        del exchange
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_record_has_nobody_to_answer() -> None:

@@ -383,6 +383,7 @@ class HTTPExchange(Exchange):
 
     def _close(self) -> None:
         self.request._exchange = None  # a record is to keep nothing of this alive
+        self._responder = None  # the two would keep each other, until a collection
         if self._body is not None:
             self._body.close()
 
