@@ -25,7 +25,9 @@ class Acceptor:
     ) -> None:
         self._loop = loop
         self._sock = sock
-        self._fd = sock.fileno()  # the loop makes a text of what it is given, at some cost
+        # For the loop. Of a socket that it does not know yet, asyncio on Python 3.11 composes a text,
+        # which takes calls of the kernel.
+        self._fd = sock.fileno()
         self._backlog = backlog
         self._receiver = receiver
         self._retry: asyncio.TimerHandle | None = None
