@@ -25,8 +25,8 @@ class Acceptor:
     ) -> None:
         self._loop = loop
         self._sock = sock
-        # For the loop. Of a socket that it does not know yet, asyncio on Python 3.11 composes a text,
-        # which takes calls of the kernel.
+        # For the loop: of a socket that it does not know yet, asyncio on Python 3.11 composes a
+        # text, which takes calls of the kernel.
         self._fd = sock.fileno()
         self._backlog = backlog
         self._receiver = receiver
