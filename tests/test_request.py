@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import weakref
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidestage.errors import ServerStopped
 from sidestage.exchange import ClientLeft
 from sidestage.records import Records
 from sidestage.request import FormPart, HTTPExchange, HTTPRequest, open_http
@@ -18,12 +20,15 @@ from sidestage.wire import messages as wire
 
 
 class Link:
-    """Notes what is sent to the child."""
+    """Notes what is sent to the child, while there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, over: bool = False) -> None:
         self.sent: list[wire.Message] = []
+        self._over = over
 
     def send(self, *messages: wire.Message) -> None:
+        if self._over:
+            raise ServerStopped("there is no child any more")
         self.sent += messages
 
 
@@ -263,31 +268,37 @@ def test_an_answered_request_cannot_be_answered_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "change, handler",
+    "change, over, handler",
     [
-        pytest.param({}, lambda request: "done", id="returned"),
-        pytest.param({}, write_by_hand, id="written"),
-        pytest.param({}, raise_value_error, id="raised"),
-        pytest.param({"more": True}, lambda request: iter([b"a", b"b"]), id="streams"),
+        pytest.param({}, False, lambda request: "done", id="returned"),
+        pytest.param({}, False, write_by_hand, id="written"),
+        pytest.param({}, False, raise_value_error, id="raised"),
+        pytest.param({"more": True}, False, lambda request: iter([b"a", b"b"]), id="streams"),
+        pytest.param({}, True, raise_value_error, id="nobody to tell"),
     ],
 )
-def test_an_answered_exchange_is_gone_at_once(
-    change: dict[str, Any], handler: Callable[[HTTPRequest], Any]
+def test_an_answered_exchange_and_its_record_are_gone_at_once(
+    change: dict[str, Any], over: bool, handler: Callable[[HTTPRequest], Any]
 ) -> None:
     """Not when the garbage is collected next, which a test of many requests would pay for."""
-    exchange = open_http(Link(), message(call=1, **change), Records(1000), 1000)
+    records: Records[HTTPRequest] = Records(1000)
+    exchange = open_http(Link(over=over), message(call=1, **change), records, 1000)
     assert isinstance(exchange, HTTPExchange)
     if change:
         feed(exchange, b"x")
-    gone, request = weakref.ref(exchange), exchange.request
+    request = exchange.request
+    exchange_gone, request_gone = weakref.ref(exchange), weakref.ref(request)
     gc.disable()
     try:
-        try:
-            exchange.complete(handler(request))
-        except ValueError as error:
-            exchange.fail(error)
+        with contextlib.suppress(ServerStopped):
+            try:
+                exchange.complete(handler(request))
+            except ValueError as error:
+                exchange.fail(error)
         del exchange
-        assert gone() is None
+        assert exchange_gone() is None
+        del request, records
+        assert request_gone() is None
     finally:
         gc.enable()
 

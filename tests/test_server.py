@@ -8,11 +8,13 @@ import errno
 import gc
 import os
 import signal
+import smtplib
 import socket
 import threading
 import time
 import urllib.request
 import warnings
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +45,21 @@ def fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=10) as response:
         body: bytes = response.read()
     return body
+
+
+def say_something(server: Server[Any]) -> None:
+    match server:
+        case HTTPServer():
+            fetch(server.url)
+        case SMTPServer():
+            with smtplib.SMTP(*server.server_address) as mailer:
+                mailer.sendmail("a@example.org", "b@example.org", "Subject: hello")
+        case TCPServer():
+            with socket.create_connection(server.server_address) as client:
+                client.sendall(b"hello")
+        case _:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.sendto(b"hello", server.server_address)
 
 
 def in_thread(work: Any) -> threading.Thread:
@@ -270,6 +287,24 @@ class TestStop:
             gc.collect()
         assert pid is not None
         assert all_gone([pid])
+
+    @pytest.mark.parametrize("handler", [None, lambda request: None])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_stopped_server_that_nobody_holds_is_gone_at_once(
+        self, kind: type[Server[Any]], handler: Any
+    ) -> None:
+        """With all that it has received, and not when the garbage is collected next."""
+        gc.disable()
+        try:
+            server = kind(handler=handler).start()
+            say_something(server)
+            kept = (server, server.wait_for(1)[0])
+            gone = [weakref.ref(one) for one in kept]
+            server.stop()
+            del kept, server
+            assert [one() for one in gone] == [None, None]
+        finally:
+            gc.enable()
 
 
 class TestErrors:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import hashlib
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -427,6 +429,26 @@ def test_a_client_that_leaves_is_no_error_but_a_diagnostic() -> None:
         server.wait_for(1)
     assert not server.errors
     assert "the client left" in server.diagnostics[0].text
+
+
+@pytest.mark.parametrize("size", [1, 64 * MIB], ids=["it is answered", "its client leaves"])
+def test_a_connection_whose_handler_is_done_is_gone_at_once(size: int) -> None:
+    """Not when the garbage is collected next."""
+    connections: list[weakref.ref[Connection]] = []
+
+    def handler(connection: Connection) -> None:
+        connections.append(weakref.ref(connection))
+        connection.sendall(bytes(size))
+
+    gc.disable()
+    try:
+        with TCPServer(handler=handler) as server:
+            client = connect(server)
+            client.recv(1)
+            reset_now(client)
+        assert [connection() for connection in connections] == [None]
+    finally:
+        gc.enable()
 
 
 def test_what_a_handler_raises_about_a_client_that_left_reaches_the_stop() -> None:

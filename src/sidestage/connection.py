@@ -275,13 +275,17 @@ class TCPExchange(Exchange):
                 f"close, not {type(result).__name__}: {shown(result)}"
             )
         self.request.close()
+        del self.request  # the two would keep each other, until a collection
 
     def fail(self, error: BaseException) -> None:
-        if isinstance(error, ServerStopped):  # it did nothing wrong
-            self._ended(_STOPPED)
-            self.request.close()
-        else:
-            self.request.reset()
+        try:
+            if isinstance(error, ServerStopped):  # it did nothing wrong
+                self._ended(_STOPPED)
+                self.request.close()
+            else:
+                self.request.reset()
+        finally:
+            del self.request
 
     def close(self, *, reset: bool) -> None:
         """The handler's end of the connection."""

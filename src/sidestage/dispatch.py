@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -54,7 +55,7 @@ class Dispatcher:
         self.connected = True
         self.finished = False  # no event will come any more
         self._channel = channel
-        self._sink = sink
+        self._sink_ref = weakref.ref(sink)  # it keeps this, and neither is to wait for a collection
         self._jobs: deque[Job] = deque()
         self._endings: deque[Job] = deque()  # jobs that end a call: they run after the end, too
         self._events: deque[Event] = deque()  # received, not taken
@@ -141,18 +142,23 @@ class Dispatcher:
             self.changed.notify()
 
     def _take(self, event: Event) -> None:
+        sink = self._sink_ref()
+        if sink is None:  # nobody holds it any more: nobody wants to know
+            return
         try:
-            job = self._sink.event(event)
+            job = sink.event(event)
         except Exception as error:  # noqa: BLE001 - told to the test; the reader must go on
-            self._sink.defect(error)
+            sink.defect(error)
         else:
             if job is not None:
                 self._jobs.append(job)
 
     def _disconnect(self) -> None:
         self.connected = False
+        sink = self._sink_ref()
         try:
-            self._sink.disconnected()
+            if sink is not None:
+                sink.disconnected()
         finally:  # last: who sees it asks what had happened
             self.finish()
 

@@ -281,6 +281,7 @@ class Body:
                 self._whole = bytes(self._kept)
                 self._inflow = None
                 self._kept.clear()
+                del self._grown  # it has the records, of which one has this
 
 
 class HTTPExchange(Exchange):
@@ -377,9 +378,11 @@ class HTTPExchange(Exchange):
             )
 
     def fail(self, error: BaseException) -> None:
-        if self.request._exchange is self:
-            self.responder.fail(error)
-        self._close()
+        try:
+            if self.request._exchange is self:
+                self.responder.fail(error)
+        finally:
+            self._close()
 
     def _close(self) -> None:
         self.request._exchange = None  # a record is to keep nothing of this alive

@@ -89,6 +89,10 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
+def _nothing(link: Link, message: Any) -> None:
+    """What becomes of a message that comes after the end."""
+
+
 class Run:
     """A child that serves, as the parent knows it."""
 
@@ -305,23 +309,19 @@ class Run:
 
     def _failed_handler(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, ServerStopped) and (self.stopping or self.over):
-            with contextlib.suppress(ServerStopped):
-                exchange.fail(error)  # so that the child does not wait for more
-            return
-        if isinstance(error, ClientLeft):
+            pass  # as it is to be; but the child is not to wait for more
+        elif isinstance(error, ClientLeft):
             text = f"the client left before the handler was done with {exchange.describe()}"
             self._owner._diagnosed(Diagnostic(client_address=exchange.client_address, text=text))
-            return
-        note(
-            error,
-            f"raised by the handler of {self._owner.describe()} "
-            f"for {exchange.describe()} from {exchange.client_address or 'an unnamed client'}",
-        )
-        self._owner._handler_failed(error)
-        try:
+        else:
+            note(
+                error,
+                f"raised by the handler of {self._owner.describe()} "
+                f"for {exchange.describe()} from {exchange.client_address or 'an unnamed client'}",
+            )
+            self._owner._handler_failed(error)
+        with contextlib.suppress(ServerStopped, ConnectionError):  # nobody is there to be told
             exchange.fail(error)
-        except (ServerStopped, ConnectionError):
-            return  # nobody is there to be told
 
     def forget(self, exchange: Exchange) -> None:
         """No event for this exchange matters any more."""
@@ -373,6 +373,7 @@ class Run:
             exchange.broken(self._gone())
         self.dispatcher.close()
         self._coroutines.close(Deadline(min(max(_LEAST_SECONDS, seconds), _LOOP_SECONDS)))
+        self._opener = _nothing  # it has the records, and one of those may have this run
 
     def park(self) -> None:
         """Before a fork: have no idle thread."""

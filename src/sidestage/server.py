@@ -6,7 +6,6 @@ Nothing here knows a protocol. The state changes only by the table in ``state``.
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 import warnings
 from collections.abc import Callable
@@ -123,9 +122,7 @@ class Server(StartedInContext, ServerView[R]):
                 f"{self.describe()} belongs to process {self._owner}, of which this one is a "
                 "forked copy: make a server of its own here"
             )
-        make_run = functools.partial(self._new_run, loop)
-        deadline = Deadline(self.start_timeout)
-        start = Start(self._title(), self.address, deadline, make_run, self._configuration)
+        start = Start(self._title(), self.address, Deadline(self.start_timeout), loop)
         try:
             self._lifecycle.move(State.STARTING, self.describe, by=start)
             self._start = start
@@ -134,7 +131,7 @@ class Server(StartedInContext, ServerView[R]):
                 dead, self._run = self._run, None
                 fork.runs.discard(dead)
                 Ladder(dead, 0.0).climb()
-            start.begin(fresh=self.fresh)
+            start.begin(self, fresh=self.fresh)
         except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
             if self._lifecycle.by is start:
                 self._start = start
@@ -150,7 +147,7 @@ class Server(StartedInContext, ServerView[R]):
     def _finish_start(self) -> Self:
         """The second half of ``start``: wait until the child serves."""
         try:
-            run = self._start.finish()
+            run = self._start.finish(self)
             self._bound = run.addresses or []
             self._file = self._socket_file()
             if self._handler is not None:

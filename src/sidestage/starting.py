@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from . import fork, pristine
 from .errors import SidestageError, StartError, StartTimeout
@@ -18,20 +18,34 @@ from .imports import importing_once
 from .pool import Child, end, pool
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .pristine import Deadline
     from .run import Run
     from .wire import messages as wire
     from .wire.channel import Channel
 
-RunOf = Callable[[Child], "Run"]
-Configuration = Callable[[], "wire.Configure"]
+
+class Owner(Protocol):
+    """What a start needs of its server.
+
+    Both are called only once a child boots, since what they need takes time to import.
+    """
+
+    def _new_run(self, loop: asyncio.AbstractEventLoop | None, child: Child) -> Run:
+        """A run of ``child``, whose coroutine handlers run on ``loop``."""
+        ...
+
+    def _configuration(self) -> wire.Configure:
+        """What the child is to be."""
+        ...
 
 
 class Start:
     """One start: ``begin``, then ``finish`` or ``cancel``.
 
-    ``kind`` and ``address`` are for messages; ``make_run`` and ``configuration`` are called only
-    once a child boots, since what they need takes time to import.
+    ``kind`` and ``address`` are for messages. A server keeps its start, so this does not keep the
+    server: a forgotten one is to be gone at once, with all that it has received.
     """
 
     def __init__(
@@ -39,50 +53,48 @@ class Start:
         kind: str,
         address: object,
         deadline: Deadline,
-        make_run: RunOf,
-        configuration: Configuration,
+        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self.caller = pristine.caller_id()
         self.run: Run | None = None
         self._kind = kind
         self._address = address
         self._deadline = deadline
-        self._make_run = make_run
-        self._configuration = configuration
+        self._loop = loop
 
-    def begin(self, *, fresh: bool) -> None:
+    def begin(self, owner: Owner, *, fresh: bool) -> None:
         """Take a child and tell it what to be; raises StartError."""
         try:
-            self._configure(fresh=fresh)
+            self._configure(owner, fresh=fresh)
         except BaseException:
             self.cancel()
             raise
 
-    def _configure(self, *, fresh: bool = False) -> None:
+    def _configure(self, owner: Owner, *, fresh: bool = False) -> None:
         with fork.starting:
-            child = pool.acquire(self._tell, fresh=fresh)
-            self.run = run = self._make_run(child)
+            child = pool.acquire(functools.partial(self._tell, owner), fresh=fresh)
+            self.run = run = owner._new_run(self._loop, child)
             fork.runs.add(run)
 
-    def _tell(self, channel: Channel) -> None:
+    def _tell(self, owner: Owner, channel: Channel) -> None:
         with importing_once():
             from .wire.channel import ChannelClosed
 
         with contextlib.suppress(ChannelClosed):  # it has died: the wait for Ready will tell
             try:
-                channel.send(self._configuration(), deadline=self._deadline)
+                channel.send(owner._configuration(), deadline=self._deadline)
             except TimeoutError:  # it does not even read
                 raise self._not_in_time() from None
 
-    def finish(self) -> Run:
+    def finish(self, owner: Owner) -> Run:
         """Wait until the child serves; raises StartError."""
         try:
-            return self._bound()
+            return self._bound(owner)
         except BaseException:
             self.cancel()
             raise
 
-    def _bound(self) -> Run:
+    def _bound(self, owner: Owner) -> Run:
         run = self.run
         assert run is not None
         run.dispatcher.wait_until(run.answered, self._deadline)
@@ -96,8 +108,8 @@ class Start:
             raise self._died(run) from run.death
         # It had died in the pool, where nobody could notice: take another.
         self.cancel()
-        self._configure()
-        return self._bound()
+        self._configure(owner)
+        return self._bound(owner)
 
     def cancel(self) -> None:
         """Let go of what was taken."""
