@@ -14,6 +14,7 @@ import servers
 import suites
 from bare import bare
 from measuring import Figures, Row, Serving, Side, compare
+from relay import relay
 
 from sidestage import HTTPServer, SMTPServer, TCPServer
 
@@ -53,6 +54,7 @@ def whole(client: Callable[[str], None]) -> Callable[[Serving], float]:
 
 HANDLED = servers.ours(HTTPServer, hello)
 LIMIT = Side("asyncio + httptools in a process, nothing else", bare)
+RELAY = Side("a relay to a thread and back, nothing else", relay)
 
 
 def _small_test(name: str, client: Callable[[str], None]) -> Row:
@@ -77,7 +79,10 @@ def _echo(connections: int, act: Callable[[int], float]) -> Row:
         f"TCP echo of 64 bytes, {_connections(connections)}",
         "echoes/s",
         Side("TCPServer", servers.ours(TCPServer, servers.echo)),
-        (Side("ThreadingTCPServer in a thread", servers.threading_tcp, bound=1),),
+        (
+            Side("ThreadingTCPServer in a thread", servers.threading_tcp, bound=1),
+            Side(RELAY.name, partial(relay, b"")),
+        ),
         act,
         more_is_better=True,
     )
@@ -152,6 +157,7 @@ ROWS = [
             Side("ThreadingHTTPServer in a thread", servers.threading_http, bound=0.75),
             Side("uvicorn in a thread", servers.uvicorn_thread),
             LIMIT,
+            RELAY,
         ),
         clients.serial,
     ),
@@ -166,6 +172,7 @@ ROWS = [
             Side("uvicorn in a thread", servers.uvicorn_thread, bound=1.5),
             Side("pytest-httpserver", servers.pytest_httpserver, bound=25),
             LIMIT,
+            RELAY,
         ),
         clients.wrk,
         more_is_better=True,

@@ -24,6 +24,7 @@ CHUNK = 1 << 18  # bytes of a stream in one Data
 MAX_RECORD = 1 << 26  # bytes of one record's body
 WINDOW = 1 << 22  # bytes of a stream that may be under way unacknowledged
 
+_LENGTH = struct.Struct(">I")
 _START = struct.Struct(">IBI")  # the length, and the head of an array with a length of 32 bits
 _ARRAY = 0xDD
 _encode_into = msgspec.msgpack.Encoder().encode_into
@@ -57,10 +58,10 @@ class Frame:
 
 def encode(*messages: Message) -> bytearray:
     """The frame of ``messages``."""
-    frame = Frame()
-    for message in messages:
-        frame.add(message)
-    return frame.whole()
+    frame = bytearray(HEAD)
+    _encode_into(messages, frame, _AT_THE_END)
+    _LENGTH.pack_into(frame, 0, len(frame) - HEAD)
+    return frame
 
 
 class ReadSize:
