@@ -224,6 +224,7 @@ def test_localhost_is_both_loopbacks(host: str) -> None:
 MALFORMED = {
     "no HTTP": "hello\r\n\r\n",
     "TLS": "\x16\x03\x01\x02\x00\x01\x00",
+    "HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no version": "GET /\r\n\r\n",
     "a space in a name": "GET / HTTP/1.1\r\nHost: t\r\nA b: c\r\n\r\n",
     "a length that is no number": "GET / HTTP/1.1\r\nHost: t\r\nContent-Length: x\r\n\r\n",
@@ -245,6 +246,13 @@ def test_a_malformed_request_gets_400_and_a_diagnostic(request_text: str) -> Non
         [diagnostic] = server.diagnostics
         assert "400 Bad Request" in diagnostic.text
         assert not server.errors
+
+
+@pytest.mark.parametrize("what, told", [("TLS", "TLS handshake"), ("HTTP/2", "is HTTP/2")])
+def test_what_a_client_takes_the_server_for_is_named(what: str, told: str) -> None:
+    with HTTPServer() as server:
+        talk(server, MALFORMED[what])
+        assert told in server.diagnostics[0].text
 
 
 def test_a_refusal_waits_for_the_replies_before_it() -> None:
@@ -498,7 +506,7 @@ RESULTS: dict[str, tuple[Any, int, bytes, str | None]] = {
     "list": ([1, None], 200, b"[1, null]", JSON),
     "int": (418, 418, b"", None),
     "body and status": (("gone", 410), 410, b"gone", TEXT),
-    "no body and status": ((None, 404), 404, b"", BINARY),
+    "no body and status": ((None, 404), 404, b"", None),
     "own type": (("<p>", 200, {"Content-Type": "text/html"}), 200, b"<p>", "text/html"),
     "headers as pairs": (("x", 200, [("Content-Type", "a/b")]), 200, b"x", "a/b"),
     "None": (None, 200, b"", None),

@@ -30,11 +30,12 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PYTHONPATH", SRC)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
-    def run_pytest(source: str, *options: str) -> pytest.RunResult:
+    def run_pytest(
+        source: str, *options: str, warnings: tuple[str, ...] = ("-W", "error")
+    ) -> pytest.RunResult:
         pytester.makepyfile(HEAD + source)
         others = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:randomly")
-        arguments = (*PLUGIN, *others, "-W", "error", *options)
-        return pytester.runpytest_subprocess(*arguments)
+        return pytester.runpytest_subprocess(*PLUGIN, *others, *warnings, *options)
 
     return run_pytest
 
@@ -163,6 +164,46 @@ def test_skips(http_server):
 """)
     result.assert_outcomes(failed=1, skipped=1)
     result.stdout.fnmatch_lines(["*the body's own*", "*ZeroDivisionError*"])
+
+
+def test_a_forgotten_server_is_told_of(run: Run) -> None:
+    result = run(
+        """
+from sidestage import HTTPServer
+
+def url():
+    return HTTPServer().start().url
+
+def test_forgets():
+    with pytest.raises(OSError, match="refused"):
+        fetch(url())
+""",
+        warnings=(),
+    )
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*ResourceWarning: <HTTPServer READY http://* was never stopped*"])
+
+
+def test_what_a_handler_raises_is_shown_without_its_way_to_the_test(run: Run) -> None:
+    result = run("""
+from sidestage import HTTPServer
+
+def handler(request):
+    assert request.path == "/other"
+
+def test_fixture(http_server):
+    http_server.handler = handler
+    with pytest.raises(OSError):
+        fetch(http_server.url)
+
+def test_with():
+    with HTTPServer(handler=handler) as server, pytest.raises(OSError):
+        fetch(server.url)
+""")
+    result.assert_outcomes(failed=2)
+    shown = result.stdout.str()
+    assert shown.count('assert request.path == "/other"') >= 2
+    assert "src/sidestage/" not in shown.replace("\\", "/")
 
 
 def test_a_manager_for_the_whole_run(run: Run) -> None:

@@ -109,6 +109,11 @@ def test_a_status_may_be_any_int(result: Any, status: int) -> None:
     assert type(response.status) is int or isinstance(response.status, HTTPStatus)
 
 
+def test_a_status_without_a_body_says_nothing_of_its_type() -> None:
+    assert HTTPResponse.of((None, 201)) == HTTPResponse.of(201)
+    assert HTTPResponse.of((None, 201, {"A": "1"})).headers == (("A", "1"),)
+
+
 def test_headers_of_a_tuple_replace_what_is_added_by_default() -> None:
     response = HTTPResponse.of(({"a": 1}, 200, [("content-type", "x/y"), ("A", "1"), ("A", "2")]))
     assert response.headers == (("content-type", "x/y"), ("A", "1"), ("A", "2"))

@@ -36,7 +36,7 @@ from sidestage import (
 from sidestage.ladder import Ladder
 from sidestage.pristine import Deadline
 from sidestage.records import OVERHEAD
-from support import all_gone, eventually
+from support import all_gone, eventually, run_script
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
 
@@ -140,6 +140,16 @@ class TestLifecycle:
 
         asyncio.run(main())
         assert server.state is State.STOPPED
+
+    def test_a_port_that_was_taken_before_the_restart_is_named(
+        self, kind: type[Server[Any]]
+    ) -> None:
+        server = kind().start()
+        server.stop()
+        with kind(server.server_address), pytest.raises(StartError) as caught:
+            server.restart()
+        assert caught.value.address == server.server_address
+        assert str(server.server_address) in str(caught.value)
 
     def test_a_taken_port_is_a_start_error(self, kind: type[Server[Any]]) -> None:
         with kind() as server:
@@ -287,6 +297,27 @@ class TestStop:
             gc.collect()
         assert pid is not None
         assert all_gone([pid])
+
+    def test_a_server_never_stopped_tells_what_its_handlers_raised(self) -> None:
+        def run() -> None:
+            server = HTTPServer(handler=lambda request: 1 / 0).start()
+            with pytest.raises(urllib.error.HTTPError):
+                fetch(server.url)
+
+        with pytest.warns(ResourceWarning, match="nobody has seen .*: ZeroDivisionError"):
+            run()
+            gc.collect()  # the error's traceback keeps it
+
+    @pytest.mark.parametrize("handler", ["None", "lambda request: None"])
+    def test_a_server_never_stopped_at_the_end_of_the_process_says_nothing(
+        self, handler: str
+    ) -> None:
+        printed = run_script(f"""
+            from sidestage import HTTPServer
+            server = HTTPServer(handler={handler}).start()
+            print(server.pid)
+        """)
+        assert all_gone([int(printed)])
 
     @pytest.mark.parametrize("handler", [None, lambda request: None])
     @pytest.mark.parametrize("kind", KINDS)
@@ -442,6 +473,8 @@ class TestRecords:
                     client.sendto(bytes([number]) * 100, server.server_address)
             server.wait_for(30)
             received = server.received
+            with pytest.raises(WaitTimeout, match=r"received 30 of 31 .* \(20 of them dropped"):
+                server.wait_for(31, timeout=0.01)
         assert received.dropped == 20
         assert [datagram.packet[0] for datagram in received] == list(range(20, 30))
 
@@ -496,8 +529,8 @@ class TestBadInput:
             TCPServer(**options)
 
     def test_a_host_that_does_not_resolve(self) -> None:
-        with pytest.raises(StartError, match="does not resolve"):
-            TCPServer(("no-such-host.invalid", 0)).start()
+        with pytest.raises(StartError, match=r"TCPServer 'api' cannot .* does not resolve"):
+            TCPServer(("no-such-host.invalid", 0), name="api").start()
 
     @pytest.mark.parametrize("name", ["port", "url", "server_address", "host"])
     def test_an_address_before_the_start(self, name: str) -> None:

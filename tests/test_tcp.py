@@ -569,6 +569,16 @@ def test_a_transcript_says_who_what_and_how() -> None:
         )
 
 
+def test_a_transcript_is_shown_in_a_line() -> None:
+    with TCPServer() as server:
+        with connect(server) as client:
+            client.sendall(bytes(MIB))
+        shown = repr(server.wait_for(1)[0])
+    assert shown.startswith("<Transcript from ('127.0.0.1', ")
+    assert shown.endswith("closed by the client>")
+    assert len(shown) < 200
+
+
 @pytest.mark.parametrize(
     "handler, client, ended",
     [

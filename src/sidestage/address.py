@@ -28,8 +28,8 @@ class Listen(NamedTuple):
         """The same with another port, if it has one."""
         return self if self.path is not None else Listen(self.host, port)
 
-    def resolve(self) -> None:
-        """Raise StartError if the host is no address and has none."""
+    def resolve(self, who: str) -> None:
+        """Raise StartError, which names ``who`` is to listen, if the host has no address."""
         if self.path is not None or self.host in ("", "localhost") or _is_numeric(self.host):
             return
         try:
@@ -38,7 +38,7 @@ class Listen(NamedTuple):
             why = getattr(error, "strerror", None) or error
             raise StartError(
                 errno.EADDRNOTAVAIL,
-                f"the host {self.host!r} does not resolve ({why}); "
+                f"{who} cannot listen: the host {self.host!r} does not resolve ({why}); "
                 "listen on '127.0.0.1', '::1' or 'localhost'",
                 address=(self.host, self.port),
             ) from error

@@ -41,6 +41,7 @@ async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = N
     """
     import asyncio
 
+    __tracebackhide__ = True
     loop = running_loop()
     if loop is None:
         raise StateError(
@@ -58,6 +59,7 @@ async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = N
             future.set_result(result)
 
     def run() -> None:
+        __tracebackhide__ = True
         result, error = None, None
         try:
             result = context.run(work)

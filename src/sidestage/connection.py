@@ -22,7 +22,7 @@ from .wire import messages as wire
 _STOPPED = "closed by the stop of the server"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Transcript:
     """A TCP connection that has ended: who it was, what came, and how it ended.
 
@@ -34,6 +34,9 @@ class Transcript:
     data: bytes
     ended: str
     cut: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Transcript from {self.client_address}: {self.data!r:.80}, {self.ended}>"
 
 
 class Connection:

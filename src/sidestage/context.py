@@ -40,6 +40,7 @@ class StartedInContext:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        __tracebackhide__ = True
         if error is None:
             self.stop()
             return
@@ -58,4 +59,5 @@ class StartedInContext:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        __tracebackhide__ = True
         await off_loop(lambda: self.__exit__(kind, error, trace))

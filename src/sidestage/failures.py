@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from . import pristine
+from .checks import shown
 from .errors import ServerDied
 
 
@@ -23,6 +24,8 @@ class Failures:
 
     def raise_new(self, who: str, *, with_death: bool) -> None:
         """Raise what was not raised before: one as itself, several as a group."""
+        # As in all that is between a handler and the test: pytest leaves such frames out.
+        __tracebackhide__ = True
         with self._guard:
             new, self._raised = self.errors[self._raised :], len(self.errors)
             if with_death and self.death is not None:
@@ -32,6 +35,11 @@ class Failures:
             raise new[0]
         if new:
             raise BaseExceptionGroup(f"{len(new)} errors in the handlers of {who}", new)
+
+    def unseen(self) -> str:
+        """What was not raised yet, as the end of a sentence; empty if there is nothing."""
+        new = ", ".join(shown(error) for error in self.errors[self._raised :])
+        return f", and nobody has seen what its handlers raised: {new}" if new else ""
 
 
 def attach(error: BaseException, raised: BaseException) -> None:

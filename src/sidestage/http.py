@@ -10,7 +10,10 @@ from .imports import importing_once
 from .server import Opener, Server
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from .request import HTTPRequest
+    from .server import Options
 
 HEAD_LIMIT = 65536  # bytes; larger heads are refused with 431
 
@@ -35,7 +38,7 @@ class HTTPServer(Server["HTTPRequest"]):
         poll_interval: float = 0.5,
         *,
         head_limit: int = HEAD_LIMIT,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(address, handler, poll_interval, **options)
         self._head_limit = count("head_limit", head_limit, least=1)

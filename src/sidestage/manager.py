@@ -109,6 +109,7 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
 
         Then raises what their handlers have raised, like ``Server.stop``.
         """
+        __tracebackhide__ = True
         limit = seconds("timeout", timeout)
         self._started = False
         reports, errors = _stop_all(list(self._servers.values()), limit)

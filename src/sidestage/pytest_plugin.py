@@ -99,6 +99,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Raise what handlers raised while the test can still fail by it."""
     from .failures import attach
 
+    __tracebackhide__ = True
     try:
         result = yield
     except BaseException as error:
@@ -138,6 +139,14 @@ def _account(server: Server[Any]) -> str:
     if stderr := server.stderr_tail():
         lines += ["stderr of the server's process:", stderr]
     return "\n".join(lines)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show the warning for a server that a test has forgotten, which Python hides.
+
+    First of all filters, so that every other goes before it.
+    """
+    config.getini("filterwarnings").insert(0, "always:.* was never stopped:ResourceWarning")
 
 
 # A warm child before the first test --------------------------------------------------------------

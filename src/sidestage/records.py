@@ -32,8 +32,10 @@ class Records(Generic[R]):
         self._guard = Lock()  # handlers' threads let records grow while others are added
         self.dropped = 0
 
-    def __len__(self) -> int:
-        return len(self._records)
+    @property
+    def total(self) -> int:
+        """How many there were, those that are dropped included."""
+        return len(self._records) + self.dropped
 
     def add(self, record: R, size: int) -> None:
         """Keep ``record``, which stands for ``size`` bytes."""

@@ -89,7 +89,7 @@ class HTTPResponse:
                 "a tuple is (body, status) or (body, status, headers), with an int as the "
                 f"status, not {shown(result)}"
             )
-        made = cls._of_body(b"" if body is None else body)
+        made = cls() if body is None else cls._of_body(body)
         given = cls(status=status, headers=(rest[0] if rest else None) or {})
         names = {name.lower() for name, _ in _pairs(given)}
         kept = [pair for pair in _pairs(made) if pair[0].lower() not in names]

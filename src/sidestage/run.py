@@ -271,6 +271,7 @@ class Run:
     # Handlers ----------------------------------------------------------------------------------
 
     def _invoke(self, exchange: Exchange) -> None:
+        __tracebackhide__ = True
         if self.over:  # nobody would hear of it; the report names it
             return
         context = self._context.copy()
@@ -285,6 +286,7 @@ class Run:
 
     def _call(self, exchange: Exchange) -> Awaitable[Any] | None:
         """Call the handler, and answer; returns what is to be awaited first, if anything."""
+        __tracebackhide__ = True
         _current.set(exchange)
         result = self._owner._handle(exchange.request)
         if isinstance(result, Awaitable):

@@ -6,6 +6,7 @@ Nothing here knows a protocol. The state changes only by the table in ``state``.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -31,10 +32,23 @@ from .view import R, ServerView
 
 if TYPE_CHECKING:
     import asyncio
+    from typing import TypedDict
 
     from .exchange import Exchange, Link
     from .run import Run
     from .wire import messages as wire
+
+    class Options(TypedDict, total=False):
+        """What all servers take, for the ``**options`` of those that take more."""
+
+        name: str | None
+        handler_timeout: float | None
+        start_timeout: float
+        stop_timeout: float
+        keep: int
+        fresh: bool
+        backlog: int
+
 
 Opener = Callable[["Link", Any, Records[Any], int], "Exchange | None"]
 
@@ -122,11 +136,12 @@ class Server(StartedInContext, ServerView[R]):
                 f"{self.describe()} belongs to process {self._owner}, of which this one is a "
                 "forked copy: make a server of its own here"
             )
-        start = Start(self._title(), self.address, Deadline(self.start_timeout), loop)
+        wanted = self._wanted()
+        start = Start(self._title(), wanted, Deadline(self.start_timeout), loop)
         try:
             self._lifecycle.move(State.STARTING, self.describe, by=start)
             self._start = start
-            self._listen.resolve()
+            self._listen.resolve(self._title())
             if self._run is not None:  # of a process that has died
                 dead, self._run = self._run, None
                 fork.runs.discard(dead)
@@ -137,6 +152,12 @@ class Server(StartedInContext, ServerView[R]):
                 self._start = start
                 self._cancel_start()
             raise start.failed_by(error) from error.__cause__
+
+    def _wanted(self) -> object:
+        """Where to listen, as the user has said; after a restart, with the port that is kept."""
+        if self._listen.path is not None or self.address[1] == self._listen.port:
+            return self.address
+        return (self._listen.host, self._listen.port)
 
     def _new_run(self, loop: asyncio.AbstractEventLoop | None, child: Child) -> Run:
         with importing_once():  # only now: a new child boots while this is imported
@@ -228,6 +249,7 @@ class Server(StartedInContext, ServerView[R]):
         Going further than to ask the process warns ForcedStopWarning. Raises ServerDied if the
         process had ended on its own, the exception of a handler, or an ExceptionGroup of all.
         """
+        __tracebackhide__ = True
         deadline = Deadline(self.stop_timeout if timeout is None else seconds("timeout", timeout))
         try:
             if self._begin_stop(deadline):
@@ -332,12 +354,13 @@ class Server(StartedInContext, ServerView[R]):
             self.stop()
         return self.start()
 
-    def __del__(self) -> None:
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         run = getattr(self, "_run", None)
-        if run is None or self._foreign:
-            return
+        if run is None or finalizing() or self._foreign:
+            return  # at the end of this process the server's ends by itself
+        text = f"{self!r} was never stopped{self._failures.unseen()}"
         try:
-            warnings.warn(f"{self!r} was never stopped", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             self._run = None
             run.detach()

@@ -10,7 +10,10 @@ from .imports import importing_once
 from .server import Opener, Server
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from .mail import Mail
+    from .server import Options
 
 SIZE_LIMIT = 33_554_432  # bytes; what aiosmtpd has by default
 _MAX_SIZE_LIMIT = 1 << 27  # bytes; a mail crosses to the test's process in one piece
@@ -34,7 +37,7 @@ class SMTPServer(Server["Mail"]):
         poll_interval: float = 0.5,
         *,
         size_limit: int = SIZE_LIMIT,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(address, handler, poll_interval, **options)
         self._size_limit = count("size_limit", size_limit)

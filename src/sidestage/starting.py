@@ -168,7 +168,7 @@ def _advice(number: int | None, address: object) -> str:
             return "; a server listens on that path, or it is another kind of file"
         return "; it is taken for the path of a Unix socket"
     if number == errno.EADDRINUSE:
-        return "; another process listens there, port 0 never clashes"
+        return "; that port is taken, port 0 never clashes"
     if number == errno.EACCES:
         return "; ports below 1024 need privileges, port 0 does not"
     return ""

@@ -37,6 +37,7 @@ class ServerView(Generic[R]):
     name: str | None
     _listen: addresses.Listen
     _handler: Callable[..., Any] | None
+    _keep: int  # bytes of records
     _records: Records[R]
     _failures: Failures
     _diagnostics: list[Diagnostic]
@@ -165,17 +166,18 @@ class ServerView(Generic[R]):
         return tuple(self._diagnostics)
 
     def wait_for(self, count: int, timeout: float = 5.0) -> Received[R]:
-        """Block until ``count`` requests were received, and return all that were.
+        """Block until ``count`` requests were received, and return all that are kept.
 
-        Raises WaitTimeout after ``timeout`` seconds; its message lists what did come. Raises
-        ServerDied if the server's process ends first.
+        Those that were dropped (see ``keep``) count, too. Raises WaitTimeout after ``timeout``
+        seconds, or as soon as the server is stopped or restarted; its message lists what did
+        come. Raises ServerDied if the server's process ends first.
         """
         wanted = checks.count("count", count)
         deadline = Deadline(seconds("timeout", timeout))
         run = self._run
 
         def enough() -> bool:
-            return len(self._records) + self._records.dropped >= wanted
+            return self._records.total >= wanted
 
         if run is not None and not self._foreign:
             run.dispatcher.wait_until(enough, deadline)
@@ -191,8 +193,11 @@ class ServerView(Generic[R]):
             limit = f"within {timeout} s"
         else:
             limit = f"and it is {self._lifecycle.state.value}"
+        if received.dropped:
+            limit += f" ({received.dropped} of them dropped, to keep {self._keep} bytes at most)"
+        total = len(received) + received.dropped
         raise WaitTimeout(
-            f"{self.describe()} received {len(received)} of {wanted} {limit}:{came}",
+            f"{self.describe()} received {total} of {wanted} {limit}:{came}",
             expected=wanted,
             received=tuple(received),
         )
@@ -240,10 +245,12 @@ class ServerView(Generic[R]):
 
         One exception as itself, several as an ExceptionGroup.
         """
+        __tracebackhide__ = True
         self._look()
         self._raise_all()
 
     def _raise_all(self) -> None:
+        __tracebackhide__ = True
         if self._foreign:  # the original raises it
             return
         self._failures.raise_new(self.describe(), with_death=self._run is None)
@@ -252,6 +259,7 @@ class ServerView(Generic[R]):
 
     def _handle(self, request: Any) -> Any:
         """Call the handler."""
+        __tracebackhide__ = True
         handler = self._handler
         return None if handler is None else handler(request)
 

@@ -384,14 +384,14 @@ class HTTPConnection:
 
     # Refusals ----------------------------------------------------------------------------------
 
-    def malformed(self, exchange: Exchange | None, error: Exception) -> None:
+    def malformed(self, exchange: Exchange | None, why: str) -> None:
         """What has come is not HTTP/1.1."""
         if self.queue and not self.queue[-1].keep_alive and self.queue[-1].received:
             # RFC 9112 9.6: nothing that comes after "close" is a request.
             self.reader.end()
-            self.service.diagnose(self.peer, f"the client sent more than its last request: {error}")
+            self.service.diagnose(self.peer, f"the client sent more than its last request: {why}")
             return
-        self.refuse(exchange or Exchange(self), 400, "Bad Request", str(error))
+        self.refuse(exchange or Exchange(self), 400, "Bad Request", why)
 
     def refuse(self, exchange: Exchange, status: int, reason: str, why: str = "") -> None:
         """Answer what cannot be a request, in its turn, and read no more."""

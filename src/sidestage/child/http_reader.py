@@ -12,6 +12,10 @@ import httptools
 
 from .http_exchange import Exchange, Owner, objection
 
+_NOT_HTTP = {  # what begins like this is no request, but has a name that says more than the parser
+    b"\x16\x03": "this is a TLS handshake (https), the server speaks plain HTTP",
+    b"PRI * HTTP/2": "this is HTTP/2, the server speaks HTTP/1.1",
+}
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
 
 
@@ -33,7 +37,7 @@ class Sink(Owner, Protocol):
     def refuse(self, exchange: Exchange, status: int, reason: str, why: str = "") -> None:
         """It cannot be answered otherwise."""
 
-    def malformed(self, exchange: Exchange | None, error: Exception) -> None:
+    def malformed(self, exchange: Exchange | None, why: str) -> None:
         """What has come is not HTTP/1.1."""
 
 
@@ -74,7 +78,7 @@ class RequestReader:
             if isinstance(error.__context__ or error.__cause__, AssertionError):
                 raise
             if not self.ended:
-                self._sink.malformed(self.incoming, error)
+                self._sink.malformed(self.incoming, _named(data) or str(error))
         else:
             if self.incoming is not None:
                 self._watch(self.incoming, len(data) if self._begun <= alone else 0)
@@ -165,3 +169,8 @@ class RequestReader:
             return  # with an upgrade, its body is still to come
         self.incoming = None
         self._sink.received(exchange)
+
+
+def _named(data: memoryview) -> str | None:
+    start = bytes(data[:16])
+    return next((name for head, name in _NOT_HTTP.items() if start.startswith(head)), None)
