@@ -363,8 +363,9 @@ class Server(StartedInContext, ServerView[R]):
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             self._run = None
+            run.over = True
+            run.child.process.kill()  # first: a collection may come anywhere, and this needs no lock
             run.detach()
-            run.child.process.kill()
             end([run.child])
 
     # State -------------------------------------------------------------------------------------
