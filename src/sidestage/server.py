@@ -364,7 +364,7 @@ class Server(StartedInContext, ServerView[R]):
         finally:
             self._run = None
             run.over = True
-            run.child.process.kill()  # first: a collection may come anywhere, and this needs no lock
+            run.child.process.kill()  # first: a collection may come anywhere, this needs no lock
             run.detach()
             end([run.child])
 
