@@ -114,6 +114,26 @@ def stage(gate: type[Any]) -> Iterator[Stage]:
     stage.close()
 
 
+def test_who_waits_for_threads_waits_until_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, may_run = pristine.start_thread, threading.Event()
+
+    def start_late(work: Any, arguments: Any) -> None:
+        start(lambda: (may_run.wait(), work(*arguments)), ())
+
+    stage = Stage()
+    with monkeypatch.context() as patched:
+        patched.setattr(pristine, "start_thread", start_late)
+        stage.threaded()
+    waiter = threading.Thread(target=stage.dispatcher.wait_for_threads)
+    waiter.start()
+    waiter.join(0.05)
+    assert waiter.is_alive()
+    may_run.set()
+    waiter.join(WAIT)
+    assert not waiter.is_alive()
+    stage.close()
+
+
 class Blocking:
     """A stage whose jobs with a token below 10 block until they are let go."""
 

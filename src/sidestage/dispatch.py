@@ -222,6 +222,7 @@ class Dispatcher:
         with self._guard:
             self._starting.discard(token)
             self._threads.add(me)
+        self.changed.notify()
         try:
             tracers = Tracers()
             if job is not None:
@@ -395,6 +396,10 @@ class Dispatcher:
         with self._guard:
             working = len(self._stuck) + (self._leader is not None and self._busy)
             return not self._starting and len(self._threads) == working
+
+    def wait_for_threads(self) -> None:
+        """Let those begin that were started."""
+        self.changed.wait_until(lambda: not self._starting, Deadline(_EXIT_SECONDS), brief=True)
 
     def park(self) -> None:
         """Before a fork: let the idle threads end, and those that are just done with a handler."""

@@ -33,6 +33,9 @@ class Run(Protocol):
     def resume(self) -> None:
         """After a fork: go on."""
 
+    def wait_for_threads(self) -> None:
+        """Let those begin that were started."""
+
     def forget_all(self) -> None:
         """In a forked copy: let go of everything, touch nothing of the original's."""
 
@@ -82,6 +85,16 @@ def install_hooks() -> None:
         os.register_at_fork(
             before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
         )
+
+
+def wait_for_threads() -> None:
+    """At the end of the process: let the threads begin that were just started.
+
+    One that first runs when the interpreter ends crashes the older releases of 3.11: its state is
+    freed already.
+    """
+    for run in runs:
+        run.wait_for_threads()
 
 
 def in_copies(forget: Callable[[], None]) -> None:

@@ -163,6 +163,7 @@ class Pool:
         if not self._hooked:
             self._hooked = True
             atexit.register(self.close)
+            atexit.register(fork.wait_for_threads)
             fork.install_hooks()
             fork.in_copies(self.forget)
 

@@ -377,6 +377,10 @@ class Run:
         self._coroutines.close(Deadline(min(max(_LEAST_SECONDS, seconds), _LOOP_SECONDS)))
         self._opener = _nothing  # it has the records, and one of those may have this run
 
+    def wait_for_threads(self) -> None:
+        """Let those begin that were started."""
+        self.dispatcher.wait_for_threads()
+
     def park(self) -> None:
         """Before a fork: have no idle thread."""
         self.dispatcher.park()
