@@ -1,5 +1,7 @@
 """At a fork of the test: the threads are gone before it, the copy lets go of what it inherited.
 
+And at the end of the test: what serves then is known here, and its threads may begin first.
+
 CPython 3.12 and newer warn when a process with threads forks, so the idle threads of ours end
 before, until the kernel knows them no more, and start again after. In the copy every server is
 foreign: its descriptors are closed, so that the child sees the end of the pipe when the original

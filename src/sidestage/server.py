@@ -358,8 +358,8 @@ class Server(StartedInContext, ServerView[R]):
         run = getattr(self, "_run", None)
         if run is None or finalizing() or self._foreign:
             return  # at the end of this process the server's ends by itself
-        text = f"{self!r} was never stopped{self._failures.unseen()}"
         try:
+            text = f"{self!r} was never stopped{self._failures.unseen()}"
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             self._run = None
