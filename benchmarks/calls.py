@@ -1,0 +1,115 @@
+"""Counts the calls of Sidestage's own functions in the test's process: a request, a start, a stop.
+
+The figures are the same in every run but for chance (which thread wakes first), so the median of
+several is given. ``python benchmarks/calls.py --list`` prints each call in order, thread by thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import statistics
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import sidestage
+from sidestage import HTTPServer
+
+HOME = os.path.dirname(os.path.abspath(sidestage.__file__)) + os.sep
+
+Call = tuple[int, str, str]  # thread, module, function
+
+
+class Trace:
+    """Notes the calls of our functions in all threads while it is on."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.on = False
+
+    def note(self, frame: FrameType, event: str, argument: Any) -> None:
+        """A profile function, as ``sys.setprofile`` wants it."""
+        if self.on and event == "call" and frame.f_code.co_filename.startswith(HOME):
+            name = frame.f_code.co_filename[len(HOME) :].removesuffix(".py")
+            self.calls.append((threading.get_ident(), name, frame.f_code.co_qualname))
+
+    @contextmanager
+    def during(self) -> Iterator[list[Call]]:
+        """The calls made meanwhile."""
+        self.calls = []
+        self.on = True
+        try:
+            yield self.calls
+        finally:
+            self.on = False
+
+
+def hello(request: Any) -> str:
+    return "hello"
+
+
+def life(trace: Trace, found: dict[str, list[list[Call]]]) -> None:
+    """One server's life: start, requests on one connection, stop."""
+    server = HTTPServer(handler=hello)
+    with trace.during() as calls:
+        server.start()
+    found["start"].append(calls)
+    client = http.client.HTTPConnection(server.host, server.port)
+    for _ in range(5):
+        with trace.during() as calls:
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"hello"
+            settle()
+        found["request"].append(calls)
+    client.close()
+    with trace.during() as calls:
+        server.stop()
+    found["stop"].append(calls)
+
+
+def settle() -> None:
+    """Let a handler's thread come back to where it waits."""
+    threading.Event().wait(0.01)
+
+
+def modules_in_order(calls: list[Call]) -> list[str]:
+    """The modules that a list of calls goes through; a stay in one is named once."""
+    found: list[str] = []
+    for _, module, _ in calls:
+        if not found or found[-1] != module:
+            found.append(module)
+    return found
+
+
+def main() -> None:
+    """Print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lives", type=int, default=20)
+    parser.add_argument("--list", action="store_true", help="print the calls of the last life")
+    arguments = parser.parse_args()
+    trace = Trace()
+    threading.setprofile(trace.note)
+    sys.setprofile(trace.note)
+    with HTTPServer(handler=hello):  # imports, the first process
+        pass
+    found: dict[str, list[list[Call]]] = {"start": [], "request": [], "stop": []}
+    for _ in range(arguments.lives):
+        life(trace, found)
+    sys.setprofile(None)
+    report: Callable[[str], None] = print
+    for what, lists in found.items():
+        middle = statistics.median(len(calls) for calls in lists)
+        modules = modules_in_order(lists[-1])
+        report(f"{what}: {middle:.0f} calls, {len(set(modules))} modules")
+        if arguments.list:
+            for thread, module, function in lists[-1]:
+                report(f"    {thread % 10000:>5} {module} {function}")
+
+
+if __name__ == "__main__":
+    main()
