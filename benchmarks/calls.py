@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import statistics
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import sidestage
 from sidestage import HTTPServer
 
-HOME = os.path.dirname(os.path.abspath(sidestage.__file__)) + os.sep
+HOME = f"{Path(sidestage.__file__).resolve().parent}/"
 
 Call = tuple[int, str, str]  # thread, module, function
 

@@ -25,8 +25,9 @@ from accounts import in_words, leaks, take_account
 from life import Life, Peace
 from outcome import Outcome, counted, progress
 
-from sidestage import ServerDied, StartError, StartTimeout, view
-from sidestage.pool import pool
+from sidestage import ServerDied, StartError, StartTimeout
+from sidestage.process.pool import pool
+from sidestage.server import view
 
 SCRIPT = str(Path(life.__file__).resolve())
 UP = 60.0  # seconds for a process to be up

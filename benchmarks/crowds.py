@@ -141,6 +141,6 @@ def _receive(client: socket.socket, *, until_end: bool) -> int:
 
 def empty_the_pool() -> None:
     """Have the next servers start in processes of their own making."""
-    from sidestage.pool import pool
+    from sidestage.process.pool import pool
 
     pool.close()

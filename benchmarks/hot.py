@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sidestage.child.http import HTTPConnection, HTTPService
-from sidestage.child.outbox import Outbox
-from sidestage.records import Records
-from sidestage.request import HTTPRequest, open_http
-from sidestage.run import Run
-from sidestage.tracing import Tracers
-from sidestage.wire.channel import Channel
+from sidestage.child.channel import Outbox
+from sidestage.dispatch.run import Run
+from sidestage.dispatch.tracing import Tracers
+from sidestage.journal.journal import Records
+from sidestage.process.channel import Channel
+from sidestage.protocols.http.child.h1 import HTTPConnection, HTTPService
+from sidestage.protocols.http.request import HTTPRequest, open_http
 from sidestage.wire.frames import commands, encode
 from sidestage.wire.messages import Configure, Request, Respond
 

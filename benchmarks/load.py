@@ -24,7 +24,7 @@ from accounts import in_words, leaks, take_account
 from outcome import Outcome, counted
 
 from sidestage import HTTPServer, SMTPServer, TCPServer, UDPServer
-from sidestage.pool import pool
+from sidestage.process.pool import pool
 
 ROUND = 15.0  # seconds
 CLIENTS = 6

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sidestage.pool import pool
-from support import eventually
+from kit.scripts import eventually
+from sidestage.process.pool import pool
 
 pytest_plugins = ["pytester"]
 

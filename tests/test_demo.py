@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from support import run_python
+from kit.scripts import run_python
 
 
 def test_it_shows_every_kind_of_server_at_work() -> None:

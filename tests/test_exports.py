@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sidestage
-from support import run_script
+from kit.scripts import run_script
 
 HEAVY = ("msgspec", "multiprocess", "psutil", "asyncio", "httptools", "aiosmtpd", "pytest")
 
@@ -89,3 +89,8 @@ def test_a_star_import_gives_the_public_names() -> None:
     names: dict[str, object] = {}
     exec("from sidestage import *", names)
     assert set(sidestage.__all__) == set(names) - {"__builtins__"}
+
+
+def test_the_path_of_a_form_part_from_before_keeps_working() -> None:
+    home = importlib.import_module("sidestage.request")
+    assert home.FormPart is sidestage.FormPart

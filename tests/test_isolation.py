@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from kit.scripts import all_gone, background, eventually, run_python, run_script
 from sidestage import (
     ForcedStopWarning,
     HTTPServer,
@@ -23,9 +24,8 @@ from sidestage import (
     State,
     TCPServer,
     UDPServer,
-    view,
 )
-from support import all_gone, background, eventually, run_python, run_script
+from sidestage.server import view
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
 
@@ -208,7 +208,7 @@ class TestTheServerHangs:
 HOLDER = """
     import os, threading
     from sidestage import HTTPServer, TCPServer, UDPServer, SMTPServer
-    from sidestage.pool import pool
+    from sidestage.process.pool import pool
     servers = [HTTPServer(), SMTPServer(handler=print), TCPServer(handler=print), UDPServer()]
     for server in servers:
         server.start()
@@ -244,7 +244,7 @@ class TestTheTestDies:
     def test_at_once_in_the_middle_of_a_start(self) -> None:
         source = """
             import os, signal
-            from sidestage.launch import launch
+            from sidestage.process.launch import launch
             print(launch().pid, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         """
@@ -273,7 +273,8 @@ class TestTheServersProcess:
         script = tmp_path / "script.py"
         script.write_text(
             "import sys\n"
-            "import asyncio, logging, msgspec, multiprocess, psutil, socket, sidestage.run\n"
+            "import asyncio, logging, msgspec, multiprocess, psutil, socket\n"
+            "import sidestage.dispatch.run\n"
             f"sys.path.insert(0, {str(tmp_path / 'shadowing')!r})\n"
             "with sidestage.TCPServer() as server: print(server.port > 0)\n"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support import SRC
+from kit.scripts import SRC
 
 INSTALLED = bool(importlib.metadata.entry_points(group="pytest11", name="sidestage"))
 PLUGIN = () if INSTALLED else ("-p", "sidestage.pytest_plugin")

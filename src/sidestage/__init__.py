@@ -8,11 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .imports import importing_once
+from .pristine.imports import importing_once
 
 if TYPE_CHECKING:
-    from .connection import Connection, Transcript
-    from .datagram import Datagram
     from .errors import (
         ForcedStopWarning,
         ServerDied,
@@ -23,50 +21,53 @@ if TYPE_CHECKING:
         StateError,
         WaitTimeout,
     )
-    from .fields import Fields, Headers
-    from .http import HTTPServer
-    from .mail import Mail
-    from .manager import ServerManager
-    from .records import Received
-    from .report import Diagnostic, OpenConnection, ServerStats, StopReport
-    from .request import HTTPRequest
-    from .response import HTTPResponse
-    from .server import Server
-    from .smtp import SMTPServer
-    from .state import State
-    from .tcp import TCPServer
-    from .udp import UDPServer
+    from .journal.facts import Diagnostic, OpenConnection, ServerStats, StopReport
+    from .journal.journal import Received
+    from .protocols.http.fields import Fields, Headers
+    from .protocols.http.request import FormPart, HTTPRequest
+    from .protocols.http.response import HTTPResponse
+    from .protocols.http.server import HTTPServer
+    from .protocols.smtp.mail import Mail
+    from .protocols.smtp.server import SMTPServer
+    from .protocols.tcp.connection import Connection, Transcript
+    from .protocols.tcp.server import TCPServer
+    from .protocols.udp.datagram import Datagram
+    from .protocols.udp.server import UDPServer
+    from .server.lifecycle import State
+    from .server.manager import ServerManager
+    from .server.server import Server
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Connection": "connection",
-    "Datagram": "datagram",
-    "Diagnostic": "report",
-    "Fields": "fields",
+    "Connection": "protocols.tcp.connection",
+    "Datagram": "protocols.udp.datagram",
+    "Diagnostic": "journal.facts",
+    "Fields": "protocols.http.fields",
     "ForcedStopWarning": "errors",
-    "HTTPRequest": "request",
-    "HTTPResponse": "response",
-    "HTTPServer": "http",
-    "Headers": "fields",
-    "Mail": "mail",
-    "OpenConnection": "report",
-    "Received": "records",
-    "SMTPServer": "smtp",
-    "Server": "server",
+    "FormPart": "protocols.http.request",
+    "HTTPRequest": "protocols.http.request",
+    "HTTPResponse": "protocols.http.response",
+    "HTTPServer": "protocols.http.server",
+    "Headers": "protocols.http.fields",
+    "Mail": "protocols.smtp.mail",
+    "OpenConnection": "journal.facts",
+    "Received": "journal.journal",
+    "SMTPServer": "protocols.smtp.server",
+    "Server": "server.server",
     "ServerDied": "errors",
-    "ServerManager": "manager",
-    "ServerStats": "report",
+    "ServerManager": "server.manager",
+    "ServerStats": "journal.facts",
     "ServerStopped": "errors",
     "SidestageError": "errors",
     "StartError": "errors",
     "StartTimeout": "errors",
-    "State": "state",
+    "State": "server.lifecycle",
     "StateError": "errors",
-    "StopReport": "report",
-    "TCPServer": "tcp",
-    "Transcript": "connection",
-    "UDPServer": "udp",
+    "StopReport": "journal.facts",
+    "TCPServer": "protocols.tcp.server",
+    "Transcript": "protocols.tcp.connection",
+    "UDPServer": "protocols.udp.server",
     "WaitTimeout": "errors",
 }
 
@@ -76,6 +77,7 @@ __all__ = [  # noqa: PLE0604, RUF100 - held against _HOMES by a test
     "Diagnostic",
     "Fields",
     "ForcedStopWarning",
+    "FormPart",
     "HTTPRequest",
     "HTTPResponse",
     "HTTPServer",

@@ -14,19 +14,19 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import BaseRequestHandler, DatagramRequestHandler, StreamRequestHandler
 from typing import TYPE_CHECKING, Any
 
-from .address import Listen
-from .report import Diagnostic
-from .server import Server
-from .smtp import SMTPServer
-from .tcp import TCPServer
-from .udp import UDPServer
+from .journal.facts import Diagnostic
+from .protocols.smtp.server import SMTPServer
+from .protocols.tcp.server import TCPServer
+from .protocols.udp.server import UDPServer
+from .server.address import Listen
+from .server.server import Server
 
 if TYPE_CHECKING:
     import ssl
 
-    from .connection import Connection
-    from .datagram import Datagram
-    from .mail import Mail
+    from .protocols.smtp.mail import Mail
+    from .protocols.tcp.connection import Connection
+    from .protocols.udp.datagram import Datagram
 
 __all__ = [
     "TestHTTPServer",
@@ -196,7 +196,7 @@ class TestHTTPServer(_Classic, TCPServer):
         if self.sslctx is None:
             self.RequestHandlerClass(request, request.client_address, self)  # type: ignore[arg-type]  # socket-like
             return
-        from .tls import TLSConnection
+        from .protocols.tcp.tls import TLSConnection
 
         try:
             secured: Any = TLSConnection(request, self.sslctx)

@@ -28,6 +28,14 @@ __all__ = [
 ]
 
 
+def shown(value: object) -> str:
+    """The beginning of ``repr(value)``, or what there is of it where that raises."""
+    try:
+        return repr(value)[:200]
+    except Exception:  # noqa: BLE001 - the test's own class, of which we have to say what it is
+        return object.__repr__(value)
+
+
 class SidestageError(Exception):
     """Base of every exception that Sidestage raises on its own account."""
 

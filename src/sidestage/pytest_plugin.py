@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from .errors import StartError
-from .pool import pool
+from .process.pool import pool
 
 if TYPE_CHECKING:
     from . import HTTPServer, Server, ServerManager, SMTPServer, TCPServer, UDPServer
@@ -97,7 +97,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Raise what handlers raised while the test can still fail by it."""
-    from .failures import attach
+    from .journal.failures import attach
 
     __tracebackhide__ = True
     try:
@@ -165,11 +165,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     config = item.config
     if config.stash.get(_warmed, False) or config.option.collectonly:
         return
-    if "sidestage.server" in sys.modules or _FIXTURES.intersection(
+    if "sidestage.server.server" in sys.modules or _FIXTURES.intersection(
         getattr(item, "fixturenames", ())
     ):
         config.stash[_warmed] = True
-        from .starting import prepare
+        from .backends.hosted import prepare
 
         with contextlib.suppress(StartError):
             prepare()

@@ -15,10 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from actors import host
 from conftest import eventually
-from sidestage import ForcedStopWarning, HTTPServer, ServerDied, TCPServer, ladder
-from support import all_gone, gone
+from kit.fake_children import host
+from kit.scripts import all_gone, gone
+from sidestage import ForcedStopWarning, HTTPServer, ServerDied, TCPServer
+from sidestage.backends import ladder
 
 __all__ = ["host"]  # the fixture
 
@@ -226,7 +227,7 @@ def test_an_interruption_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatc
     def interrupt(*arguments: Any) -> None:
         raise Interruption
 
-    monkeypatch.setattr("sidestage.dispatch.Dispatcher.wait_until", interrupt)
+    monkeypatch.setattr("sidestage.dispatch.threads.Dispatcher.wait_until", interrupt)
     with pytest.raises(Interruption):
         server.stop()
     assert gone(pid or 0)

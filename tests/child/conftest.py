@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from connections import Connection
+from kit.connections import Connection
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidestage.child.outbox import Outbox
+from sidestage.child.channel import Outbox
 from sidestage.wire import frames
 from sidestage.wire.messages import Data, Dropped, Event, Message, Synced
 

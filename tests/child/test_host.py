@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from actors import host
 from conftest import eventually
-from sidestage.launch import launch
-from sidestage.pristine import Deadline
-from sidestage.process import ServerProcess
-from sidestage.wire.channel import Channel, ChannelClosed
+from kit.fake_children import host
+from sidestage.pristine.waits import Deadline
+from sidestage.process.channel import Channel, ChannelClosed
+from sidestage.process.handle import ServerProcess
+from sidestage.process.launch import launch
 from sidestage.wire.messages import (
     WIRE_VERSION,
     Ack,

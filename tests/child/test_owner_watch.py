@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from support import all_gone, background, environment
+from kit.scripts import all_gone, background, environment
 
 # A child with the watch, whose main thread is stuck for good.
 WATCHED = """
 import os, select, sys, threading
 if {without_pidfd}:
     del os.pidfd_open
-from sidestage.child.orphan import OrphanWatch
+from sidestage.child.owner_watch import OrphanWatch
 watch = OrphanWatch(int(sys.argv[1]))
 watch.interval = 0.02
 print("watched", os.getpid(), flush=True)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from conftest import eventually
+from kit.scripts import run_script
 from sidestage import HTTPServer
-from sidestage.aio import CoroutineRunner, off_loop, running_loop
-from sidestage.pristine import Deadline
-from support import run_script
+from sidestage.dispatch.coroutines import CoroutineRunner, off_loop, running_loop
+from sidestage.pristine.waits import Deadline
 
 WAIT = 10.0  # seconds at most for what comes at once
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -74,8 +74,8 @@ class TestRunningLoop:
     def test_asking_imports_nothing(self) -> None:
         source = """
             import sys
-            from sidestage import aio
-            aio.running_loop()
+            from sidestage.dispatch import coroutines
+            coroutines.running_loop()
             print("asyncio" in sys.modules)
         """
         assert run_script(source) == "False\n"

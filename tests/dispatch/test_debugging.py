@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from sidestage import HTTPServer, SMTPServer, UDPServer, WaitTimeout, debugging
+from sidestage import HTTPServer, SMTPServer, UDPServer, WaitTimeout
+from sidestage.dispatch import debugging
 
 assert bdb
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from sidestage import HTTPServer, TCPServer, stacks
-from sidestage.pristine import Signal
-from support import eventually, run_script
+from kit.scripts import eventually, run_script
+from sidestage import HTTPServer, TCPServer
+from sidestage.dispatch import stacks
+from sidestage.pristine.waits import Wakeup
 
 NEVER = 1000.0  # seconds
 
@@ -52,21 +53,22 @@ def test_one_that_has_no_stack_is_about_to_end() -> None:
 
 def test_a_handler_is_not_waited_for(handler_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacks, "_MACHINE_SECONDS", NEVER)
-    stacks.let_end(lambda: [handler_thread], Signal())
+    stacks.let_end(lambda: [handler_thread], Wakeup())
 
 
 def test_a_thread_of_ours_that_does_not_end_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stacks, "_MACHINE_SECONDS", 0.05)
-    stacks.let_end(lambda: [None], Signal())
+    stacks.let_end(lambda: [None], Wakeup())
 
 
 def test_a_thread_of_ours_that_takes_its_time_is_waited_for() -> None:
     """Like on a busy machine, where what takes microseconds may need longer than a moment."""
     source = """
         import os, urllib.request
-        from sidestage import HTTPServer, stacks
+        from sidestage import HTTPServer
+        from sidestage.dispatch import stacks
         stacks._MOMENT = 0.0
         threads = []  # of this process at each fork, seen by a hook that runs after ours
         os.register_at_fork(before=lambda: threads.append(len(os.listdir("/proc/self/task"))))

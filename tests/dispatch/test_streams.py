@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage.pristine import Deadline
-from sidestage.streams import Inflow, Outflow, open_file
+from sidestage.dispatch.streams import Inflow, Outflow, open_file
+from sidestage.pristine.waits import Deadline
 from sidestage.wire.frames import CHUNK, WINDOW
 from sidestage.wire.messages import Ack, Data, Message
 

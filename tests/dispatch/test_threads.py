@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from actors import own_threads
 from conftest import eventually
-from sidestage import HTTPServer, TCPServer, dispatch, pristine
-from sidestage.dispatch import Dispatcher, Job
-from sidestage.gate import EpollGate, Gate, LockGate
-from sidestage.pristine import Deadline
-from sidestage.wire.channel import Channel
+from kit.fake_children import own_threads
+from sidestage import HTTPServer, TCPServer
+from sidestage.dispatch import threads as dispatch
+from sidestage.dispatch.gate import EpollGate, Gate, LockGate
+from sidestage.dispatch.threads import Dispatcher, Job
+from sidestage.pristine import system
+from sidestage.pristine.waits import Deadline
+from sidestage.process.channel import Channel
 from sidestage.wire.frames import LARGE_PIPE_SIZE, encode
 from sidestage.wire.messages import Event, Synced
 
@@ -115,14 +117,14 @@ def stage(gate: type[Any]) -> Iterator[Stage]:
 
 
 def test_who_waits_for_threads_waits_until_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    start, may_run = pristine.start_thread, threading.Event()
+    start, may_run = system.start_thread, threading.Event()
 
     def start_late(work: Any, arguments: Any) -> None:
         start(lambda: (may_run.wait(), work(*arguments)), ())
 
     stage = Stage()
     with monkeypatch.context() as patched:
-        patched.setattr(pristine, "start_thread", start_late)
+        patched.setattr(system, "start_thread", start_late)
         stage.threaded()
     waiter = threading.Thread(target=stage.dispatcher.wait_for_threads)
     waiter.start()
@@ -376,9 +378,9 @@ class TestParking:
         stage.say(1)
         assert stage.is_done(1)
         threads = own_threads()
-        pristine.ended_threads.clear()
+        system.ended_threads.clear()
         stage.dispatcher.park()
-        ended = {str(tid) for tid in pristine.ended_threads}
+        ended = {str(tid) for tid in system.ended_threads}
         assert ended
         assert ended <= threads
         assert eventually(lambda: not ended & own_threads(), WAIT)

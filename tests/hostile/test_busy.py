@@ -18,8 +18,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from rows import Rows
-from subjects import Sidestage, Subject, fetch
+from kit.matrix import Rows
+from kit.servers import Sidestage, Subject, fetch
 
 rows = Rows("A busy main thread", __file__)
 

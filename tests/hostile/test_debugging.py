@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rows import Rows
-from sides import Side, on_each_side, succeed
-from subjects import Sidestage, Subject
+from kit.clients import Side, on_each_side, succeed
+from kit.matrix import Rows
+from kit.servers import Sidestage, Subject
 
 rows = Rows("Handlers", __file__)
 
@@ -29,7 +29,7 @@ rows = Rows("Handlers", __file__)
 _PYTEST_HEAD = """
 import logging, os, sys, threading, warnings
 import pytest
-from subjects import SUBJECTS, fetch
+from kit.servers import SUBJECTS, fetch
 
 @pytest.fixture
 def start():
@@ -118,7 +118,7 @@ def use_pytest_inside(subject: Subject) -> None:
 
 _COVERED = """\
 import sys
-from subjects import SUBJECTS, fetch
+from kit.servers import SUBJECTS, fetch
 
 def answer(path):
     seen = path.upper()
@@ -274,7 +274,7 @@ def break_under_pytest_with_capture(subject: Subject) -> None:
 def break_in_a_script(subject: Subject) -> None:
     source = """
     import pdb, sys
-    from subjects import SUBJECTS, fetch
+    from kit.servers import SUBJECTS, fetch
 
     def answer(path):
         pdb.set_trace()
@@ -291,7 +291,7 @@ def break_in_a_script(subject: Subject) -> None:
 
 _AT_THE_PROMPT = """
     import smtplib, sys, threading
-    from subjects import fetch
+    from kit.servers import fetch
     from sidestage import HTTPServer, SMTPServer
 
     at_the_prompt = threading.Event()

@@ -13,11 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from rows import Rows
-from sidestage import HTTPServer
-from subjects import Sidestage, Subject, fetch
-from support import eventually
-from victims import (
+from kit.matrix import Rows
+from kit.processes import (
     FORKS,
     Act,
     Copies,
@@ -34,6 +31,9 @@ from victims import (
     replaced,
     say,
 )
+from kit.scripts import eventually
+from kit.servers import Sidestage, Subject, fetch
+from sidestage import HTTPServer
 
 rows = Rows("Dying", __file__)
 
@@ -498,8 +498,8 @@ for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
 SUITE = """
 import os, pytest
 from pathlib import Path
-from subjects import SUBJECTS, fetch
-from support import eventually
+from kit.servers import SUBJECTS, fetch
+from kit.scripts import eventually
 
 @pytest.fixture
 def server():

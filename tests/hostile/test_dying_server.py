@@ -19,7 +19,20 @@ from typing import Any
 
 import psutil
 
-from rows import Rows
+from kit.matrix import Rows
+from kit.processes import (
+    FORKS,
+    dropped,
+    free,
+    hit,
+    in_time,
+    main,
+    own_descriptors,
+    raised,
+    replaced,
+)
+from kit.scripts import eventually, gone
+from kit.servers import Sidestage, Subject, fetch
 from sidestage import (
     ForcedStopWarning,
     HTTPServer,
@@ -31,10 +44,7 @@ from sidestage import (
     TCPServer,
     WaitTimeout,
 )
-from sidestage.pool import pool
-from subjects import Sidestage, Subject, fetch
-from support import eventually, gone
-from victims import FORKS, dropped, free, hit, in_time, main, own_descriptors, raised, replaced
+from sidestage.process.pool import pool
 
 rows = Rows("Dying", __file__)
 
@@ -207,7 +217,7 @@ def stopped_in_the_pool(subject: Subject) -> None:
 
 @rows.add("the server is stopped (SIGSTOP): calls end in time", peers=False)
 def stopped(subject: Subject) -> None:
-    from sidestage import view
+    from sidestage.server import view
 
     view.SYNC_SECONDS = 0.2
     for handler in (None, lambda request: "fine"):

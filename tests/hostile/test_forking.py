@@ -29,9 +29,9 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
-from rows import Rows
-from subjects import Clock, Sidestage, Subject, fetch, refuses
-from support import all_gone, eventually
+from kit.matrix import Rows
+from kit.scripts import all_gone, eventually
+from kit.servers import Clock, Sidestage, Subject, fetch, refuses
 
 rows = Rows("Forking", __file__)
 
@@ -170,7 +170,7 @@ def _answer(client: socket.socket) -> str:
 def _wait_long(subject: Subject) -> None:
     """A process that does not see the end of its pipe, since a copy holds it, is waited for."""
     if isinstance(subject, Sidestage):
-        pool = importlib.import_module("sidestage.pool")
+        pool = importlib.import_module("sidestage.process.pool")
         assert pool.END_SECONDS < _HELD
         pool.END_SECONDS = 60.0
 

@@ -28,8 +28,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from rows import Rows
-from sides import (
+from kit.clients import (
     HTTP,
     SECONDS,
     SMTP,
@@ -51,8 +50,9 @@ from sides import (
     status,
     succeed,
 )
-from subjects import Clock, Sidestage, Subject, fetch
-from support import eventually
+from kit.matrix import Rows
+from kit.scripts import eventually
+from kit.servers import Clock, Sidestage, Subject, fetch
 
 rows = Rows("Handlers", __file__)
 
@@ -923,7 +923,7 @@ def change_everything(side: Side) -> None:
 
 _ENDING = """
 import logging, socket, sys, threading, time
-from subjects import SUBJECTS
+from kit.servers import SUBJECTS
 
 name, doing, number = sys.argv[1:]
 begun = threading.Event()

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rows import Rows
-from subjects import Subject, fetch, refuses
-from support import SRC, eventually
+from kit.matrix import Rows
+from kit.scripts import SRC, eventually
+from kit.servers import Subject, fetch, refuses
 
 rows = Rows("Launchers", __file__)
 _row = partial(rows.add, limit=50)  # most run several interpreters
@@ -34,7 +34,7 @@ import os
 import sys
 from pathlib import Path
 
-from subjects import SUBJECTS, fetch
+from kit.servers import SUBJECTS, fetch
 
 with Path({ran!r}).open("a") as file:
     file.write("once ")
@@ -369,7 +369,7 @@ def inspected(subject: Subject) -> None:
 def typed(subject: Subject) -> None:
     prompt = _Prompt("-q")
     prompt.read()
-    prompt.enter("from subjects import SUBJECTS, fetch")
+    prompt.enter("from kit.servers import SUBJECTS, fetch")
     prompt.enter(f"subject = SUBJECTS[{subject.name!r}]()")
     prompt.enter("subject.start(lambda path: path[::-1])")
     assert "morf/" in prompt.enter("fetch(subject.port, '/from')")
@@ -413,7 +413,7 @@ class _Notebook:
 _CELL = """
 import threading
 from pathlib import Path
-from subjects import SUBJECTS, fetch
+from kit.servers import SUBJECTS, fetch
 
 release = threading.Event()
 
@@ -482,7 +482,7 @@ def notebook_await(subject: Subject) -> None:
     source = """
 import asyncio
 from sidestage import HTTPServer
-from subjects import fetch
+from kit.servers import fetch
 
 async def answer(request):
     await asyncio.sleep(0)

@@ -20,8 +20,8 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from rows import Rows
-from subjects import Clock, OutsideClient, Sidestage, Subject, fetch
+from kit.matrix import Rows
+from kit.servers import Clock, OutsideClient, Sidestage, Subject, fetch
 
 rows = Rows("Patched", __file__)
 

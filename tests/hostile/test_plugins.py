@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from hostile_suite import Done, Suite
-from rows import Rows
-from subjects import Sidestage, Subject
+from kit.matrix import Rows
+from kit.servers import Sidestage, Subject
+from kit.suite import Done, Suite
 
 rows = Rows("Beside other plugins", __file__)
 
@@ -486,7 +486,7 @@ if importlib.util.find_spec("trio"):
 
 NO_SOCKETS = """
 from pytest_socket import SocketBlockedError
-from subjects import OutsideClient
+from kit.servers import OutsideClient
 
 def test_outside_client_passes(serve):
     with pytest.raises(SocketBlockedError):
@@ -755,7 +755,7 @@ DOCTESTS = '''
 def one_passes():
     """
     >>> import os
-    >>> from subjects import SUBJECTS, fetch
+    >>> from kit.servers import SUBJECTS, fetch
     >>> subject = SUBJECTS[os.environ["SUITE_SUBJECT"]]()
     >>> subject.start(lambda path: path)
     >>> fetch(subject.port, "/a")
@@ -768,7 +768,7 @@ OUR_DOCTESTS = '''
 def handler_fails():
     """
     >>> from sidestage import HTTPServer
-    >>> from subjects import fetch
+    >>> from kit.servers import fetch
     >>> def handler(request):
     ...     raise ValueError("on purpose")
     >>> with HTTPServer(handler=handler) as server:
@@ -780,7 +780,7 @@ def handler_fails():
 
 def fixture_passes():
     """
-    >>> from subjects import fetch
+    >>> from kit.servers import fetch
     >>> server = getfixture("http_server")
     >>> server.handler = lambda request: request.path
     >>> fetch(server.port, "/a")

@@ -25,8 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rows import Rows
-from subjects import Clock, Sidestage, Subject, fetch
+from kit.matrix import Rows
+from kit.servers import Clock, Sidestage, Subject, fetch
 
 rows = Rows("Surroundings", __file__)
 
@@ -298,7 +298,7 @@ def in_another_python(subject: Subject, *flags: str) -> None:
     source = f"""
 import sys
 sys.path[:0] = {[*sys.path, str(Path(__file__).parent)]!r}
-from subjects import SUBJECTS
+from kit.servers import SUBJECTS
 from test_surroundings import flags
 flags(SUBJECTS[{subject.name!r}]())
 """

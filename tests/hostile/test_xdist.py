@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hostile_suite import OURS, PEERS, Suite
-from rows import Rows
-from subjects import Subject
-from support import all_gone, eventually
+from kit.matrix import Rows
+from kit.scripts import all_gone, eventually
+from kit.servers import Subject
+from kit.suite import OURS, PEERS, Suite
 
 rows = Rows("xdist", __file__)
 

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from sidestage import Diagnostic, OpenConnection, ServerStats, StopReport, TCPServer
-from sidestage.report import Rung
+from sidestage.journal.facts import Rung
 
 CLIENT = ("127.0.0.1", 4711)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidestage import Received
-from sidestage.records import Records
+from sidestage.journal.journal import Records
 
 sizes = st.lists(st.integers(0, 20), max_size=30)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from subjects import Sidestage, Subject
-from support import eventually
+from kit.scripts import eventually
+from kit.servers import Sidestage, Subject
 
 Work = Callable[[], object]
 

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from sidestage.child.stream import Stream
-from support import eventually
+from kit.scripts import eventually
+from sidestage.child.net.stream import Stream
 
 
 class Receiver:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sidestage import launch
-from sidestage.forkserver import ForkServer
-from sidestage.pristine import Deadline
-from sidestage.process import ServerProcess
+from sidestage.pristine.waits import Deadline
+from sidestage.process import launch
+from sidestage.process.fork_client import ForkServer
+from sidestage.process.handle import ServerProcess
 
 # What an actor finds: its pipes, and a way to say that it has come so far.
 _SCRIPT = """

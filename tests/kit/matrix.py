@@ -32,14 +32,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subjects import SUBJECTS, Clock, Sidestage, Subject
+from kit.servers import SUBJECTS, Clock, Sidestage, Subject
 
 if TYPE_CHECKING:
     import psutil
 
 WORKS = "works"
 _MARK = "SIDESTAGE_TEST_ROW"
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parent.parent.parent
 _GONE_SECONDS = 1.0  # in which nothing of a row's process may be left
 
 

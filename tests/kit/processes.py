@@ -24,9 +24,9 @@ from typing import IO, Any, TypeVar
 
 import psutil
 
-from rows import Rows
-from subjects import SUBJECTS, Clock, Subject
-from support import eventually
+from kit.matrix import Rows
+from kit.scripts import eventually
+from kit.servers import SUBJECTS, Clock, Subject
 
 E = TypeVar("E", bound=BaseException)
 Play = Callable[[Subject], None]
@@ -271,8 +271,8 @@ def interrupt_myself() -> None:
 
 def replaced(source: str) -> None:
     """Have every server's process from now on be one in which ``source`` has replaced things."""
-    from actors import host_boot
-    from sidestage import launch
+    from kit.fake_children import host_boot
+    from sidestage.process import launch
 
     launch._BOOT = host_boot(source)
 

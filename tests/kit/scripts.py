@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 SETTLE = 5.0  # seconds for what a test has let go to be gone
-SRC = str(Path(__file__).resolve().parent.parent / "src")
+SRC = str(Path(__file__).resolve().parent.parent.parent / "src")
 
 
 def environment() -> dict[str, str]:

@@ -77,7 +77,7 @@ class Sidestage(Subject):
     """Ours."""
 
     name = "sidestage"
-    module = "sidestage.http"
+    module = "sidestage.protocols.http.server"
 
     def __init__(self) -> None:
         self.server: Any = None

@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
-from subjects import Sidestage, Subject
+from kit.servers import Sidestage, Subject
 
 # The outcome that an ending stands for, and what the report then says.
 _ENDINGS = {
@@ -211,7 +211,7 @@ def _of_a_run(variable: str) -> bool:
 _HEAD = """
 import os, pathlib, smtplib, socket, sys, threading, time, urllib.error, urllib.request
 import pytest
-from subjects import SUBJECTS, fetch
+from kit.servers import SUBJECTS, fetch
 """
 
 # The same test has to run with every server: it asks for ``serve``, and gets the port.

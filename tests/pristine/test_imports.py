@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sidestage import imports
-from sidestage.imports import importing_once
+from sidestage.pristine import imports
+from sidestage.pristine.imports import importing_once
 
 
 def test_another_thread_may_import_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidestage.socketfile import SocketFile
+from sidestage.pristine.socketfile import SocketFile
 
 
 @pytest.fixture

@@ -14,11 +14,13 @@ from unittest import mock
 
 import pytest
 
-from actors import own_threads
 from conftest import eventually
-from sidestage import HTTPServer, pristine
-from sidestage.pristine import POLLIN, POLLOUT, Deadline, Signal, close_quietly, poll_fd
-from support import run_script
+from kit.fake_children import own_threads
+from kit.scripts import run_script
+from sidestage import HTTPServer
+from sidestage.pristine import system
+from sidestage.pristine.system import POLLIN, POLLOUT, close_quietly
+from sidestage.pristine.waits import Deadline, Wakeup, poll_fd
 
 NEVER = Deadline(None)
 
@@ -74,7 +76,7 @@ class TestDeadline:
     ) -> None:
         deadline = Deadline(seconds)
         assert poll_fd(pipe[1], POLLOUT, deadline.left())
-        assert pristine.Lock().acquire(True, deadline.left())
+        assert system.Lock().acquire(True, deadline.left())
 
 
 class TestPollFd:
@@ -107,20 +109,20 @@ class TestCloseQuietly:
 
 class TestSignal:
     def test_a_condition_that_holds_needs_no_signal(self) -> None:
-        assert Signal().wait_until(lambda: True, Deadline(0))
+        assert Wakeup().wait_until(lambda: True, Deadline(0))
 
     def test_times_out(self) -> None:
-        assert not Signal().wait_until(lambda: False, Deadline(0.01))
+        assert not Wakeup().wait_until(lambda: False, Deadline(0.01))
 
     def test_wakes_every_waiter(self) -> None:
-        signal, done = Signal(), threading.Event()
+        signal, done = Wakeup(), threading.Event()
         waiters = in_threads(5, lambda: signal.wait_until(done.is_set, soon()))
         done.set()
         signal.notify()
         assert join(waiters)
 
     def test_a_waiter_whose_condition_does_not_hold_yet_waits_on(self) -> None:
-        signal, looks, done = Signal(), threading.Semaphore(0), threading.Event()
+        signal, looks, done = Wakeup(), threading.Semaphore(0), threading.Event()
 
         def condition() -> bool:
             looks.release()
@@ -137,11 +139,11 @@ class TestSignal:
 
     def test_what_comes_true_between_the_look_and_the_wait_is_seen(self) -> None:
         answers, deadline = iter([False, True, True]), soon()
-        assert Signal().wait_until(lambda: next(answers), deadline)
+        assert Wakeup().wait_until(lambda: next(answers), deadline)
         assert not deadline.passed()
 
     def test_no_wake_up_is_lost_among_many_threads(self) -> None:
-        signal, guard, turns = Signal(), threading.Lock(), [0]
+        signal, guard, turns = Wakeup(), threading.Lock(), [0]
         count, rounds = 8, 200
 
         def take_turns() -> None:
@@ -166,7 +168,7 @@ class TestSignal:
         assert turns == [count * rounds]
 
     def test_a_waiter_that_gave_up_is_forgotten(self) -> None:
-        signal = Signal()
+        signal = Wakeup()
         signal.wait_until(lambda: False, Deadline(0.001))
         assert signal._waiters == []
 
@@ -204,16 +206,16 @@ def test_waits_do_not_notice_what_is_patched(pipe: tuple[int, int]) -> None:
     with contextlib.ExitStack() as patches:
         for name in PATCHED:
             patches.enter_context(mock.patch(name, broken))
-        assert not Signal().wait_until(lambda: False, Deadline(0.01))
+        assert not Wakeup().wait_until(lambda: False, Deadline(0.01))
         assert poll_fd(pipe[0], POLLIN, 0.01) == 0
-        pristine.write(pipe[1], b"x")
-        assert pristine.read(pipe[0], 1) == b"x"
+        system.write(pipe[1], b"x")
+        assert system.read(pipe[0], 1) == b"x"
 
 
 def test_a_clock_that_stands_still_does_not_stop_a_deadline() -> None:
     with mock.patch("time.monotonic", return_value=0.0):
         deadline = Deadline(0.005)
-        assert not Signal().wait_until(lambda: False, deadline)
+        assert not Wakeup().wait_until(lambda: False, deadline)
         assert deadline.passed()
 
 
@@ -221,7 +223,8 @@ def test_a_clock_rewritten_in_every_module_does_not_matter() -> None:
     """What freezegun does: replace each module global that is the real clock."""
     source = """
         import sys, time
-        from sidestage import HTTPServer, pristine
+        from sidestage import HTTPServer
+        from sidestage.pristine import waits
         server = HTTPServer(handler=print)
         with server:
             pass
@@ -229,8 +232,8 @@ def test_a_clock_rewritten_in_every_module_does_not_matter() -> None:
             for name, value in list(vars(module).items()):
                 if getattr(value, "__name__", "") == "monotonic":
                     setattr(module, name, lambda: 0.0)
-        deadline = pristine.Deadline(0.01)
-        pristine.Signal().wait_until(lambda: False, deadline)
+        deadline = waits.Deadline(0.01)
+        waits.Wakeup().wait_until(lambda: False, deadline)
         with server:
             print(time.monotonic(), deadline.passed(), server.state.value)
     """
@@ -243,19 +246,19 @@ def test_what_was_patched_before_the_import_does_not_matter() -> None:
         real = time.monotonic
         def fail(*args): raise AssertionError("patched")
         select.poll = select.epoll = posix.read = posix.write = time.monotonic = fail
-        from sidestage import pristine
-        print(pristine.poll_fd(0, 0, 0.0) >= 0, pristine.Clock.monotonic() <= real())
-        reader, writer = pristine.pipe()
-        pristine.write(writer, b"x")
-        print(pristine.read(reader, 1))
-        print(pristine.Signal().wait_until(lambda: False, pristine.Deadline(0.01)))
+        from sidestage.pristine import system, waits
+        print(waits.poll_fd(0, 0, 0.0) >= 0, waits.Clock.monotonic() <= real())
+        reader, writer = system.pipe()
+        system.write(writer, b"x")
+        print(system.read(reader, 1))
+        print(waits.Wakeup().wait_until(lambda: False, waits.Deadline(0.01)))
     """
     assert run_script(source) == "True True\nb'x'\nFalse\n"
 
 
 def test_functions_of_the_system_are_no_functions_to_pyfakefs() -> None:
     for name in ("read", "write", "close", "stat", "fstat", "unlink", "getcwd", "pipe"):
-        kept = getattr(pristine, name)
+        kept = getattr(system, name)
         assert not inspect.isfunction(kept)
         assert not inspect.isbuiltin(kept)
 
@@ -263,6 +266,6 @@ def test_functions_of_the_system_are_no_functions_to_pyfakefs() -> None:
 def test_threads_of_ours_end(pipe: tuple[int, int]) -> None:
     before = own_threads()
     ran = threading.Event()
-    pristine.start_thread(ran.set, ())
+    system.start_thread(ran.set, ())
     assert ran.wait(10)
     assert eventually(lambda: own_threads() <= before)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from conftest import eventually
-from sidestage.pristine import Deadline
+from sidestage.pristine.waits import Deadline
+from sidestage.process.channel import Channel, ChannelClosed
 from sidestage.wire import frames
-from sidestage.wire.channel import Channel, ChannelClosed
 from sidestage.wire.frames import MAX_FRAME, WireError, encode
 from sidestage.wire.messages import Data, End, Message, Sync
 
@@ -120,7 +120,7 @@ class TestSend:
         def interrupt(*arguments: Any) -> int:
             raise Interruption
 
-        monkeypatch.setattr("sidestage.pristine.poll_fd", interrupt)
+        monkeypatch.setattr("sidestage.pristine.waits.poll_fd", interrupt)
         with pytest.raises(Interruption):
             pipes.channel.send(BIG)
         with pytest.raises(ChannelClosed):
@@ -155,8 +155,8 @@ class TestSend:
             pipes.channel.closed = True
             return 0
 
-        monkeypatch.setattr("sidestage.pristine.write", full)
-        monkeypatch.setattr("sidestage.pristine.poll_fd", close_meanwhile)
+        monkeypatch.setattr("sidestage.pristine.system.write", full)
+        monkeypatch.setattr("sidestage.pristine.waits.poll_fd", close_meanwhile)
         with pytest.raises(TimeoutError):
             pipes.channel.send(Sync(token=1), deadline=NOW)
         assert pipes.channel.closed

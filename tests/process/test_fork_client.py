@@ -11,14 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors import own_descriptors
-from sidestage import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer, forkserver
-from sidestage.forkserver import ForkServer
-from sidestage.launch import Launched
-from sidestage.pool import Pool, end
-from sidestage.pristine import Deadline
-from sidestage.process import ServerProcess
-from support import all_gone, background, eventually, gone, run_script
+from kit.fake_children import own_descriptors
+from kit.scripts import all_gone, background, eventually, gone, run_script
+from sidestage import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer
+from sidestage.pristine.waits import Deadline
+from sidestage.process import fork_client as forkserver
+from sidestage.process.fork_client import ForkServer
+from sidestage.process.handle import ServerProcess
+from sidestage.process.launch import Launched
+from sidestage.process.pool import Pool, end
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ class TestInThePool:
     def test_nothing_is_left_when_the_test_exits(self) -> None:
         source = """
             from sidestage import HTTPServer
-            from sidestage.pool import pool
+            from sidestage.process.pool import pool
             servers = [HTTPServer(fresh=True).start() for _ in range(3)]
             print(*[server.pid for server in servers])
             print(*[process.launched.pid for process in pool.processes()])
@@ -213,7 +214,7 @@ class TestInThePool:
         source = """
             import threading
             from sidestage import HTTPServer
-            from sidestage.pool import pool
+            from sidestage.process.pool import pool
             servers = [HTTPServer(fresh=True).start() for _ in range(3)]
             kept = [process.launched.pid for process in pool.processes()]
             print(*[server.pid for server in servers], *kept, flush=True)

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from sidestage import HTTPServer, StateError, TCPServer, fork
-from support import eventually, run_python, run_script
+from kit.scripts import eventually, run_python, run_script
+from sidestage import HTTPServer, StateError, TCPServer
+from sidestage.process import fork_hooks
 
 
 def fetch(url: str) -> bytes:
@@ -215,7 +216,7 @@ class _Run:
 
 
 def test_runs_can_be_gone_through_while_another_thread_adds_one() -> None:
-    runs, kept = fork.Runs(), [_Run(), _Run()]
+    runs, kept = fork_hooks.Runs(), [_Run(), _Run()]
     runs.add(kept[0])
     seen = []
     for run in runs:
@@ -226,7 +227,7 @@ def test_runs_can_be_gone_through_while_another_thread_adds_one() -> None:
 
 
 def test_runs_that_are_discarded_or_that_nobody_holds_are_forgotten() -> None:
-    runs, kept, discarded = fork.Runs(), _Run(), _Run()
+    runs, kept, discarded = fork_hooks.Runs(), _Run(), _Run()
     for run in (kept, discarded, _Run()):
         runs.add(run)
     del run

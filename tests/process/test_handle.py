@@ -14,11 +14,12 @@ import psutil
 import pytest
 from pyfakefs.fake_filesystem_unittest import Patcher
 
-from actors import Actor, actor, end, hear, own_descriptors
-from sidestage import launch, pristine
-from sidestage.pristine import Deadline
-from sidestage.process import TAIL, ServerProcess
-from support import all_gone
+from kit.fake_children import Actor, actor, end, hear, own_descriptors
+from kit.scripts import all_gone
+from sidestage.pristine import system
+from sidestage.pristine.waits import Deadline
+from sidestage.process import launch
+from sidestage.process.handle import TAIL, ServerProcess
 
 __all__ = ["actor"]  # the fixture
 
@@ -42,7 +43,7 @@ def soon() -> Deadline:
 @pytest.fixture(params=["pidfd", "no pidfd"])
 def any_platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "no pidfd":
-        monkeypatch.setattr(pristine, "pidfd_open", None)
+        monkeypatch.setattr(system, "pidfd_open", None)
 
 
 @pytest.mark.usefixtures("any_platform")

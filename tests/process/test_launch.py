@@ -13,12 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors import Actor, actor, end, hear, own_descriptors
-from sidestage import StartError, TCPServer, launch, pristine
-from sidestage.forkserver import ForkServer
-from sidestage.pristine import Deadline
-from sidestage.process import ServerProcess
-from support import eventually, gone, run_script
+import sidestage
+from kit.fake_children import Actor, actor, end, hear, own_descriptors
+from kit.scripts import eventually, gone, run_script
+from sidestage import StartError, TCPServer
+from sidestage.pristine import system
+from sidestage.pristine.waits import Deadline
+from sidestage.process import launch
+from sidestage.process.fork_client import ForkServer
+from sidestage.process.handle import ServerProcess
 
 __all__ = ["actor"]  # the fixture
 
@@ -63,7 +66,7 @@ class TestFailure:
             launch.launch()
 
     def test_a_platform_without_posix(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pristine, "posix_spawn", None)
+        monkeypatch.setattr(system, "posix_spawn", None)
         with pytest.raises(StartError, match="POSIX"):
             launch.launch()
 
@@ -81,8 +84,8 @@ class TestFailure:
 
             return wrapped
 
-        monkeypatch.setattr(pristine, "pipe", scarce(pristine.pipe))
-        monkeypatch.setattr(pristine, "memfd_create", scarce(pristine.memfd_create))
+        monkeypatch.setattr(system, "pipe", scarce(system.pipe))
+        monkeypatch.setattr(system, "memfd_create", scarce(system.memfd_create))
         with pytest.raises(StartError, match="Too many open files") as caught:
             launch.launch()
         assert caught.value.errno == errno.EMFILE
@@ -170,7 +173,7 @@ def test_standard_streams_that_are_closed(closed: list[int], tmp_path: Path) -> 
         import os
         for fd in {closed}:
             os.close(fd)
-        from sidestage import launch
+        from sidestage.process import launch
         launched = launch.launch()
         fds = launched.events_fd, launched.commands_fd, launched.stderr_fd
         up = len(os.read(launched.events_fd, 1))
@@ -185,11 +188,11 @@ def test_standard_streams_that_are_closed(closed: list[int], tmp_path: Path) -> 
 
 def test_a_path_with_spaces(tmp_path: Path) -> None:
     """The package lies in one, and the interpreter is started through one."""
-    assert launch.__file__ is not None
+    assert sidestage.__file__ is not None
     home = tmp_path / "with some spaces"
     home.mkdir()
     (home / "python 3").symlink_to(sys.executable)
-    package = Path(launch.__file__).parent
+    package = Path(sidestage.__file__).parent
     for file in package.rglob("*.py"):
         copy = home / "site packages" / "sidestage" / file.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +200,8 @@ def test_a_path_with_spaces(tmp_path: Path) -> None:
     source = f"""
         import sys
         sys.path.insert(0, {str(home / "site packages")!r})
-        from sidestage import TCPServer, launch
+        from sidestage import TCPServer
+        from sidestage.process import launch
         launch._executable = {str(home / "python 3")!r}
         with TCPServer() as server:
             print(launch.__file__.startswith({str(home)!r}), server.port > 0)

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from actors import own_descriptors
 from conftest import eventually
+from kit.fake_children import own_descriptors
+from kit.scripts import all_gone, gone, run_script
 from sidestage import TCPServer
-from sidestage import pool as pool_module
-from sidestage.pool import Child, Pool, end
-from sidestage.pristine import Deadline
-from sidestage.wire.channel import Channel
-from support import all_gone, gone, run_script
+from sidestage.pristine.waits import Deadline
+from sidestage.process import pool as pool_module
+from sidestage.process.channel import Channel
+from sidestage.process.pool import Child, Pool, end
 
 
 def soon() -> Deadline:
@@ -130,8 +130,8 @@ class TestDeath:
     def test_one_that_was_killed_before_its_first_start(
         self, pool: Pool, how: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sidestage.starting.pool", pool)
-        monkeypatch.setattr("sidestage.ladder.pool", pool)
+        monkeypatch.setattr("sidestage.backends.hosted.pool", pool)
+        monkeypatch.setattr("sidestage.backends.ladder.pool", pool)
         before = own_descriptors()
         getattr(pool, how)()
         (pid,) = [pid_of(child) for child in pool] or [one.pid for one in pool._booting]
@@ -168,7 +168,7 @@ class TestWarm:
     def test_to_boot_imports_nothing_heavy(self) -> None:
         source = """
             import sys
-            from sidestage.pool import pool
+            from sidestage.process.pool import pool
             pool.boot()
             print(sorted({"multiprocess", "psutil", "msgspec", "asyncio"} & set(sys.modules)))
         """
@@ -204,7 +204,7 @@ class TestClose:
     def test_at_the_exit_of_the_test_nothing_is_left(self, leave: str) -> None:
         source = f"""
             import sys
-            from sidestage.pool import pool
+            from sidestage.process.pool import pool
             children = [pool.acquire() for _ in range(2)]
             for child in children:
                 pool.release(child)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidestage import HTTPServer, SMTPServer, StartError, TCPServer, UDPServer
-from sidestage.address import Listen, client_host, parse, url
+from sidestage.server.address import Listen, client_host, parse, url
 
 SERVERS = [TCPServer, UDPServer, SMTPServer, HTTPServer]
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from kit.scripts import all_gone, eventually, run_script
 from sidestage import (
     ForcedStopWarning,
     HTTPServer,
@@ -33,10 +34,9 @@ from sidestage import (
     UDPServer,
     WaitTimeout,
 )
-from sidestage.ladder import Ladder
-from sidestage.pristine import Deadline
-from sidestage.records import OVERHEAD
-from support import all_gone, eventually, run_script
+from sidestage.backends.ladder import Ladder
+from sidestage.journal.journal import OVERHEAD
+from sidestage.pristine.waits import Deadline
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import any_message
+from kit import messages as any_message
 from sidestage.wire import frames
 from sidestage.wire.frames import HEAD, MAX_FRAME, WireError, encode
 from sidestage.wire.messages import Ack, Data, End, Hello, Message, Sync

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-import any_message
+from kit import messages as any_message
 from sidestage.wire import messages
 from sidestage.wire.messages import Command, Event, Message
 

@@ -12,18 +12,30 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Protocol
 
-from . import fork, pristine
-from .errors import SidestageError, StartError, StartTimeout
-from .imports import importing_once
-from .pool import Child, end, pool
+from ..errors import SidestageError, StartError, StartTimeout
+from ..pristine import system
+from ..pristine.imports import importing_once
+from ..process import fork_hooks
+from ..process.pool import Child, end, pool
 
 if TYPE_CHECKING:
     import asyncio
 
-    from .pristine import Deadline
-    from .run import Run
-    from .wire import messages as wire
-    from .wire.channel import Channel
+    from ..dispatch.run import Run
+    from ..pristine.waits import Deadline
+    from ..process.channel import Channel
+    from ..wire import messages as wire
+
+
+_ROOT = __name__.partition(".")[0]
+_NEEDED = (
+    "process.fork_client",
+    "dispatch.run",
+    "protocols.http.request",
+    "protocols.smtp.mail",
+    "protocols.tcp.connection",
+    "protocols.udp.datagram",
+)
 
 
 class Owner(Protocol):
@@ -55,7 +67,7 @@ class Start:
         deadline: Deadline,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        self.caller = pristine.caller_id()
+        self.caller = system.caller_id()
         self.run: Run | None = None
         self._kind = kind
         self._address = address
@@ -71,14 +83,14 @@ class Start:
             raise
 
     def _configure(self, owner: Owner, *, fresh: bool = False) -> None:
-        with fork.starting:
+        with fork_hooks.starting:
             child = pool.acquire(functools.partial(self._tell, owner), fresh=fresh)
             self.run = run = owner._new_run(self._loop, child)
-            fork.runs.add(run)
+            fork_hooks.runs.add(run)
 
     def _tell(self, owner: Owner, channel: Channel) -> None:
         with importing_once():
-            from .wire.channel import ChannelClosed
+            from ..process.channel import ChannelClosed
 
         with contextlib.suppress(ChannelClosed):  # it has died: the wait for Ready will tell
             try:
@@ -117,7 +129,7 @@ class Start:
         if run is None:
             return
         run.detach()
-        fork.runs.discard(run)
+        fork_hooks.runs.discard(run)
         if run.failure is not None and run.dispatcher.connected:
             pool.release(run.child)
         else:
@@ -184,6 +196,6 @@ def prepare() -> None:
     """Do ahead what a first start would have to: a child, and the imports of this process."""
     pool.warm()
     with importing_once():
-        for room in ("forkserver", "run", "request", "mail", "connection", "datagram"):
-            importlib.import_module(f".{room}", __package__)
+        for module in _NEEDED:
+            importlib.import_module(f"{_ROOT}.{module}")
         importlib.import_module("psutil")  # for a stop that has to go further than to ask

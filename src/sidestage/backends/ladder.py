@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from . import pristine
-from .pool import Child, end, pool
-from .pristine import Deadline
-from .report import OpenConnection, Rung, StopReport
+from ..journal.facts import OpenConnection, Rung, StopReport
+from ..pristine import system, waits
+from ..pristine.waits import Deadline
+from ..process.pool import Child, end, pool
 
 if TYPE_CHECKING:
-    from .run import Run
+    from ..dispatch.run import Run
 
 # Up to which part of the stop's time each rung may take.
 _DRAIN, _ASK, _CLOSE, _TERMINATE = 0.75, 0.8, 0.87, 0.94
@@ -31,11 +31,11 @@ class Ladder:
     """One stop, rung by rung, under one deadline."""
 
     def __init__(self, run: Run, seconds: float) -> None:
-        self.caller = pristine.caller_id()
+        self.caller = system.caller_id()
         self._run = run
         self._process = run.child.process
         self._seconds = seconds
-        self._began = pristine.Clock.monotonic()
+        self._began = waits.Clock.monotonic()
         self._deadline = Deadline(seconds)
         self._stderr_start = 0
 
@@ -118,7 +118,7 @@ class Ladder:
     ) -> StopReport:
         return StopReport(
             rung=rung,
-            seconds=pristine.Clock.monotonic() - self._began,
+            seconds=waits.Clock.monotonic() - self._began,
             connections=connections,
             stack=stack,
             swept=swept,
@@ -143,5 +143,5 @@ class Ladder:
 
     def _rung(self, part: float) -> Deadline:
         """The deadline of one rung: a part of the whole time, counted from its beginning."""
-        spent = pristine.Clock.monotonic() - self._began
+        spent = waits.Clock.monotonic() - self._began
         return self._deadline.sooner(max(0.0, self._seconds * part - spent))

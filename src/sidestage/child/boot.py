@@ -11,9 +11,9 @@ import os
 import sys
 from types import ModuleType
 
-from .orphan import OrphanWatch
+from .owner_watch import OrphanWatch
 
-FORK_SERVER = "forkserver"  # the room that must have no thread when it forks
+FORK_SERVER = "fork_server"  # the room that must have no thread when it forks
 
 # What asyncio and msgspec try to import and do without: TLS is not terminated in our processes.
 _NOT_NEEDED = ("ssl", "typing_extensions")

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from .http_exchange import Exchange
+
+class Timed(Protocol):
+    """A call whose handler has until ``due``, on the loop's clock; ``None`` for no end."""
+
+    due: float | None
+
+    def timed_out(self) -> None:
+        """The handler's time is over."""
 
 
 class Timeouts:
@@ -19,14 +27,14 @@ class Timeouts:
         self,
         loop: asyncio.AbstractEventLoop,
         seconds: float | None,
-        exchanges: Callable[[], Iterable[Exchange]],
+        exchanges: Callable[[], Iterable[Timed]],
     ) -> None:
         self._loop = loop
         self._seconds = seconds
         self._exchanges = exchanges
         self._timer: asyncio.TimerHandle | None = None
 
-    def arm(self, exchange: Exchange) -> None:
+    def arm(self, exchange: Timed) -> None:
         """The time for ``exchange`` begins now; it ends when ``due`` is none any more."""
         if self._seconds is not None:
             exchange.due = self._loop.time() + self._seconds
@@ -50,6 +58,6 @@ class Timeouts:
                 coming.append(exchange.due)
             else:
                 exchange.due = None
-                exchange.owner.timed_out(exchange)
+                exchange.timed_out()
         if coming and self._timer is None:
             self._timer = self._loop.call_later(min(coming) - now, self._look)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import os
 import select
 from collections.abc import Iterator
 
 from . import host
-from .orphan import OrphanWatch
+from .owner_watch import OrphanWatch
 
 # What all are sure to need; the rest is imported when nobody wants a process just now.
 _AT_ONCE = ("tcp", "udp", "http")
@@ -74,7 +73,7 @@ def _requests(commands_fd: int, watch: OrphanWatch) -> Iterator[bytes]:
 
 def _import(modules: tuple[str, ...] | list[str]) -> None:
     for module in modules:
-        importlib.import_module(f"..{module}", __name__)
+        host.service_of(module)
     gc.collect()
     gc.freeze()  # a collection in a copy would write to, and so copy, all that is shared
 

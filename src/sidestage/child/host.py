@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
-from ..socketfile import SocketFile
+from ..pristine.socketfile import SocketFile
 from ..wire.frames import ReadSize, WireError, commands
 from ..wire.messages import (
     WIRE_VERSION,
@@ -42,17 +42,14 @@ from ..wire.messages import (
     Sync,
     Synced,
 )
-from . import listen, pipes
-from .orphan import OrphanWatch
-from .outbox import Outbox
+from . import pipes
+from .channel import Outbox
+from .net import listener
+from .owner_watch import OrphanWatch
 from .service import CallCommand, Service
 
-_SERVICES = {
-    "tcp": ("tcp", "TCPService"),
-    "udp": ("udp", "UDPService"),
-    "http": ("http", "HTTPService"),
-    "smtp": ("smtp", "SMTPService"),
-}
+_PROTOCOLS: tuple[str, ...] = ("tcp", "udp", "http", "smtp")
+_ROOT = __name__.partition(".")[0]
 _logger = logging.getLogger("sidestage.child")
 
 _LOOKOUT_SECONDS = 0.0001  # before the loop sleeps; twice as long makes no difference
@@ -93,7 +90,7 @@ class Host:
         os.set_blocking(self._commands_fd, False)
         self.loop.add_reader(self._commands_fd, self._read)
         self.outbox.send(Hello(pid=os.getpid(), version=WIRE_VERSION))
-        self.loop.call_soon(self._preload, list(_SERVICES.values()))
+        self.loop.call_soon(self._preload, [*_PROTOCOLS])
         self._descriptors = _count_descriptors()
         self.loop.run_forever()
 
@@ -102,12 +99,12 @@ class Host:
         if self.service is not None:
             self.service.pass_ends()
 
-    def _preload(self, modules: list[tuple[str, str]]) -> None:
+    def _preload(self, protocols: list[str]) -> None:
         """Import the protocols while nothing is asked for, one a pass of the loop."""
         asked = select.select([self._commands_fd], [], [], 0)[0]
-        if modules and not asked and self.service is None and self._task is None:
-            importlib.import_module(f"..{modules[0][0]}", __name__)
-            self.loop.call_soon(self._preload, modules[1:])
+        if protocols and not asked and self.service is None and self._task is None:
+            service_of(protocols[0])
+            self.loop.call_soon(self._preload, protocols[1:])
 
     def _read(self) -> None:
         try:
@@ -172,15 +169,13 @@ class Host:
             self.outbox.send(Ready(addresses=addresses))
 
     def _serve(self, config: Configure) -> list[Address]:
-        module, name = _SERVICES[config.protocol]
-        service_class = getattr(importlib.import_module(f"..{module}", __name__), name)
-        service: Service = service_class(self.loop, self.outbox, config)
-        sockets = listen.bind(config)
+        service = service_of(config.protocol)(self.loop, self.outbox, config)
+        sockets = listener.bind(config)
         if config.path is not None and not config.path.startswith("\0"):
             self._file = SocketFile(os.path.join(config.cwd or "/", config.path))  # noqa: PTH118 - as the kernel has it
         self.service = service
         service.serve(sockets)
-        return [listen.bound_address(sock) for sock in sockets]
+        return [listener.bound_address(sock) for sock in sockets]
 
     def _begin_stop(self, message: Stop) -> None:
         self._task = self.loop.create_task(self._stop(message))
@@ -268,6 +263,13 @@ def _count_descriptors() -> int:
         except OSError:
             continue
     return 0
+
+
+def service_of(protocol: str) -> type[Service]:
+    """The service of a protocol, which is in the folder of that name."""
+    module = importlib.import_module(f"{_ROOT}.protocols.{protocol}.child.service")
+    service: type[Service] = module.SERVICE
+    return service
 
 
 def main(commands_fd: int, events_fd: int, watch: OrphanWatch) -> None:

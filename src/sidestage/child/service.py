@@ -25,10 +25,10 @@ from ..wire.messages import (
     SendTo,
     SetOption,
 )
-from .acceptor import Acceptor
-from .listen import wire_address
-from .outbox import Outbox
-from .stream import Receiver
+from .channel import Outbox
+from .net.acceptor import Acceptor
+from .net.listener import wire_address
+from .net.stream import Receiver
 
 CallCommand = Respond | MailReply | SendTo | Close | SetOption | Data | Ack | End
 

@@ -10,7 +10,7 @@ import os
 
 import psutil
 
-from .orphan import OrphanWatch
+from .owner_watch import OrphanWatch
 
 
 def main(commands_fd: int, events_fd: int, watch: OrphanWatch, root: int) -> None:

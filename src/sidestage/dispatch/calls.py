@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from .wire.messages import Address, Event, Message
+from ..wire.messages import Address, Event, Message
 
 
 class Link(Protocol):

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import pristine, stacks
-from .errors import StateError
-from .pristine import Deadline, Signal
+from ..errors import StateError
+from ..pristine import system
+from ..pristine.waits import Deadline, Wakeup
+from . import stacks
 from .tracing import Tracers
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = N
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(finish, result, error)
 
-    pristine.start_thread(run, ())
+    system.start_thread(run, ())
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -84,9 +85,9 @@ class CoroutineRunner:
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
         self._own = False
-        self._guard = pristine.Lock()
+        self._guard = system.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ended = Signal()
+        self._ended = Wakeup()
         self._running = False
         self._thread: int | None = None  # that runs a loop of ours, once it runs
         self._closing = False
@@ -130,11 +131,11 @@ class CoroutineRunner:
         _unfinished.add(self)
         _wait_at_exit()
         self._running, self._thread = True, None
-        pristine.start_thread(self._run, (loop,))
+        system.start_thread(self._run, (loop,))
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tracers = Tracers()
-        self._thread = pristine.thread_id()
+        self._thread = system.thread_id()
         try:
             while not self._leaves():
                 loop.run_forever()
@@ -152,7 +153,7 @@ class CoroutineRunner:
         """Whether the thread of the loop shall end, and if for a fork, note that it does."""
         with self._guard:
             if self._parked or self._closing:
-                pristine.leave_thread()
+                system.leave_thread()
                 self._running = not self._parked
                 return True
             return False
@@ -191,7 +192,7 @@ class CoroutineRunner:
         """In a forked copy: let go of our loop, with which the original goes on."""
         loop, self._loop = self._loop, None
         _unfinished.discard(self)
-        self._guard = pristine.Lock()
+        self._guard = system.Lock()
         if self._own and loop is not None and running_loop() is not loop:
             _abandon(loop)
 

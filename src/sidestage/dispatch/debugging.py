@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from types import FrameType
 
-from .pristine import Deadline, Signal
+from ..pristine.waits import Deadline, Wakeup
 
 _DEBUGGERS = frozenset(
     {"bdb", "pdb", "IPython", "ipdb", "pudb", "_pytest", "pydevd", "_pydevd_bundle"}
@@ -16,7 +16,7 @@ _DEBUGGERS = frozenset(
 _PROMPTS = frozenset({"interaction", "do_wait_suspend"})  # bdb's heirs, pydevd
 _LOOK_SECONDS = 0.1
 
-_never = Signal()
+_never = Wakeup()
 
 
 def at_prompt() -> bool:

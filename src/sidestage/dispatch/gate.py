@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Protocol
 
-from . import pristine
-from .pristine import POLLIN
+from ..pristine import system
+from ..pristine.system import POLLIN
 
 _EPOLLIN, _EPOLLHUP, _EDGE = 1, 0x10, 1 << 31
 _EFD_FLAGS = 0o2000000 | 0o4000  # EFD_CLOEXEC | EFD_NONBLOCK
@@ -39,11 +39,11 @@ class EpollGate:
     def __init__(self, fd: int) -> None:
         self.ended = False
         self._fd = fd
-        assert pristine.eventfd is not None
+        assert system.eventfd is not None
         self._epoll: Any = None
-        self._waker = pristine.eventfd(0, _EFD_FLAGS)
+        self._waker = system.eventfd(0, _EFD_FLAGS)
         try:
-            self._epoll = pristine.make_epoll()
+            self._epoll = system.make_epoll()
             self._epoll.register(fd, _EPOLLIN | _EDGE)
             self._epoll.register(self._waker, _EPOLLIN | _EDGE)
         except BaseException:  # the error refers to this frame: who keeps it, keeps them open
@@ -56,13 +56,13 @@ class EpollGate:
                 self.ended = True
 
     def wake(self) -> None:
-        assert pristine.eventfd_write is not None
-        pristine.eventfd_write(self._waker, 1)
+        assert system.eventfd_write is not None
+        system.eventfd_write(self._waker, 1)
 
     def close(self) -> None:
         if self._epoll is not None:
             self._epoll.close()
-        pristine.close_quietly(self._waker)
+        system.close_quietly(self._waker)
 
 
 class LockGate:
@@ -71,30 +71,30 @@ class LockGate:
     def __init__(self, fd: int) -> None:
         self.ended = False  # never known: the next poll tells
         self._fd = fd
-        self._turn = pristine.Lock()
-        self._waker, self._wake_end = pristine.pipe()
-        assert pristine.set_blocking is not None
-        pristine.set_blocking(self._wake_end, False)
-        self._poll = pristine.make_poll()
+        self._turn = system.Lock()
+        self._waker, self._wake_end = system.pipe()
+        assert system.set_blocking is not None
+        system.set_blocking(self._wake_end, False)
+        self._poll = system.make_poll()
         self._poll.register(fd, POLLIN)
         self._poll.register(self._waker, POLLIN)
 
     def wait(self) -> None:
         with self._turn:
             if any(fd == self._waker for fd, _ in self._poll.poll()):
-                pristine.read(self._waker, 1)
+                system.read(self._waker, 1)
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full of wake-ups that nobody has taken yet
-            pristine.write(self._wake_end, b"\0")
+            system.write(self._wake_end, b"\0")
 
     def close(self) -> None:
-        pristine.close_quietly(self._waker)
-        pristine.close_quietly(self._wake_end)
+        system.close_quietly(self._waker)
+        system.close_quietly(self._wake_end)
 
 
 def make_gate(fd: int) -> Gate:
     """The best gate of this platform."""
-    if pristine.make_epoll is not None and pristine.eventfd is not None:
+    if system.make_epoll is not None and system.eventfd is not None:
         return EpollGate(fd)
     return LockGate(fd)

@@ -16,17 +16,17 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import ServerDied, ServerStopped, SidestageError
+from ..journal.facts import Diagnostic
+from ..journal.failures import note
+from ..pristine.waits import Deadline
+from ..process.channel import NEVER, ChannelClosed
+from ..process.pool import Child
+from ..wire import messages as wire
 from . import debugging
-from .aio import CoroutineRunner
-from .dispatch import Dispatcher, Job
-from .errors import ServerDied, ServerStopped, SidestageError
-from .exchange import ClientLeft, Exchange, Link
-from .failures import note
-from .pool import Child
-from .pristine import Deadline
-from .report import Diagnostic
-from .wire import messages as wire
-from .wire.channel import NEVER, ChannelClosed
+from .calls import ClientLeft, Exchange, Link
+from .coroutines import CoroutineRunner
+from .threads import Dispatcher, Job
 
 if TYPE_CHECKING:
     import asyncio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection
 
-from .pristine import Deadline, Signal
+from ..pristine.waits import Deadline, Wakeup
 
 _OURS = frozenset({"sidestage", "asyncio", "selectors"})  # and that of loops of ours
 _HANDLER = "_handle"  # the function of ours that calls the test's
@@ -24,7 +24,7 @@ def is_ours(thread: int | None) -> bool:
     return True
 
 
-def let_end(threads: Callable[[], Collection[int | None]], changed: Signal) -> None:
+def let_end(threads: Callable[[], Collection[int | None]], changed: Wakeup) -> None:
     """Wait for ``threads``, which are about to end; ``changed`` tells that fewer are left.
 
     One that is still in a handler gets a moment, since its reply may be out already. The rest end

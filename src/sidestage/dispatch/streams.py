@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .pristine import Deadline, Signal
-from .wire.frames import CHUNK, WINDOW
-from .wire.messages import Ack, Data, Message
+from ..pristine.waits import Deadline, Wakeup
+from ..wire.frames import CHUNK, WINDOW
+from ..wire.messages import Ack, Data, Message
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -30,7 +30,7 @@ class Inflow:
         self._ended = False
         self._error: Exception | None = None
         self._owed = 0
-        self._changed = Signal()
+        self._changed = Wakeup()
 
     def feed(self, data: bytes) -> None:
         """More bytes came."""
@@ -91,7 +91,7 @@ class Outflow:
         self._call = call
         self._unacknowledged = 0
         self._error: Exception | None = None
-        self._changed = Signal()
+        self._changed = Wakeup()
 
     def acknowledged(self, size: int) -> None:
         """The child has passed ``size`` bytes on."""

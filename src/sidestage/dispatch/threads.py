@@ -17,13 +17,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from . import debugging, pristine, stacks
+from ..pristine import system, waits
+from ..pristine.waits import Deadline, Wakeup
+from ..process.channel import Channel, ChannelClosed
+from ..wire.frames import WireError
+from ..wire.messages import Event
+from . import debugging, stacks
 from .gate import Gate, make_gate
-from .pristine import Deadline, Signal
 from .tracing import Tracers
-from .wire.channel import Channel, ChannelClosed
-from .wire.frames import WireError
-from .wire.messages import Event
 
 Job = Callable[[], None]
 
@@ -51,7 +52,7 @@ class Dispatcher:
     """One server's reader and its handler threads."""
 
     def __init__(self, channel: Channel, sink: Sink) -> None:
-        self.changed = Signal()
+        self.changed = Wakeup()
         self.connected = True
         self.finished = False  # no event will come any more
         self._channel = channel
@@ -59,8 +60,8 @@ class Dispatcher:
         self._jobs: deque[Job] = deque()
         self._endings: deque[Job] = deque()  # jobs that end a call: they run after the end, too
         self._events: deque[Event] = deque()  # received, not taken
-        self._guard = pristine.Lock()
-        self._pumping = pristine.Lock()
+        self._guard = system.Lock()
+        self._pumping = system.Lock()
         self._gate: Gate | None = None
         self._parked = False
         self._heir: int | None = None  # who takes the reading over
@@ -74,7 +75,7 @@ class Dispatcher:
         self._begun = 0  # handlers that leaders have run
         self._eager = False  # a handler has just blocked, and more wait: lose no time
         self._stuck: set[int] = set()  # threads in a handler that have lost the lead
-        self._bell = Signal()  # for those that watch, when they are to leave
+        self._bell = Wakeup()  # for those that watch, when they are to leave
 
     # Without threads ---------------------------------------------------------------------------
 
@@ -112,7 +113,7 @@ class Dispatcher:
 
     def _yields(self) -> bool:
         """Whether another thread than the caller is to have the reading."""
-        return self._heir is not None and self._heir != pristine.caller_id()
+        return self._heir is not None and self._heir != system.caller_id()
 
     def _pump(self, over: Callable[[], bool], deadline: Deadline) -> bool:
         self._take_all()  # what a reader has left that was interrupted, by Ctrl-C say
@@ -173,10 +174,10 @@ class Dispatcher:
         if self._gate is not None:
             confirm()
             return
-        self._heir = pristine.caller_id()
+        self._heir = system.caller_id()
         try:
             confirm()
-            pristine.acquire(self._pumping, -1.0)  # and never released, unless this fails
+            waits.acquire(self._pumping, -1.0)  # and never released, unless this fails
             try:
                 self._gate = make_gate(self._channel.events_fd)
                 self._start_thread()
@@ -211,14 +212,14 @@ class Dispatcher:
         with self._guard:
             self._starting.add(token)
         try:
-            pristine.start_thread(self._work, (token, job))
+            system.start_thread(self._work, (token, job))
         except BaseException:
             with self._guard:
                 self._starting.discard(token)
             raise
 
     def _work(self, token: object, job: Job | None) -> None:
-        me = pristine.thread_id()
+        me = system.thread_id()
         with self._guard:
             self._starting.discard(token)
             self._threads.add(me)
@@ -234,7 +235,7 @@ class Dispatcher:
                     self._lead_or_watch(me, tracers)
         finally:
             _forget_dummy(me)
-            pristine.leave_thread()
+            system.leave_thread()
             with self._guard:
                 self._threads.discard(me)
             if self._shall_leave():
@@ -409,7 +410,7 @@ class Dispatcher:
 
     def _others(self) -> set[int]:
         with self._guard:
-            return self._threads - {pristine.thread_id()}
+            return self._threads - {system.thread_id()}
 
     def resume(self) -> None:
         """After a fork: have a reader again."""
@@ -421,7 +422,7 @@ class Dispatcher:
         """In a forked copy: close the descriptors; there are no threads."""
         gate, self._gate = self._gate, None
         self.finished, self.connected = True, False
-        self._guard = pristine.Lock()
+        self._guard = system.Lock()
         if gate is not None:
             gate.close()
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from . import pristine
-from .checks import shown
-from .errors import ServerDied
+from ..errors import ServerDied, shown
+from ..pristine import system
 
 
 class Failures:
@@ -16,7 +15,7 @@ class Failures:
         self.errors: list[BaseException] = []
         self.death: ServerDied | None = None
         self._raised = 0  # how many of the errors
-        self._guard = pristine.Lock()
+        self._guard = system.Lock()
 
     def add(self, error: BaseException) -> None:
         """A handler has raised."""

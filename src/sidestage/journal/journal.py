@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
-from .pristine import Lock
+from ..pristine.system import Lock
 
 R = TypeVar("R")
 

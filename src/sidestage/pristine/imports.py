@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from . import pristine
+from . import system
 
 _path = tuple(sys.path)
 _kept: dict[str, ModuleType] = {}
-_lock = pristine.RLock()  # held while sys.path is changed
+_lock = system.RLock()  # held while sys.path is changed
 
 
 class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once():`
@@ -38,7 +38,7 @@ class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once()
             sys.path = self._saved
             _lock.release()
         if len(sys.modules) != self._modules or not _kept:
-            ours = __package__ or ""
+            ours = __name__.partition(".")[0]
             _kept.update(
                 (name, module)
                 for name, module in sys.modules.copy().items()
@@ -49,4 +49,4 @@ class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once()
 def forget() -> None:
     """In a forked copy: nobody imports."""
     global _lock
-    _lock = pristine.RLock()
+    _lock = system.RLock()

@@ -5,7 +5,7 @@ The child removes it; the parent does where the child had to be killed.
 
 from __future__ import annotations
 
-from . import pristine
+from . import system
 
 
 class SocketFile:
@@ -18,7 +18,7 @@ class SocketFile:
     def remove(self) -> None:
         """Remove the file, unless it is gone or somebody else's."""
         if self._identity is not None and _identity(self._path) == self._identity:
-            pristine.unlink(self._path)
+            system.unlink(self._path)
         self._identity = None
 
 
@@ -26,7 +26,7 @@ def _identity(path: str) -> tuple[int, int] | None:
     if path.startswith("\0"):  # an abstract name is no file
         return None
     try:
-        found = pristine.stat(path)
+        found = system.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from .. import pristine
-from ..pristine import POLLIN, POLLOUT, Deadline
-from .frames import ReadSize, encode, events
-from .messages import Event, Message
+from ..pristine import system, waits
+from ..pristine.system import POLLIN, POLLOUT
+from ..pristine.waits import Deadline
+from ..wire.frames import ReadSize, encode, events
+from ..wire.messages import Event, Message
 
 NEVER = Deadline(None)
 
@@ -31,17 +32,15 @@ class Channel:
         self.closed = False
         self._buffer = events()
         self._read_size = ReadSize()
-        self._writing = pristine.Lock()
-        assert pristine.set_blocking is not None
-        pristine.set_blocking(events_fd, False)
-        pristine.set_blocking(commands_fd, False)
+        self._writing = system.Lock()
+        assert system.set_blocking is not None
+        system.set_blocking(events_fd, False)
+        system.set_blocking(commands_fd, False)
 
     def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
         """Write all of ``messages`` or raise: ChannelClosed, or TimeoutError at the deadline."""
         frames = encode(*messages)
-        if not self._writing.acquire(False) and not pristine.acquire(
-            self._writing, deadline.left()
-        ):
+        if not self._writing.acquire(False) and not waits.acquire(self._writing, deadline.left()):
             raise TimeoutError("another thread is still writing to the server's process")
         try:
             written = self._write_some(frames, deadline)
@@ -61,18 +60,18 @@ class Channel:
     def _write_some(self, view: memoryview | bytearray, deadline: Deadline) -> int:
         while not self.closed:
             try:
-                return pristine.write_pipe(self.commands_fd, view)
+                return system.write_pipe(self.commands_fd, view)
             except BlockingIOError:
                 pass
             except OSError as error:
                 raise ChannelClosed from error
-            if not pristine.poll_fd(self.commands_fd, POLLOUT, deadline.left()):
+            if not waits.poll_fd(self.commands_fd, POLLOUT, deadline.left()):
                 raise TimeoutError("the server's process does not read its commands")
         raise ChannelClosed
 
     def poll(self, deadline: Deadline) -> bool:
         """Whether there is something to receive before the deadline."""
-        return bool(pristine.poll_fd(self.events_fd, POLLIN, deadline.left()))
+        return bool(waits.poll_fd(self.events_fd, POLLIN, deadline.left()))
 
     def receive(self) -> Sequence[Event]:
         """What has come so far, perhaps nothing; raises ChannelClosed at the end."""
@@ -86,7 +85,7 @@ class Channel:
         Raises ChannelClosed at the end.
         """
         try:
-            data = pristine.read(self.events_fd, self._read_size.bytes)
+            data = system.read(self.events_fd, self._read_size.bytes)
         except BlockingIOError:
             return False
         except OSError as error:

@@ -11,11 +11,12 @@ import contextlib
 import signal
 import sys
 
-from . import pristine
-from .errors import StartError
+from ..errors import StartError
+from ..pristine import system, waits
+from ..pristine.system import POLLIN
+from ..pristine.waits import Deadline
+from .handle import ServerProcess
 from .launch import Launched, connect, launch
-from .pristine import POLLIN, Deadline
-from .process import ServerProcess
 
 _ANSWER_SECONDS = 3.0  # for it to boot and to fork, which takes a tenth of one
 _END_SECONDS = 2.0  # for it to see that it is not needed
@@ -55,7 +56,7 @@ class ForkServer:
 
     def _boot(self) -> None:
         try:
-            launched = launch("forkserver")
+            launched = launch("fork_server")
         except StartError:  # no descriptors left for it, perhaps: they may do for a server
             raise _Refusal(lasting=False) from None
         try:
@@ -68,7 +69,7 @@ class ForkServer:
         assert self.process is not None
         request = b"%d %d %d\n" % (commands_fd, events_fd, stderr_fd)
         try:
-            pristine.write_pipe(self.process.launched.commands_fd, request)
+            system.write_pipe(self.process.launched.commands_fd, request)
         except OSError:
             raise _Refusal(lasting=False) from None
         deadline = Deadline(_ANSWER_SECONDS)
@@ -84,9 +85,9 @@ class ForkServer:
         """Take in what it says; returns whether it has said anything by the deadline."""
         assert self.process is not None
         fd = self.process.launched.events_fd
-        if not pristine.poll_fd(fd, POLLIN, deadline.left()):
+        if not waits.poll_fd(fd, POLLIN, deadline.left()):
             return False
-        said = pristine.read(fd, 64)
+        said = system.read(fd, 64)
         self._said += said
         return bool(said)
 
@@ -103,8 +104,8 @@ class ForkServer:
         self.close()
         if forgotten.endswith(b"\n") and (pid := int(forgotten)):
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                pristine.kill(pid, signal.SIGKILL)
-                pristine.waitpid(pid, 0)
+                system.kill(pid, signal.SIGKILL)
+                system.waitpid(pid, 0)
 
     def close(self) -> None:
         """End it, as nobody will ask it for more."""

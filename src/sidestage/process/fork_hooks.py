@@ -18,9 +18,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from . import imports, pristine
-from .imports import importing_once
-from .pristine import Deadline
+from ..pristine import imports, system
+from ..pristine.imports import importing_once
+from ..pristine.waits import Deadline
 
 _GONE_SECONDS = 1.0  # for ended threads to leave the kernel's list: microseconds, if they are run
 _STARTING_SECONDS = 2.0  # for a process that is being started meanwhile
@@ -70,7 +70,7 @@ class Runs:
 
 
 runs = Runs()
-starting = pristine.RLock()  # held while a process comes to be: no fork sees it half owned
+starting = system.RLock()  # held while a process comes to be: no fork sees it half owned
 _in_copies: list[Callable[[], None]] = []
 _installed = False
 
@@ -145,8 +145,8 @@ def _before() -> None:
     for run in runs:
         run.park()
     deadline = Deadline(_GONE_SECONDS)
-    while pristine.ended_threads:
-        tid = pristine.ended_threads.popleft()
+    while system.ended_threads:
+        tid = system.ended_threads.popleft()
         while _kernel_knows(tid) and not deadline.passed():
             os.sched_yield()
     if _COUNTS_TOO_LATE:
@@ -156,14 +156,14 @@ def _before() -> None:
 
 def _one_thread() -> bool:
     try:
-        return len(pristine.listdir("/proc/self/task")) == 1
+        return len(system.listdir("/proc/self/task")) == 1
     except OSError:
         return False
 
 
 def _kernel_knows(tid: int) -> bool:
     try:
-        pristine.stat(f"/proc/self/task/{tid}")
+        system.stat(f"/proc/self/task/{tid}")
     except OSError:
         return False
     return True
@@ -185,7 +185,7 @@ def _after_in_child() -> None:
     imports.forget()
     for forget in _in_copies:
         forget()
-    starting, _held = pristine.RLock(), False  # whoever held it is not here
+    starting, _held = system.RLock(), False  # whoever held it is not here
 
 
 def _release() -> None:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from multiprocess.popen_fork import Popen
 from multiprocess.process import BaseProcess
 
-from . import pristine
-from .family import Family
-from .imports import importing_once
+from ..pristine import system, waits
+from ..pristine.imports import importing_once
+from ..pristine.system import POLLIN
+from ..pristine.waits import Deadline
 from .launch import Launched
-from .pristine import POLLIN, Deadline
+from .tree import Family
 
 if TYPE_CHECKING:
     import psutil
@@ -51,7 +52,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         super().__init__(name="sidestage")
         self._held: set[int] = set()
         self.launched = launched
-        self.owner = pristine.getpid()
+        self.owner = system.getpid()
         # Plain numbers, not multiprocess's Connection objects: those close their number when
         # they are collected, also in a forked copy, whoever it belongs to by then.
         self._held = {launched.events_fd, launched.commands_fd, launched.stderr_fd}
@@ -69,7 +70,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """End a process that nobody owns any more, as after a start that was interrupted."""
-        if finalizing() or self.owner != pristine.getpid() or not self._held:
+        if finalizing() or self.owner != system.getpid() or not self._held:
             return  # at the end of this process it ends by itself
         self.kill()
         self.wait(Deadline(_KILLED_SECONDS))
@@ -86,10 +87,10 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def _wait_for_exit(self, deadline: Deadline) -> bool:
         if self._pidfd is not None:
-            return bool(pristine.poll_fd(self._pidfd, POLLIN, deadline.left()))
+            return bool(waits.poll_fd(self._pidfd, POLLIN, deadline.left()))
         # Without a pidfd (not on Linux) there is no event for the end of a process that can
         # be waited for with a time-out, except that its end of the pipe closes just before.
-        pristine.poll_fd(self.launched.events_fd, 0, deadline.sooner(0.01).left())
+        waits.poll_fd(self.launched.events_fd, 0, deadline.sooner(0.01).left())
         return not deadline.passed()
 
     def _reap(self) -> bool:
@@ -101,12 +102,12 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         return self._reaped
 
     def _by_pidfd(self) -> bool:
-        return self._pidfd is not None and pristine.waitid is not None
+        return self._pidfd is not None and system.waitid is not None
 
     def _reap_by_pidfd(self) -> bool:
         """By what no other child can have got since, unlike the number."""
-        assert pristine.waitid is not None
-        ended = pristine.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        assert system.waitid is not None
+        ended = system.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         if ended is None:
             return False
         by_itself = ended.si_code == os.CLD_EXITED
@@ -114,7 +115,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         return True
 
     def _reap_by_pid(self) -> bool:
-        pid, status = pristine.waitpid(self.launched.pid, os.WNOHANG)
+        pid, status = system.waitpid(self.launched.pid, os.WNOHANG)
         if pid == self.launched.pid:
             self._ended_with(os.waitstatus_to_exitcode(status))
             return True
@@ -125,7 +126,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def _gone(self) -> bool:
         if self._pidfd is not None:
-            return bool(pristine.poll_fd(self._pidfd, POLLIN, 0.0))
+            return bool(waits.poll_fd(self._pidfd, POLLIN, 0.0))
         return self._root is None or not self._root.is_running()
 
     @property
@@ -143,7 +144,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
             if self._pidfd is not None and _pidfd_send_signal is not None:
                 _pidfd_send_signal(self._pidfd, number)
             elif not self._gone():
-                pristine.kill(self.launched.pid, number)
+                system.kill(self.launched.pid, number)
         except ProcessLookupError:
             pass
 
@@ -155,7 +156,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         """Kill the process group, which is the child's own."""
         if not self._gone():
             with contextlib.suppress(ProcessLookupError):
-                pristine.killpg(self.launched.pid, signal.SIGKILL)
+                system.killpg(self.launched.pid, signal.SIGKILL)
         self.signal(signal.SIGKILL)
 
     def snapshot(self, deadline: Deadline) -> None:
@@ -172,16 +173,16 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     def stderr_size(self) -> int:
         """Bytes written to stdout and stderr so far."""
         held = self.launched.stderr_fd in self._held
-        return pristine.fstat(self.launched.stderr_fd).st_size if held else 0
+        return system.fstat(self.launched.stderr_fd).st_size if held else 0
 
     def stderr_tail(self, since: int = 0) -> str:
         """The end of what was written there after the first ``since`` bytes."""
-        assert pristine.pread is not None
+        assert system.pread is not None
         end = self.stderr_size()
         start = max(since, end - TAIL)
         if start >= end:
             return ""
-        tail = pristine.pread(self.launched.stderr_fd, end - start, start)
+        tail = system.pread(self.launched.stderr_fd, end - start, start)
         return tail.decode("utf-8", "replace").strip()
 
     def usage(self) -> dict[str, Any]:
@@ -224,7 +225,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     def _close(self, fd: int) -> None:
         if fd in self._held:
             self._held.discard(fd)
-            pristine.close_quietly(fd)
+            system.close_quietly(fd)
 
     @staticmethod
     def end_all(processes: Iterable[ServerProcess], seconds: float) -> None:
@@ -241,10 +242,10 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
 
 def _open_pidfd(pid: int) -> int | None:
-    if pristine.pidfd_open is None:
+    if system.pidfd_open is None:
         return None
     try:
-        return pristine.pidfd_open(pid, 0)
+        return system.pidfd_open(pid, 0)
     except OSError:
         return None
 

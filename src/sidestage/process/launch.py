@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 
-from . import pristine
-from .errors import StartError
-from .imports import importing_once
+from ..errors import StartError
+from ..pristine import system
+from ..pristine.imports import importing_once
 
 # What the child imports that is not in the standard library, dependencies of those included.
 _CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public", "psutil")
@@ -26,6 +26,7 @@ _BOOT = (
     "import sys; n = int(sys.argv[1]) + 2; sys.path += sys.argv[2:n];"
     "from sidestage.child.boot import main; main('{room}', *map(int, sys.argv[n:]))"
 )
+_ROOT = __name__.partition(".")[0]
 _FIRST_FREE = 3  # below are the standard streams, which the child gets anew
 
 _DEV_NULL = os.devnull  # taken now: while it is active, pyfakefs may stand for another system
@@ -49,13 +50,13 @@ class Launched:
         """End a process that nobody will own, by signal: it may not listen to its pipe yet."""
         self.close()
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            pristine.kill(self.pid, signal.SIGKILL)
-            pristine.waitpid(self.pid, 0)
+            system.kill(self.pid, signal.SIGKILL)
+            system.waitpid(self.pid, 0)
 
     def close(self) -> None:
         """Close the descriptors."""
         for fd in (self.commands_fd, self.events_fd, self.stderr_fd):
-            pristine.close(fd)
+            system.close(fd)
 
 
 def launch(room: str = "host", *arguments: int) -> Launched:
@@ -63,7 +64,7 @@ def launch(room: str = "host", *arguments: int) -> Launched:
 
     ``room`` is the module of ``child`` whose ``main`` it runs; ``arguments`` are for that.
     """
-    if pristine.posix_spawn is None:  # pragma: no cover - Windows
+    if system.posix_spawn is None:  # pragma: no cover - Windows
         raise StartError(
             errno.ENOSYS, f"Sidestage cannot start servers on {sys.platform}; it needs POSIX"
         )
@@ -89,7 +90,7 @@ def connect(start: Callable[[int, int, int], int]) -> Launched:
         pid = start(child_commands, child_events, stderr_fd)
     except BaseException as error:
         for fd in kept:
-            pristine.close(fd)
+            system.close(fd)
         if not isinstance(error, OSError):
             raise
         raise StartError(
@@ -97,16 +98,16 @@ def connect(start: Callable[[int, int, int], int]) -> Launched:
         ) from error
     finally:
         for fd in lent:
-            pristine.close(fd)
+            system.close(fd)
     return Launched(pid, events_fd, commands_fd, stderr_fd)
 
 
 def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:
-    reader, writer = pristine.pipe()
+    reader, writer = system.pipe()
     try:
         reader = _above_standard_streams(reader, readers)
     except OSError:
-        pristine.close(writer)
+        system.close(writer)
         raise
     return reader, _above_standard_streams(writer, writers)
 
@@ -118,20 +119,20 @@ def _above_standard_streams(fd: int, owner: list[int]) -> int:
 
         low = fd
         try:
-            fd = pristine.second(fcntl).fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+            fd = system.second(fcntl).fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
         finally:
-            pristine.close(low)
+            system.close(low)
     owner.append(fd)
     return fd
 
 
 def _unlinked_file() -> int:
-    if pristine.memfd_create is not None:
-        return pristine.memfd_create("sidestage-stderr", 1)  # MFD_CLOEXEC
+    if system.memfd_create is not None:
+        return system.memfd_create("sidestage-stderr", 1)  # MFD_CLOEXEC
     import tempfile  # pragma: no cover
 
     fd, path = tempfile.mkstemp(prefix="sidestage-")  # pragma: no cover - not on Linux
-    pristine.unlink(path)
+    system.unlink(path)
     return fd
 
 
@@ -151,11 +152,11 @@ def _spawn(
         *paths,
         str(commands_fd),
         str(events_fd),
-        str(pristine.getpid()),
+        str(system.getpid()),
         *map(str, arguments),
     ]
-    assert pristine.posix_spawn is not None
-    return pristine.posix_spawn(
+    assert system.posix_spawn is not None
+    return system.posix_spawn(
         _executable,
         argv,
         dict(os.environ),
@@ -183,7 +184,7 @@ def _signals_to_reset() -> list[int]:
 def _child_paths() -> list[str]:
     """Where the child finds its packages; it appends them, so the standard library goes first."""
     if not _paths:
-        found = [_two_up(__file__)]
+        found = [_two_up(str(sys.modules[_ROOT].__file__))]
         with importing_once():
             specs = [find_spec(name) for name in _CHILD_PACKAGES]
         for spec in specs:

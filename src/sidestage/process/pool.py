@@ -13,14 +13,15 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from . import fork, pristine
-from .imports import importing_once
+from ..pristine import system, waits
+from ..pristine.imports import importing_once
+from . import fork_hooks
 from .launch import Launched, launch
 
 if TYPE_CHECKING:
-    from .forkserver import ForkServer
-    from .process import ServerProcess
-    from .wire.channel import Channel
+    from .channel import Channel
+    from .fork_client import ForkServer
+    from .handle import ServerProcess
 
 Tell = Callable[["Channel"], None]
 
@@ -52,13 +53,13 @@ class Pool:
     """The idle children of one process."""
 
     def __init__(self) -> None:
-        self._lock = pristine.Lock()
+        self._lock = system.Lock()
         self._idle: list[Child] = []
         self._booting: list[Launched] = []  # launched, and not yet owned
         self._forkserver: ForkServer | None = None
         self._launched = False  # one has been
         self._hooked = False
-        self._owner = pristine.getpid()
+        self._owner = system.getpid()
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._idle))
@@ -74,11 +75,11 @@ class Pool:
     def acquire(self, tell: Tell = lambda channel: None, *, fresh: bool = False) -> Child:
         """An idle child, or a new one, that ``tell`` has told what to be; raises StartError.
 
-        The caller holds ``fork.starting`` until the child belongs to a run.
+        The caller holds ``fork_hooks.starting`` until the child belongs to a run.
         """
         self._hook()
         while not fresh and (child := self._take()) is not None:
-            if child.process.wait(pristine.Deadline(0.0)):
+            if child.process.wait(waits.Deadline(0.0)):
                 end([child])
                 continue
             child.stderr_start = child.process.stderr_size()
@@ -99,7 +100,7 @@ class Pool:
         if self._launched and enabled():
             if self._forkserver is None:
                 with importing_once():
-                    from .forkserver import ForkServer
+                    from .fork_client import ForkServer
                 self._forkserver = ForkServer()
             if (forked := self._forkserver.fork()) is not None:
                 return forked
@@ -112,7 +113,7 @@ class Pool:
 
     def _take(self) -> Child | None:
         with self._lock:
-            return self._idle.pop() if self._idle and self._owner == pristine.getpid() else None
+            return self._idle.pop() if self._idle and self._owner == system.getpid() else None
 
     def release(self, child: Child) -> bool:
         """Keep a child that has nothing open; ends it, and returns False, if it is one too many."""
@@ -128,7 +129,7 @@ class Pool:
         """Launch a child unless one is there; takes a millisecond, and imports nothing."""
         if enabled() and not self._idle and not self._booting:
             self._hook()
-            with fork.starting:
+            with fork_hooks.starting:
                 self._launched = True
                 self._booting.append(launch())
 
@@ -138,7 +139,7 @@ class Pool:
         What the child still has to import, it imports meanwhile.
         """
         self.boot()
-        with fork.starting:
+        with fork_hooks.starting:
             while (launched := self._take_booting()) is not None:
                 child = self._adopt(launched, lambda channel: None)
                 with self._lock:
@@ -149,11 +150,11 @@ class Pool:
         # second takes so long that a child which is told first serves before it is done.
         try:
             with importing_once():
-                from .wire.channel import Channel
+                from .channel import Channel
             channel = Channel(launched.events_fd, launched.commands_fd)
             tell(channel)
             with importing_once():
-                from .process import ServerProcess
+                from .handle import ServerProcess
         except BaseException:
             launched.abandon()
             raise
@@ -163,13 +164,13 @@ class Pool:
         if not self._hooked:
             self._hooked = True
             atexit.register(self.close)
-            atexit.register(fork.wait_for_threads)
-            fork.install_hooks()
-            fork.in_copies(self.forget)
+            atexit.register(fork_hooks.wait_for_threads)
+            fork_hooks.install_hooks()
+            fork_hooks.in_copies(self.forget)
 
     def close(self) -> None:
         """End all children that serve nobody."""
-        if self._owner != pristine.getpid():
+        if self._owner != system.getpid():
             return
         with self._lock:
             idle, self._idle = self._idle, []
@@ -189,9 +190,9 @@ class Pool:
         if self._forkserver is not None:
             self._forkserver.forget()
         self._launched = False
-        self._lock = pristine.Lock()
+        self._lock = system.Lock()
         self._idle, self._booting = [], []
-        self._owner = pristine.getpid()
+        self._owner = system.getpid()
 
 
 def end(children: list[Child]) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from . import pristine
-from .errors import StartError
-from .imports import importing_once
+from ..errors import StartError
+from ..pristine import system, waits
+from ..pristine.imports import importing_once
+from ..pristine.system import POLLIN
+from ..pristine.waits import Deadline
 from .launch import Launched, launch
-from .pristine import POLLIN, Deadline
 
 if TYPE_CHECKING:
     import psutil
@@ -44,7 +45,7 @@ class Family:
 
         try:
             root = psutil.Process(self._pid)
-            if root.ppid() != pristine.getpid():  # then what psutil reads is not what is true
+            if root.ppid() != system.getpid():  # then what psutil reads is not what is true
                 return False
             self._noted = root.children(recursive=True)
         except psutil.AccessDenied:  # to the one or the other: nobody else may look either
@@ -56,7 +57,7 @@ class Family:
             self._helper = launch("sweep", self._pid)
         except StartError:
             return
-        if not pristine.poll_fd(self._helper.events_fd, POLLIN, deadline.left()):
+        if not waits.poll_fd(self._helper.events_fd, POLLIN, deadline.left()):
             self.forget()
 
     def sweep(self) -> list[int]:
@@ -73,9 +74,9 @@ class Family:
         deadline = Deadline(_HELPER_SECONDS)
         said = b""
         try:
-            pristine.write(helper.commands_fd, b"k")
-            while pristine.poll_fd(helper.events_fd, POLLIN, deadline.left()):
-                part = pristine.read(helper.events_fd, 4096)
+            system.write(helper.commands_fd, b"k")
+            while waits.poll_fd(helper.events_fd, POLLIN, deadline.left()):
+                part = system.read(helper.events_fd, 4096)
                 if not part:
                     break
                 said += part

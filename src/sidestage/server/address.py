@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-from .errors import StartError
+from ..errors import StartError
 
 AddressLike = Any  # (host, port), or a path as str, bytes or os.PathLike
 

@@ -14,14 +14,6 @@ def handler_or_none(handler: Any) -> Callable[..., Any] | None:
     return checked
 
 
-def shown(value: object) -> str:
-    """The beginning of ``repr(value)``, or what there is of it where that raises."""
-    try:
-        return repr(value)[:200]
-    except Exception:  # noqa: BLE001 - the test's own class, of which we have to say what it is
-        return object.__repr__(value)
-
-
 def seconds(name: str, value: object) -> float:
     """``value`` as a finite, non-negative number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

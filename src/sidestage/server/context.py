@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .aio import off_loop, running_loop
-from .failures import attach
+from ..dispatch.coroutines import off_loop, running_loop
+from ..journal.failures import attach
 
 if TYPE_CHECKING:
     import asyncio

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import pristine
-from .errors import StateError
-from .pristine import Deadline, Signal
+from ..errors import StateError
+from ..pristine import system
+from ..pristine.waits import Deadline, Wakeup
 
 
 class State(enum.Enum):
@@ -45,7 +45,7 @@ class Ready(_Event):
 
     def __init__(self) -> None:  # the inherited one would make a Condition and a Lock
         self._set = False
-        self._changed = Signal()
+        self._changed = Wakeup()
 
     def is_set(self) -> bool:
         """Whether the server is ready."""
@@ -74,8 +74,8 @@ class Lifecycle:
     def __init__(self) -> None:
         self.state = State.NEW
         self.by: object = None  # what made the last move, where that matters
-        self._guard = pristine.Lock()
-        self._moved = Signal()
+        self._guard = system.Lock()
+        self._moved = Wakeup()
 
     def move(self, to: State, who: Callable[[], str], by: object = None) -> None:
         """Move on; raises StateError, in which the server is called ``who()``, if it may not."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from .aio import running_loop
+from ..dispatch.coroutines import running_loop
+from ..errors import StateError
+from ..journal.failures import attach
+from ..pristine.waits import Deadline
 from .checks import seconds
 from .context import StartedInContext
-from .errors import StateError
-from .failures import attach
-from .pristine import Deadline
 from .server import Server
 
 if TYPE_CHECKING:
     import asyncio
 
-    from .report import StopReport
+    from ..journal.facts import StopReport
 
 S = TypeVar("S", bound=Server[Any])
 

@@ -12,31 +12,33 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ..backends.hosted import Start
+from ..backends.ladder import Ladder
+from ..dispatch.coroutines import running_loop
+from ..errors import ForcedStopWarning, ServerDied, StateError
+from ..journal.facts import Diagnostic, StopReport
+from ..journal.failures import Failures
+from ..journal.journal import Records
+from ..pristine import system
+from ..pristine.imports import importing_once
+from ..pristine.socketfile import SocketFile
+from ..pristine.waits import Deadline
+from ..process import fork_hooks
+from ..process.pool import Child, end
 from . import address as addresses
-from . import checks, fork, pristine
-from .aio import running_loop
+from . import checks
 from .checks import handler_or_none, seconds
 from .context import StartedInContext
-from .errors import ForcedStopWarning, ServerDied, StateError
-from .failures import Failures
-from .imports import importing_once
-from .ladder import Ladder
-from .pool import Child, end
-from .pristine import Deadline
-from .records import Records
-from .report import Diagnostic, StopReport
-from .socketfile import SocketFile
-from .starting import Start
-from .state import Lifecycle, Ready, State
+from .lifecycle import Lifecycle, Ready, State
 from .view import R, ServerView
 
 if TYPE_CHECKING:
     import asyncio
     from typing import TypedDict
 
-    from .exchange import Exchange, Link
-    from .run import Run
-    from .wire import messages as wire
+    from ..dispatch.calls import Exchange, Link
+    from ..dispatch.run import Run
+    from ..wire import messages as wire
 
     class Options(TypedDict, total=False):
         """What all servers take, for the ``**options`` of those that take more."""
@@ -112,7 +114,7 @@ class Server(StartedInContext, ServerView[R]):
         self._bound: list[wire.Address] = []
         self._report = StopReport(rung="none")
         self._file: SocketFile | None = None
-        self._owner = pristine.getpid()
+        self._owner = system.getpid()
 
     # Start -------------------------------------------------------------------------------------
 
@@ -144,7 +146,7 @@ class Server(StartedInContext, ServerView[R]):
             self._listen.resolve(self._title())
             if self._run is not None:  # of a process that has died
                 dead, self._run = self._run, None
-                fork.runs.discard(dead)
+                fork_hooks.runs.discard(dead)
                 Ladder(dead, 0.0).climb()
             start.begin(self, fresh=self.fresh)
         except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
@@ -161,7 +163,7 @@ class Server(StartedInContext, ServerView[R]):
 
     def _new_run(self, loop: asyncio.AbstractEventLoop | None, child: Child) -> Run:
         with importing_once():  # only now: a new child boots while this is imported
-            from .run import Run
+            from ..dispatch.run import Run
 
         return Run(self, child, loop, self._open_with(self._opener()))
 
@@ -207,7 +209,7 @@ class Server(StartedInContext, ServerView[R]):
 
     def _configuration(self) -> wire.Configure:
         with importing_once():
-            from .wire.messages import Configure
+            from ..wire.messages import Configure
 
         return Configure(
             protocol=self.protocol,
@@ -301,7 +303,7 @@ class Server(StartedInContext, ServerView[R]):
     def _finish_what_was_interrupted(self) -> None:
         """An exception can come at any moment, by a signal: then this thread is not done yet."""
         by = self._lifecycle.by
-        if isinstance(by, (Start, Ladder)) and by.caller == pristine.caller_id():
+        if isinstance(by, (Start, Ladder)) and by.caller == system.caller_id():
             run = self._run
             if run is not None and run.current_call():  # a handler stops its server once more
                 return
@@ -335,7 +337,7 @@ class Server(StartedInContext, ServerView[R]):
         run, self._run = self._run, None
         self._lifecycle.try_move(State.STOPPED)
         if run is not None:
-            fork.runs.discard(run)
+            fork_hooks.runs.discard(run)
         if self._file is not None:  # the child could not, if it was killed
             self._file.remove()
 
@@ -385,6 +387,6 @@ class Server(StartedInContext, ServerView[R]):
 
 def _working_directory() -> str | None:
     try:
-        return pristine.getcwd()
+        return system.getcwd()
     except OSError:  # deleted: then no relative path will bind either
         return None

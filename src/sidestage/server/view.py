@@ -9,20 +9,21 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..errors import ServerStopped, StateError, WaitTimeout
+from ..journal.facts import Diagnostic, ServerStats, StopReport
+from ..journal.failures import Failures
+from ..journal.journal import Received, Records
+from ..pristine import system
+from ..pristine.imports import importing_once
+from ..pristine.waits import Deadline
 from . import address as addresses
-from . import checks, pristine
+from . import checks
 from .checks import handler_or_none, seconds
-from .errors import ServerStopped, StateError, WaitTimeout
-from .failures import Failures
-from .imports import importing_once
-from .pristine import Deadline
-from .records import Received, Records
-from .report import Diagnostic, ServerStats, StopReport
-from .state import Lifecycle, State
+from .lifecycle import Lifecycle, State
 
 if TYPE_CHECKING:
-    from .run import Run
-    from .wire import messages as wire
+    from ..dispatch.run import Run
+    from ..wire import messages as wire
 
 R = TypeVar("R")
 
@@ -101,7 +102,7 @@ class ServerView(Generic[R]):
     @property
     def _foreign(self) -> bool:
         """Whether this is a copy in a forked process."""
-        return self._owner != pristine.getpid()
+        return self._owner != system.getpid()
 
     def describe(self) -> str:
         """The server as messages name it."""

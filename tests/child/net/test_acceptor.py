@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from connections import Connection
+from kit.connections import Connection
+from kit.scripts import eventually
 from sidestage import HTTPServer, TCPServer
-from sidestage.child.acceptor import Acceptor
-from support import eventually
+from sidestage.child.net.acceptor import Acceptor
 
 
 def test_clients_wait_while_there_is_no_descriptor_for_them(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connections import Connection
-from sidestage.child.stream import HIGH_WATER
+from kit.connections import Connection
+from sidestage.child.net.stream import HIGH_WATER
 
 # Reading -----------------------------------------------------------------------------------------
 

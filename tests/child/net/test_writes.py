@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidestage.child.writes import Writes
+from sidestage.child.net.writes import Writes
 
 
 class Transport(asyncio.Transport):

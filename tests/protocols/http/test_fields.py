@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage.fields import Fields, Headers
+from sidestage.protocols.http.fields import Fields, Headers
 
 pairs = st.lists(st.tuples(st.sampled_from(["A", "a", "B", "b-c", "B-C"]), st.text(max_size=3)))
 

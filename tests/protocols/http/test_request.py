@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidestage.dispatch.calls import ClientLeft
 from sidestage.errors import ServerStopped
-from sidestage.exchange import ClientLeft
-from sidestage.records import Records
-from sidestage.request import FormPart, HTTPExchange, HTTPRequest, open_http
+from sidestage.journal.journal import Records
+from sidestage.protocols.http.request import FormPart, HTTPExchange, HTTPRequest, open_http
 from sidestage.wire import messages as wire
 
 

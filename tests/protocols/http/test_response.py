@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage.response import HTTPResponse, Responder, check_header, reason_of
-from sidestage.streams import Outflow
+from sidestage.dispatch.streams import Outflow
+from sidestage.protocols.http.response import HTTPResponse, Responder, check_header, reason_of
 from sidestage.wire import messages as wire
 from sidestage.wire.frames import CHUNK
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from kit.scripts import eventually
 from sidestage import HTTPRequest, HTTPServer
 from sidestage import HTTPResponse as Reply
-from support import eventually
 
 WAIT = 10.0  # seconds; no test comes near it
 MIB = 1 << 20

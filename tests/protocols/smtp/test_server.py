@@ -13,7 +13,7 @@ from typing import Any, Self
 import pytest
 
 from sidestage import Mail, SMTPServer
-from sidestage.records import OVERHEAD
+from sidestage.journal.journal import OVERHEAD
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 

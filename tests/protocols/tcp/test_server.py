@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sidestage import Connection, ServerStopped, TCPServer, Transcript
-from sidestage.records import OVERHEAD
+from sidestage.journal.journal import OVERHEAD
 
 MIB = 1 << 20
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken

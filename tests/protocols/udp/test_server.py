@@ -12,7 +12,7 @@ import pytest
 
 from conftest import eventually
 from sidestage import Datagram, UDPServer
-from sidestage.records import OVERHEAD
+from sidestage.journal.journal import OVERHEAD
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 

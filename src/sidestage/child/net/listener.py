@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 
-from ..wire.messages import Address, Configure
+from ...wire.messages import Address, Configure
 
 LOOPBACKS = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _PORT_TRIES = 50  # a port that is free on one loopback may be taken on the other

@@ -10,16 +10,16 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from .checks import shown
-from .errors import ServerStopped
-from .exchange import ClientLeft, Exchange, Link
+from ...dispatch.calls import ClientLeft, Exchange, Link
+from ...dispatch.streams import Inflow, Outflow, StreamReader
+from ...errors import ServerStopped, shown
+from ...journal.facts import Address
+from ...journal.journal import OVERHEAD, Records
+from ...pristine.system import Lock
+from ...pristine.waits import Deadline
+from ...wire import messages as wire
 from .fields import Fields, Headers
-from .pristine import Deadline, Lock
-from .records import OVERHEAD, Records
-from .report import Address
 from .response import HTTPResponse, Responder
-from .streams import Inflow, Outflow, StreamReader
-from .wire import messages as wire
 
 _CHUNK = 1 << 16
 _NEVER = Deadline(None)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from .checks import shown
-from .exchange import Link
-from .pristine import Deadline
-from .streams import Outflow
-from .wire import messages as wire
-from .wire.frames import CHUNK
+from ...dispatch.calls import Link
+from ...dispatch.streams import Outflow
+from ...errors import shown
+from ...pristine.waits import Deadline
+from ...wire import messages as wire
+from ...wire.frames import CHUNK
 
 ALLOWED = (
     "str, bytes, a dict or list (JSON), an int (status), (body, status[, headers]), an iterator "

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .checks import count
-from .imports import importing_once
-from .server import Opener, Server
+from ...pristine.imports import importing_once
+from ...server.checks import count
+from ...server.server import Opener, Server
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from ...server.server import Options
     from .request import HTTPRequest
-    from .server import Options
 
 HEAD_LIMIT = 65536  # bytes; larger heads are refused with 431
 

@@ -7,11 +7,11 @@ import email.policy
 import re
 from email.message import EmailMessage
 
-from .checks import shown
-from .exchange import Exchange, Link
-from .records import OVERHEAD, Records
-from .report import Address
-from .wire import messages as wire
+from ...dispatch.calls import Exchange, Link
+from ...errors import shown
+from ...journal.facts import Address
+from ...journal.journal import OVERHEAD, Records
+from ...wire import messages as wire
 
 # RFC 5321 4.2: a code, a space or a hyphen for lines to come, and text.
 _REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")

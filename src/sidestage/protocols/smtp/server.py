@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .checks import count
-from .imports import importing_once
-from .server import Opener, Server
+from ...pristine.imports import importing_once
+from ...server.checks import count
+from ...server.server import Opener, Server
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from ...server.server import Options
     from .mail import Mail
-    from .server import Options
 
 SIZE_LIMIT = 33_554_432  # bytes; what aiosmtpd has by default
 _MAX_SIZE_LIMIT = 1 << 27  # bytes; a mail crosses to the test's process in one piece

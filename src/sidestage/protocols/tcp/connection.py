@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from .checks import shown
-from .errors import ServerStopped
-from .exchange import ClientLeft, Exchange, Link
-from .pristine import Deadline
-from .records import OVERHEAD, Records
-from .report import Address
-from .streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
-from .wire import messages as wire
+from ...dispatch.calls import ClientLeft, Exchange, Link
+from ...dispatch.streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
+from ...errors import ServerStopped, shown
+from ...journal.facts import Address
+from ...journal.journal import OVERHEAD, Records
+from ...pristine.waits import Deadline
+from ...wire import messages as wire
 
 _STOPPED = "closed by the stop of the server"
 

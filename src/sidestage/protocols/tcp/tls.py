@@ -11,8 +11,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from ...dispatch.streams import open_file
 from .connection import Connection
-from .streams import open_file
 
 _READ = 1 << 16  # bytes
 

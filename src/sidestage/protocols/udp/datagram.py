@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from .checks import shown
-from .exchange import Exchange, Link
-from .records import OVERHEAD, Records
-from .report import Address
-from .wire import messages as wire
+from ...dispatch.calls import Exchange, Link
+from ...errors import shown
+from ...journal.facts import Address
+from ...journal.journal import OVERHEAD, Records
+from ...wire import messages as wire
 
 MAX_DATAGRAM = 65507  # bytes over IPv4: 65535 less the headers of IP and UDP
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .imports import importing_once
-from .server import Opener, Server
+from ...pristine.imports import importing_once
+from ...server.server import Opener, Server
 
 if TYPE_CHECKING:
     from .datagram import Datagram  # noqa: F401 - the base class's parameter

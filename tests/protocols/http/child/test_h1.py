@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage.child import http
+from sidestage.protocols.http.child import h1
+from sidestage.protocols.http.child.service import HTTPService
 from sidestage.wire.frames import WINDOW
 from sidestage.wire.messages import (
     Ack,
@@ -125,8 +126,8 @@ class Server:
         self.outbox, self.loop, self.transport = Outbox(), Loop(), Transport()
         loop: Any = self.loop
         outbox: Any = self.outbox
-        self.service = http.HTTPService(loop, outbox, config)
-        self.connection = http.HTTPConnection(self.service)
+        self.service = HTTPService(loop, outbox, config)
+        self.connection = h1.HTTPConnection(self.service)
         self.connection.connection_made(self.transport)
 
     def feed(self, *pieces: bytes) -> None:
@@ -279,7 +280,7 @@ def test_a_body_that_waited_for_its_turn_is_under_flow_control_too() -> None:
 
 def test_too_many_pipelined_requests_are_not_read() -> None:
     server = Server()
-    server.feed(head() * (http.PIPELINE + 2))
+    server.feed(head() * (h1.PIPELINE + 2))
     assert not server.transport.reading
     for _ in range(3):
         server.respond(server.requests[-1])
@@ -292,7 +293,7 @@ def test_what_is_left_of_an_upload_after_the_reply_is_bounded() -> None:
     server.feed(head("POST", "/", "Content-Length: 9000000"))
     server.respond(server.requests[0])
     assert not server.transport.half_closed
-    server.feed(bytes(http.IGNORED_BODY + 1), bytes(1000))
+    server.feed(bytes(h1.IGNORED_BODY + 1), bytes(1000))
     assert server.transport.half_closed
     assert len(server.outbox.of(Lost)) == 1
     server.loop.fire()

@@ -10,8 +10,8 @@ import functools
 import time
 from typing import NamedTuple, Protocol
 
-from ..wire.messages import Address, Headers, Request, Respond
-from .service import CallCommand
+from ....child.service import CallCommand
+from ....wire.messages import Address, Headers, Request, Respond
 
 _NO_BODY = frozenset({204, 304})
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -61,6 +61,10 @@ class Exchange:
     def command(self, message: CallCommand) -> None:
         """Carry out what the parent says."""
         self.owner.command(self, message)
+
+    def timed_out(self) -> None:
+        """The handler's time is over."""
+        self.owner.timed_out(self)
 
     def line(self) -> str:
         """The request as a person would name it."""

@@ -10,67 +10,23 @@ import asyncio
 import contextlib
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from ..wire.messages import (
-    Ack,
-    Address,
-    Close,
-    Configure,
-    Data,
-    End,
-    OpenConnection,
-    Respond,
-)
-from .http_exchange import PLAIN_SUCCESS, Exchange, plain
-from .http_reader import RequestReader
-from .listen import wire_address
-from .outbox import Outbox
-from .service import Backpressure, CallCommand, Service, hold, reset
-from .stream import Receiver
-from .timeouts import Timeouts
-from .writes import Writes
+from ....child.net.listener import wire_address
+from ....child.service import Backpressure, CallCommand, hold, reset
+from ....wire.messages import Ack, Address, Close, Data, End, OpenConnection, Respond
+from .exchange import PLAIN_SUCCESS, Exchange, plain
+from .h1_reader import RequestReader
+
+if TYPE_CHECKING:
+    from .service import HTTPService
 
 SMALL_BODY = 1 << 16  # bytes; a larger body is streamed
 SMALL_WAIT = 0.05  # seconds; a body that takes longer is streamed
 PIPELINE = 32  # requests waiting on one connection before reading pauses
 LINGER = 1.0  # seconds for a client to stop sending and read the answer
 IGNORED_BODY = 1 << 20  # bytes of an unread request body that a kept connection may still bring
-
-
-class HTTPService(Service):
-    """Listeners whose connections speak HTTP/1.1."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox, config: Configure) -> None:
-        super().__init__(loop, outbox, config)
-        self.timeouts = Timeouts(loop, config.handler_timeout, self._exchanges)
-        self.writes = Writes(loop)
-
-    def receiver(self) -> Receiver:
-        return HTTPConnection(self)
-
-    def _exchanges(self) -> Iterable[Exchange]:
-        return (target for target in self.calls.values() if isinstance(target, Exchange))
-
-    def pass_ends(self) -> None:
-        self.writes.begin_pass()
-
-    async def drain(
-        self, seconds: float, spare: int, announce: Callable[[], None]
-    ) -> list[OpenConnection]:
-        try:
-            return await super().drain(seconds, spare, announce)
-        finally:
-            self.timeouts.close()
-
-    def command(self, message: CallCommand) -> None:
-        if isinstance(message, Close) and not message.call:
-            # In a drain: no handler is at work any more, so nobody will answer what is open.
-            for peer in list(self.peers):
-                if isinstance(peer, HTTPConnection):
-                    peer.abandon()
-            return
-        super().command(message)
 
 
 class HTTPConnection:

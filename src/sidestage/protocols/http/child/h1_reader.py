@@ -10,7 +10,7 @@ from typing import Protocol
 
 import httptools
 
-from .http_exchange import Exchange, Owner, objection
+from .exchange import Exchange, Owner, objection
 
 _NOT_HTTP = {  # what begins like this is no request, but has a name that says more than the parser
     b"\x16\x03": "this is a TLS handshake (https), the server speaks plain HTTP",

@@ -8,10 +8,10 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
-from ..wire.messages import MailIn, MailReply, OpenConnection
-from .listen import wire_address
-from .service import CallCommand, Service
-from .stream import Receiver
+from ....child.net.listener import wire_address
+from ....child.net.stream import Receiver
+from ....child.service import CallCommand, Service
+from ....wire.messages import MailIn, MailReply, OpenConnection
 
 _SUCCESS = "250 OK"
 _IDENT = "Sidestage"
@@ -178,3 +178,6 @@ def _mail(call: int, session: Session, envelope: Envelope) -> MailIn:
 def _clean(text: str) -> str:
     """``text`` without the lone surrogates that stand for bytes that were not UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+SERVICE = SMTPService

@@ -7,19 +7,10 @@ import contextlib
 import select
 from collections.abc import Callable, Iterable
 
-from ..wire.messages import (
-    Ack,
-    Close,
-    Data,
-    End,
-    OpenConnection,
-    Opened,
-    SetOption,
-    TranscriptIn,
-)
-from .listen import wire_address
-from .service import Backpressure, CallCommand, Flag, Service, hold, reset
-from .stream import Receiver
+from ....child.net.listener import wire_address
+from ....child.net.stream import Receiver
+from ....child.service import Backpressure, CallCommand, Flag, Service, hold, reset
+from ....wire.messages import Ack, Close, Data, End, OpenConnection, Opened, SetOption, TranscriptIn
 
 # A stop takes what clients had sent before it, however much; but a client may go on without end.
 _KERNEL_BYTES = 1 << 24  # more than the kernel's buffers of a connection hold
@@ -265,3 +256,6 @@ class Recorded(_Connection):
         )
         self.service.outbox.record(record)
         super().connection_lost(exc)
+
+
+SERVICE = TCPService

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..wire.messages import Address, Close, Configure, OpenConnection, Packet, SendTo
-from .listen import wire_address
-from .outbox import Outbox
-from .service import CallCommand, Flag, Service, next_call_id
+from ....child.channel import Outbox
+from ....child.net.listener import wire_address
+from ....child.service import CallCommand, Flag, Service, next_call_id
+from ....wire.messages import Address, Close, Configure, OpenConnection, Packet, SendTo
 
 _BATCH = 64  # datagrams read before the loop looks at anything else
 _MAX_DATAGRAM = 1 << 16  # bytes
@@ -119,3 +119,6 @@ class UDPService(Service):
 
 def _socket_address(address: Address) -> tuple[Any, ...] | str:
     return address if isinstance(address, str) else tuple(address)
+
+
+SERVICE = UDPService

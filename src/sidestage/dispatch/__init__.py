@@ -1,0 +1,1 @@
+"""From an event of the child to the handler's answer."""

@@ -1,0 +1,1 @@
+"""What came and what went wrong, in order."""

@@ -1,0 +1,1 @@
+"""What no test can patch: system calls, waits, late imports."""

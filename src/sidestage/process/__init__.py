@@ -1,0 +1,1 @@
+"""One process, from its launch to its end."""

@@ -1,0 +1,1 @@
+"""Both ends of each protocol, one folder a protocol."""

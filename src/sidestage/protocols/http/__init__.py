@@ -1,0 +1,1 @@
+"""HTTP/1.1: what users see of it; the child's end is in ``child``."""

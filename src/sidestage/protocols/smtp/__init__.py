@@ -1,0 +1,1 @@
+"""SMTP: what users see of it; the child's end is in ``child``."""

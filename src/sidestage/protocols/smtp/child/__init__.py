@@ -1,0 +1,1 @@
+"""SMTP in the server's process."""

@@ -1,0 +1,1 @@
+"""TCP in the server's process."""

@@ -1,0 +1,1 @@
+"""UDP: what users see of it; the child's end is in ``child``."""

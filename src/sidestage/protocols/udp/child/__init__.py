@@ -1,0 +1,1 @@
+"""UDP in the server's process."""
