@@ -16,7 +16,7 @@ from typing import Any
 
 from sidestage.child.channel import Outbox
 from sidestage.dispatch.run import Run
-from sidestage.dispatch.tracing import Tracers
+from sidestage.dispatch.stacks import Tracers
 from sidestage.journal.journal import Records
 from sidestage.process.channel import Channel
 from sidestage.protocols.http.child.h1 import HTTPConnection, HTTPService

@@ -18,7 +18,7 @@ from ..errors import StateError
 from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
 from . import stacks
-from .tracing import Tracers
+from .stacks import Tracers
 
 if TYPE_CHECKING:
     import asyncio

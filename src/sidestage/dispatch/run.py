@@ -23,7 +23,7 @@ from ..pristine.waits import Deadline
 from ..process.channel import NEVER, ChannelClosed
 from ..process.pool import Child
 from ..wire import messages as wire
-from . import debugging
+from . import stacks
 from .calls import ClientLeft, Exchange, Link
 from .coroutines import CoroutineRunner
 from .threads import Dispatcher, Job
@@ -206,7 +206,7 @@ class Run:
 
     def _overdue(self, message: wire.Overdue) -> None:
         with contextlib.suppress(ServerStopped):
-            self.send(wire.Postpone(token=message.token, wanted=debugging.at_prompt()))
+            self.send(wire.Postpone(token=message.token, wanted=stacks.at_prompt()))
 
     def _note_stopped(self, message: wire.Stopped) -> None:
         self.stopped = message

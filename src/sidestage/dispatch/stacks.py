@@ -1,36 +1,108 @@
-"""Whose code a thread is in, by its stack: a fork waits for what ends by itself, no handler."""
+"""What our threads do, and who traces them: whose code one is in, a debugger's prompt, trace hooks.
+
+Nothing announces any of this, so stacks and hooks are inspected, and only when the answer matters:
+at a fork, when a time-out is due, before a handler is called.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Collection
+from types import FrameType
 
 from ..pristine.waits import Deadline, Wakeup
 
-_OURS = frozenset({"sidestage", "asyncio", "selectors"})  # and that of loops of ours
-_HANDLER = "_handle"  # the function of ours that calls the test's
-_MOMENT = 0.02  # seconds for a handler that has nothing more to do than to return
-_MACHINE_SECONDS = 1.0  # for a thread in our own code, which takes microseconds, if it is run
+# Whose code -----------------------------------------------------------------------------------
+
+_OURS = frozenset({"sidestage", "asyncio", "selectors"})  # the last two in our event-loop threads
+_HANDLER = "_handle"  # our function that calls the test's handler
+_MOMENT = 0.02  # seconds for a handler that only has to return
+_MACHINE_SECONDS = 1.0  # for a thread in our own code: microseconds, once it gets a processor
 
 
 def is_ours(thread: int | None) -> bool:
-    """Whether nothing of the test's is at work in this thread; also if it has no stack."""
+    """Whether the thread with this id runs none of the test's code; true if it has no stack."""
     frame = None if thread is None else sys._current_frames().get(thread)
     while frame is not None:
-        package, _, _ = str(frame.f_globals.get("__name__", "")).partition(".")
-        if package not in _OURS or frame.f_code.co_name == _HANDLER:
+        if _package(frame) not in _OURS or frame.f_code.co_name == _HANDLER:
             return False
         frame = frame.f_back
     return True
 
 
 def let_end(threads: Callable[[], Collection[int | None]], changed: Wakeup) -> None:
-    """Wait for ``threads``, which are about to end; ``changed`` tells that fewer are left.
+    """Wait until ``threads()`` is empty or names only threads in handlers, at most one second.
 
-    One that is still in a handler gets a moment, since its reply may be out already. The rest end
-    by themselves: on a busy machine that may take longer.
+    ``changed`` is notified when a thread has ended. A thread in a handler gets a moment, because
+    its reply may be out already; one in our own code ends by itself, on a busy machine later.
     """
     deadline = Deadline(_MACHINE_SECONDS)
     while not changed.wait_until(lambda: not threads(), Deadline(_MOMENT), brief=True):
         if deadline.passed() or not any(is_ours(thread) for thread in threads()):
             return
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+# Debuggers ------------------------------------------------------------------------------------
+
+_DEBUGGERS = frozenset(
+    {"bdb", "pdb", "IPython", "ipdb", "pudb", "_pytest", "pydevd", "_pydevd_bundle"}
+)
+_PROMPTS = frozenset({"interaction", "do_wait_suspend"})  # of bdb's subclasses, of pydevd
+_LOOK_SECONDS = 0.1
+
+_never = Wakeup()  # nobody notifies it: waiting for it sleeps on a clock that no test can patch
+
+
+def at_prompt() -> bool:
+    """Whether any thread of this process is in a debugger's prompt now."""
+    if "bdb" not in sys.modules and "pydevd" not in sys.modules:
+        return False
+    return any(_is_in_prompt(frame) for frame in sys._current_frames().values())
+
+
+def _is_in_prompt(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name in _PROMPTS and _package(frame) in _DEBUGGERS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def wait_while_at_prompt() -> bool:
+    """Block while any thread is in a debugger's prompt; returns whether one was."""
+    was = False
+    while at_prompt():
+        was = True
+        _never.wait_until(lambda: False, Deadline(_LOOK_SECONDS))
+    return was
+
+
+# Trace hooks ----------------------------------------------------------------------------------
+
+
+class Tracers:
+    """Sets the hooks of coverage, debuggers and profilers in the current thread.
+
+    ``threading`` sets them only in threads that it started itself, which ours are not.
+    """
+
+    __slots__ = ("_profile", "_trace")
+
+    def __init__(self) -> None:
+        self._trace: object = None
+        self._profile: object = None
+
+    def follow(self) -> None:
+        """Set the hooks that ``threading`` would set in a thread started now."""
+        trace, profile = threading.gettrace(), threading.getprofile()
+        if trace is not self._trace:
+            self._trace = trace
+            sys.settrace(trace)
+        if profile is not self._profile:
+            self._profile = profile
+            sys.setprofile(profile)

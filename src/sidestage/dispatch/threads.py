@@ -22,9 +22,9 @@ from ..pristine.waits import Deadline, Wakeup
 from ..process.channel import Channel, ChannelClosed
 from ..wire.frames import WireError
 from ..wire.messages import Event
-from . import debugging, stacks
+from . import stacks
 from .gate import Gate, make_gate
-from .tracing import Tracers
+from .stacks import Tracers
 
 Job = Callable[[], None]
 
@@ -86,7 +86,7 @@ class Dispatcher:
         deadline does not come, and the whole time is granted again after it.
         """
         while not self._wait(condition, deadline):
-            if self.finished or not debugging.wait_until_left():
+            if self.finished or not stacks.wait_while_at_prompt():
                 return False
             deadline = deadline.again()
         return True

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sidestage import HTTPServer, SMTPServer, UDPServer, WaitTimeout
-from sidestage.dispatch import debugging
+from sidestage.dispatch import stacks
 
 assert bdb
 
@@ -63,19 +63,19 @@ def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 
 
 def test_a_prompt_is_seen_from_any_thread(prompt: Prompt) -> None:
-    assert not debugging.at_prompt()
-    assert not debugging.wait_until_left()
+    assert not stacks.at_prompt()
+    assert not stacks.wait_while_at_prompt()
     thread, _ = in_thread(prompt.sit)
     assert prompt.entered.wait(LONG)
-    assert debugging.at_prompt()
+    assert stacks.at_prompt()
     prompt.leave_late()
-    assert debugging.wait_until_left()
+    assert stacks.wait_while_at_prompt()
     thread.join()
 
 
 def test_a_function_that_is_only_called_so_is_no_prompt() -> None:
     def interaction() -> bool:
-        return debugging.at_prompt()
+        return stacks.at_prompt()
 
     assert not interaction()
 
@@ -120,7 +120,7 @@ def test_a_wait_has_its_whole_time_again(prompt: Prompt) -> None:
         prompt.leave_late()
         with pytest.raises(WaitTimeout):
             server.wait_for(1, timeout=LIMIT)
-        assert not debugging.at_prompt()
+        assert not stacks.at_prompt()
         thread.join()
 
 
