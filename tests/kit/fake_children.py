@@ -11,7 +11,7 @@ import pytest
 
 from sidestage.pristine.waits import Deadline
 from sidestage.process import launch
-from sidestage.process.fork_client import ForkServer
+from sidestage.process.fork_client import ForkClient
 from sidestage.process.handle import ServerProcess
 
 # What an actor finds: its pipes, and a way to say that it has come so far.
@@ -67,7 +67,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Has every process started from now on be a server's in which a source has replaced things."""
 
     def replace(source: str) -> None:
-        monkeypatch.setattr(ForkServer, "fork", lambda self: None)
+        monkeypatch.setattr(ForkClient, "fork", lambda self: None)
         monkeypatch.setattr(launch, "_BOOT", host_boot(source))
 
     return replace

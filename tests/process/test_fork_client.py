@@ -15,38 +15,38 @@ from kit.fake_children import own_descriptors
 from kit.scripts import all_gone, background, eventually, gone, run_script
 from sidestage import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer
 from sidestage.pristine.waits import Deadline
-from sidestage.process import fork_client as forkserver
-from sidestage.process.fork_client import ForkServer
+from sidestage.process import fork_client
+from sidestage.process.fork_client import ForkClient
 from sidestage.process.handle import ServerProcess
 from sidestage.process.launch import Launched
 from sidestage.process.pool import Pool, end
 
 
 @pytest.fixture
-def server() -> Iterator[ForkServer]:
-    """A fork server; no descriptor more is open when it is closed."""
+def client() -> Iterator[ForkClient]:
+    """A client of a fork server; no descriptor more is open when it is closed."""
     before = own_descriptors()
-    server = ForkServer()
-    yield server
-    server.close()
+    client = ForkClient()
+    yield client
+    client.close()
     assert own_descriptors() == before
 
 
-def forked(server: ForkServer) -> Launched:
+def forked(client: ForkClient) -> Launched:
     """What it has forked, which must be possible here."""
-    launched = server.fork()
+    launched = client.fork()
     assert launched is not None
     return launched
 
 
-def pid_of(server: ForkServer) -> int:
-    assert server.process is not None
-    return server.process.launched.pid
+def pid_of(client: ForkClient) -> int:
+    assert client.process is not None
+    return client.process.launched.pid
 
 
 class TestWhatIsForked:
-    def test_is_a_child_of_ours_in_a_group_of_its_own(self, server: ForkServer) -> None:
-        process = ServerProcess(forked(server))
+    def test_is_a_child_of_ours_in_a_group_of_its_own(self, client: ForkClient) -> None:
+        process = ServerProcess(forked(client))
         pid = process.launched.pid
         assert psutil.Process(pid).ppid() == os.getpid()
         assert process.wait(Deadline(0)) is False
@@ -55,28 +55,28 @@ class TestWhatIsForked:
         ServerProcess.end_all([process], 10)
         assert process.exit_code == 0
 
-    def test_two_are_two(self, server: ForkServer) -> None:
-        one, other = forked(server), forked(server)
-        assert len({one.pid, other.pid, pid_of(server)}) == 3
+    def test_two_are_two(self, client: ForkClient) -> None:
+        one, other = forked(client), forked(client)
+        assert len({one.pid, other.pid, pid_of(client)}) == 3
         one.abandon()
         other.abandon()
 
-    def test_it_has_nothing_of_the_others(self, server: ForkServer) -> None:
-        one, other = forked(server), forked(server)
+    def test_it_has_nothing_of_the_others(self, client: ForkClient) -> None:
+        one, other = forked(client), forked(client)
         assert os.read(other.events_fd, 4)  # it is up
         theirs = {path.readlink() for path in Path(f"/proc/{other.pid}/fd").iterdir()}
-        assert server.process is not None
+        assert client.process is not None
         others = [
             fd
-            for held in (one, server.process.launched)
+            for held in (one, client.process.launched)
             for fd in (held.events_fd, held.commands_fd)
         ]
         assert not theirs & {Path(f"/proc/self/fd/{fd}").readlink() for fd in others}
         one.abandon()
         other.abandon()
 
-    def test_its_stderr_is_its_own(self, server: ForkServer) -> None:
-        one, other = forked(server), forked(server)
+    def test_its_stderr_is_its_own(self, client: ForkClient) -> None:
+        one, other = forked(client), forked(client)
         processes = [ServerProcess(launched) for launched in (one, other)]
         assert all(os.read(launched.events_fd, 4) for launched in (one, other))  # they are up
         os.kill(one.pid, signal.SIGUSR1)  # it writes its stack
@@ -86,54 +86,54 @@ class TestWhatIsForked:
 
 
 class TestRefusals:
-    def test_one_that_was_killed(self, server: ForkServer) -> None:
-        forked(server).abandon()
-        os.kill(pid_of(server), signal.SIGKILL)
-        assert server.fork() is None
-        forked(server).abandon()  # another has taken its place
+    def test_one_that_was_killed(self, client: ForkClient) -> None:
+        forked(client).abandon()
+        os.kill(pid_of(client), signal.SIGKILL)
+        assert client.fork() is None
+        forked(client).abandon()  # another has taken its place
 
     def test_one_that_does_not_answer(
-        self, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+        self, client: ForkClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What it was asked for comes when nobody waits for it any more, or never."""
-        monkeypatch.setattr(forkserver, "_ANSWER_SECONDS", 0.1)
+        monkeypatch.setattr(fork_client, "_ANSWER_SECONDS", 0.1)
         before = {process.pid for process in psutil.Process().children()}
-        server._boot()
-        pid = pid_of(server)
+        client._boot()
+        pid = pid_of(client)
         os.kill(pid, signal.SIGSTOP)
-        assert server.fork() is None
+        assert client.fork() is None
         assert gone(pid)
         assert {process.pid for process in psutil.Process().children()} == before
 
-    def test_an_answer_that_nobody_has_heard(self, server: ForkServer) -> None:
-        forked(server).abandon()
-        assert server.process is not None
+    def test_an_answer_that_nobody_has_heard(self, client: ForkClient) -> None:
+        forked(client).abandon()
+        assert client.process is not None
         before = {process.pid for process in psutil.Process().children()}
         reader, writer = os.pipe()
-        os.write(server.process.launched.commands_fd, b"%d %d %d\n" % (reader, writer, writer))
-        events = server.process.launched.events_fd
+        os.write(client.process.launched.commands_fd, b"%d %d %d\n" % (reader, writer, writer))
+        events = client.process.launched.events_fd
         assert eventually(lambda: _has_more(events))
         assert len({process.pid for process in psutil.Process().children()} - before) == 1
-        server.kill()
+        client.kill()
         os.close(reader)
         os.close(writer)
         assert {process.pid for process in psutil.Process().children()} < before
 
     def test_where_none_can_be_forked_none_is_kept_for_it(
-        self, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+        self, client: ForkClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(server, "_impossible", True)
-        assert server.fork() is None
-        assert server.process is None
+        monkeypatch.setattr(client, "_impossible", True)
+        assert client.fork() is None
+        assert client.process is None
 
-    def test_a_request_that_cannot_be_met(self, server: ForkServer) -> None:
-        server._boot()
-        with pytest.raises(forkserver._Refusal) as caught:
-            server._ask(999999, 999999, 999999)
+    def test_a_request_that_cannot_be_met(self, client: ForkClient) -> None:
+        client._boot()
+        with pytest.raises(fork_client._Refusal) as caught:
+            client._ask(999999, 999999, 999999)
         assert caught.value.lasting
 
     def test_ctrl_c_while_it_forks(
-        self, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+        self, client: ForkClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whatever comes of it then, nobody would take."""
 
@@ -141,16 +141,16 @@ class TestRefusals:
             raise KeyboardInterrupt
 
         before = {process.pid for process in psutil.Process().children()}
-        server._boot()
-        hear = server._hear
+        client._boot()
+        hear = client._hear
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(
-                server,
+                client,
                 "_hear",
                 lambda deadline: (hear if deadline.passed() else interrupted)(deadline),
             )
-            server.fork()
-        assert server.process is None
+            client.fork()
+        assert client.process is None
         assert {process.pid for process in psutil.Process().children()} == before
 
 
@@ -173,7 +173,7 @@ class TestInThePool:
     def test_where_none_can_be_forked_interpreters_boot(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ForkServer, "fork", lambda self: None)
+        monkeypatch.setattr(ForkClient, "fork", lambda self: None)
         pool = Pool()
         children = [pool.acquire() for _ in range(2)]
         assert pool.processes() == []

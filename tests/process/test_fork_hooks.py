@@ -205,7 +205,7 @@ def test_worker_processes_are_clients(tool: str, method: str, tmp_path: Path) ->
     assert run_python("-W", "error", str(script)) == ""
 
 
-class _Run:
+class _Member:
     def park(self) -> None: ...
 
     def resume(self) -> None: ...
@@ -215,23 +215,23 @@ class _Run:
     def forget_all(self) -> None: ...
 
 
-def test_runs_can_be_gone_through_while_another_thread_adds_one() -> None:
-    runs, kept = fork_hooks.Runs(), [_Run(), _Run()]
-    runs.add(kept[0])
+def test_a_registry_can_be_iterated_while_another_thread_adds_to_it() -> None:
+    registry, kept = fork_hooks.Registry(), [_Member(), _Member()]
+    registry.add(kept[0])
     seen = []
-    for run in runs:
-        seen.append(run)
-        runs.add(kept[1])
+    for member in registry:
+        seen.append(member)
+        registry.add(kept[1])
     assert seen == kept[:1]
-    assert list(runs) == kept
+    assert list(registry) == kept
 
 
-def test_runs_that_are_discarded_or_that_nobody_holds_are_forgotten() -> None:
-    runs, kept, discarded = fork_hooks.Runs(), _Run(), _Run()
-    for run in (kept, discarded, _Run()):
-        runs.add(run)
-    del run
-    runs.discard(discarded)
-    assert list(runs) == [kept]
-    runs.clear()
-    assert list(runs) == []
+def test_members_that_are_discarded_or_that_nobody_holds_are_forgotten() -> None:
+    registry, kept, discarded = fork_hooks.Registry(), _Member(), _Member()
+    for member in (kept, discarded, _Member()):
+        registry.add(member)
+    del member
+    registry.discard(discarded)
+    assert list(registry) == [kept]
+    registry.clear()
+    assert list(registry) == []

@@ -195,7 +195,7 @@ class TestSweep:
         stranger = psutil.Process(other.launched.pid)
         stranger._create_time = stranger.create_time() - 100  # an older one had the number
         stranger._ident = (stranger.pid, stranger._create_time)
-        process._family._noted = [stranger]
+        process._tree._noted = [stranger]
         assert process.sweep() == []
         assert not other.wait(Deadline(0.02))
 

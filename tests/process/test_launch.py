@@ -20,7 +20,7 @@ from sidestage import StartError, TCPServer
 from sidestage.pristine import system
 from sidestage.pristine.waits import Deadline
 from sidestage.process import launch
-from sidestage.process.fork_client import ForkServer
+from sidestage.process.fork_client import ForkClient
 from sidestage.process.handle import ServerProcess
 
 __all__ = ["actor"]  # the fixture
@@ -94,7 +94,7 @@ class TestFailure:
 def test_a_server_that_could_not_be_launched_can_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
     server = TCPServer(fresh=True)
     with monkeypatch.context() as patch, pytest.raises(StartError):
-        patch.setattr(ForkServer, "fork", lambda self: None)
+        patch.setattr(ForkClient, "fork", lambda self: None)
         patch.setattr(launch, "_executable", "/no/such/python")
         server.start()
     with server:

@@ -83,10 +83,10 @@ class Start:
             raise
 
     def _configure(self, owner: Owner, *, fresh: bool = False) -> None:
-        with fork_hooks.starting:
+        with fork_hooks.launch_lock:
             child = pool.acquire(functools.partial(self._tell, owner), fresh=fresh)
             self.run = run = owner._new_run(self._loop, child)
-            fork_hooks.runs.add(run)
+            fork_hooks.live.add(run)
 
     def _tell(self, owner: Owner, channel: Channel) -> None:
         with importing_once():
@@ -129,7 +129,7 @@ class Start:
         if run is None:
             return
         run.detach()
-        fork_hooks.runs.discard(run)
+        fork_hooks.live.discard(run)
         if run.failure is not None and run.dispatcher.connected:
             pool.release(run.child)
         else:

@@ -13,27 +13,27 @@ from types import ModuleType
 
 from .owner_watch import OrphanWatch
 
-FORK_SERVER = "fork_server"  # the room that must have no thread when it forks
+FORK_SERVER = "fork_server"  # the module that must have no thread when it forks
 
 # What asyncio and msgspec try to import and do without: TLS is not terminated in our processes.
 _NOT_NEEDED = ("ssl", "typing_extensions")
 
 
-def main(room: str, commands_fd: int, events_fd: int, owner: int, *arguments: int) -> None:
-    """Run ``main`` of the module ``room`` of this package until the process may end."""
+def main(module: str, commands_fd: int, events_fd: int, owner: int, *arguments: int) -> None:
+    """Run ``main`` of this package's ``module`` until the process may end."""
     _close_inherited({commands_fd, events_fd})
     os.chdir("/")  # the test's directory may have to be removed
-    watch = OrphanWatch(owner, thread=room != FORK_SERVER)
-    _import_room(room).main(commands_fd, events_fd, watch, *arguments)
+    watch = OrphanWatch(owner, thread=module != FORK_SERVER)
+    _import_module(module).main(commands_fd, events_fd, watch, *arguments)
 
 
-def _import_room(room: str) -> ModuleType:
+def _import_module(module: str) -> ModuleType:
     """The module, without what a sixth of the time would go to."""
     gc.disable()  # nothing that is imported becomes garbage
     for name in _NOT_NEEDED:  # an import of what is None there fails at once
         sys.modules[name] = None  # type: ignore[assignment]
     try:
-        return importlib.import_module(f".{room}", __package__)
+        return importlib.import_module(f".{module}", __package__)
     finally:
         for name in _NOT_NEEDED:
             del sys.modules[name]

@@ -30,7 +30,7 @@ class _Refusal(Exception):
         self.lasting = lasting
 
 
-class ForkServer:
+class ForkClient:
     """The original, from the first process that is wanted of it to ``close``."""
 
     def __init__(self) -> None:

@@ -1,11 +1,11 @@
-"""At a fork of the test: the threads are gone before it, the copy lets go of what it inherited.
+"""Hooks for a fork of the test: our threads end before it, the copy drops what it inherited.
 
-And at the end of the test: what serves then is known here, and its threads may begin first.
+CPython 3.12 and newer warn when a process with threads forks. So our idle threads end before the
+fork, which waits until the kernel no longer lists them, and start again after it. The forked copy
+closes the descriptors of every server. Thus a server's process sees the end of its pipe when the
+original is gone, and nothing in the copy touches the original's servers.
 
-CPython 3.12 and newer warn when a process with threads forks, so the idle threads of ours end
-before, until the kernel knows them no more, and start again after. In the copy every server is
-foreign: its descriptors are closed, so that the child sees the end of the pipe when the original
-is gone, and nothing that runs there touches the original's servers.
+The end of the test's process needs the same list of what serves: see ``wait_for_threads``.
 """
 
 from __future__ import annotations
@@ -22,66 +22,69 @@ from ..pristine import imports, system
 from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline
 
-_GONE_SECONDS = 1.0  # for ended threads to leave the kernel's list: microseconds, if they are run
-_STARTING_SECONDS = 2.0  # for a process that is being started meanwhile
+_GONE_SECONDS = 1.0  # for the kernel to drop ended threads: microseconds on an idle machine
+_LAUNCH_SECONDS = 2.0  # for another thread to finish launching a process
 
 
-class Run(Protocol):
-    """What serves at present, as a fork has to know it."""
+class Forkable(Protocol):
+    """Something with threads and descriptors that a fork has to prepare."""
 
     def park(self) -> None:
-        """Before a fork: have no idle thread."""
+        """Before a fork: let the idle threads end."""
 
     def resume(self) -> None:
-        """After a fork: go on."""
+        """After a fork, in the original: start threads again."""
 
     def wait_for_threads(self) -> None:
-        """Let those begin that were started."""
+        """Wait until every thread that was started has begun to run."""
 
     def forget_all(self) -> None:
-        """In a forked copy: let go of everything, touch nothing of the original's."""
+        """In a forked copy: close the descriptors and do nothing to the original's processes."""
 
 
-class Runs:
-    """Those that serve, and whoever else is not forgotten yet.
+class Registry:
+    """Weak references to all that a fork has to prepare.
 
-    Not a WeakSet: that one cannot be gone through while another thread adds to it.
+    Unlike a WeakSet, it can be iterated while another thread adds to it.
     """
 
     def __init__(self) -> None:
-        self._refs: dict[int, weakref.ref[Run]] = {}
+        self._refs: dict[int, weakref.ref[Forkable]] = {}
 
-    def __iter__(self) -> Iterator[Run]:
-        present = [ref() for ref in list(self._refs.values())]
-        return iter([run for run in present if run is not None])
+    def __iter__(self) -> Iterator[Forkable]:
+        members = [ref() for ref in list(self._refs.values())]
+        return iter([member for member in members if member is not None])
 
-    def add(self, run: Run) -> None:
-        """From now on ``run`` has to know of forks."""
-        key, refs = id(run), self._refs
-        refs[key] = weakref.ref(run, lambda _: refs.pop(key, None))
+    def add(self, member: Forkable) -> None:
+        """Call the methods of ``member`` at every fork, until it is discarded or collected."""
+        key, refs = id(member), self._refs
+        refs[key] = weakref.ref(member, lambda _: refs.pop(key, None))
 
-    def discard(self, run: Run) -> None:
-        """It does not matter any more."""
-        self._refs.pop(id(run), None)
+    def discard(self, member: Forkable) -> None:
+        """Remove ``member`` if it is there."""
+        self._refs.pop(id(member), None)
 
     def clear(self) -> None:
-        """Nobody does."""
+        """Remove all members."""
         self._refs.clear()
 
 
-runs = Runs()
-starting = system.RLock()  # held while a process comes to be: no fork sees it half owned
-_in_copies: list[Callable[[], None]] = []
+live = Registry()
+launch_lock = system.RLock()  # held from launch to owner, so no fork sees a process between
+_copy_hooks: list[Callable[[], None]] = []
 _installed = False
 
 
 def install_hooks() -> None:
-    """Register with ``os.register_at_fork``, once in a process and its copies."""
+    """Register with ``os.register_at_fork``; only the first call in a process does anything.
+
+    Forked copies inherit the registration.
+    """
     global _installed
     if not _installed and hasattr(os, "register_at_fork"):
         _installed = True
-        # It has hooks, too. Were it imported by a start that a fork waits for in ours, it would
-        # miss the first half of that fork, and release a lock that it does not hold.
+        # logging registers fork hooks when it is imported. If a start imported it while a fork
+        # waits in our ``_before``, its second half would release a lock that it had not acquired.
         with importing_once():
             importlib.import_module("logging")
         os.register_at_fork(
@@ -90,60 +93,60 @@ def install_hooks() -> None:
 
 
 def wait_for_threads() -> None:
-    """At the end of the process: let the threads begin that were just started.
+    """At the exit of the process: wait until all threads that were started have begun to run.
 
-    One that first runs when the interpreter ends crashes the older releases of 3.11: its state is
-    freed already.
+    The older releases of 3.11 crash when a thread first runs while the interpreter ends, because
+    they have freed its state by then.
     """
-    for run in runs:
-        run.wait_for_threads()
+    for member in live:
+        member.wait_for_threads()
 
 
-def in_copies(forget: Callable[[], None]) -> None:
-    """Have ``forget`` called in every copy."""
-    _in_copies.append(forget)
+def call_in_copies(forget: Callable[[], None]) -> None:
+    """Call ``forget`` in every forked copy, after all members of ``live`` have let go."""
+    _copy_hooks.append(forget)
 
 
-# These count the threads only after our hook has run, which starts ours again (gh-137109).
+# These count threads only after our hook has run, which starts ours again (gh-137109).
 _COUNTS_TOO_LATE = (3, 13) <= sys.version_info < (3, 15)
 
 
-class _AboutOurThreads:
-    """A filter for the one warning that the fork under way would give on account of our threads.
+class _ThreadWarningFilter:
+    """Ignores the one warning that the fork under way would give because of our threads.
 
-    It stands in for the compiled pattern of an entry of ``warnings.filters``.
+    It takes the place of the compiled pattern in an entry of ``warnings.filters``.
     """
 
     def __init__(self) -> None:
         self._entry: Any = ("ignore", self, DeprecationWarning, None, 0)
 
     def install(self) -> None:
-        """Have the next such warning ignored."""
+        """Ignore the next such warning."""
         warnings.filters.insert(0, self._entry)  # type: ignore[attr-defined]  # a list
 
     def remove(self) -> None:
-        """Leave the filters as they were."""
+        """Restore the filters; does nothing if they have been restored already."""
         if self._entry in warnings.filters:
             warnings.filters.remove(self._entry)  # type: ignore[attr-defined]  # a list
 
     def match(self, text: str) -> bool:
-        """Whether it is that warning; if so, the filter has done its work."""
+        """Whether ``text`` is that warning's; if so, the filter removes itself."""
         found = "is multi-threaded, use of" in text
         if found:
             self.remove()
         return found
 
 
-_filter = _AboutOurThreads()
+_filter = _ThreadWarningFilter()
 _alone = False  # whether the thread that forks was the only one
-_held = False  # whether that thread holds ``starting``
+_lock_held = False  # whether that thread holds ``launch_lock``
 
 
 def _before() -> None:
-    global _alone, _held
-    _held = starting.acquire(True, _STARTING_SECONDS)
-    for run in runs:
-        run.park()
+    global _alone, _lock_held
+    _lock_held = launch_lock.acquire(True, _LAUNCH_SECONDS)
+    for member in live:
+        member.park()
     deadline = Deadline(_GONE_SECONDS)
     while system.ended_threads:
         tid = system.ended_threads.popleft()
@@ -151,7 +154,7 @@ def _before() -> None:
             os.sched_yield()
     if _COUNTS_TOO_LATE:
         _filter.remove()
-        _alone = bool(list(runs)) and _one_thread()
+        _alone = bool(list(live)) and _one_thread()
 
 
 def _one_thread() -> bool:
@@ -172,24 +175,24 @@ def _kernel_knows(tid: int) -> bool:
 def _after_in_parent() -> None:
     if _alone:
         _filter.install()
-    for run in runs:
-        run.resume()
+    for member in live:
+        member.resume()
     _release()
 
 
 def _after_in_child() -> None:
-    global starting, _held
-    for run in runs:
-        run.forget_all()
-    runs.clear()
+    global launch_lock, _lock_held
+    for member in live:
+        member.forget_all()
+    live.clear()
     imports.forget()
-    for forget in _in_copies:
+    for forget in _copy_hooks:
         forget()
-    starting, _held = system.RLock(), False  # whoever held it is not here
+    launch_lock, _lock_held = system.RLock(), False  # the thread that held it is not in the copy
 
 
 def _release() -> None:
-    global _held
-    if _held:
-        _held = False
-        starting.release()
+    global _lock_held
+    if _lock_held:
+        _lock_held = False
+        launch_lock.release()

@@ -22,7 +22,7 @@ from ..pristine.imports import importing_once
 from ..pristine.system import POLLIN
 from ..pristine.waits import Deadline
 from .launch import Launched
-from .tree import Family
+from .tree import ProcessTree
 
 if TYPE_CHECKING:
     import psutil
@@ -64,7 +64,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         if self._pidfd is not None:
             self._held.add(self._pidfd)
         self._root = _psutil_process(launched.pid) if self._pidfd is None else None
-        self._family = Family(launched.pid)
+        self._tree = ProcessTree(launched.pid)
         self._reaped = False
         self._exit_code: int | None = None
 
@@ -162,11 +162,11 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     def snapshot(self, deadline: Deadline) -> None:
         """Note the descendants, before a signal can part them from the root."""
         if not self._gone():
-            self._family.note(deadline)
+            self._tree.note(deadline)
 
     def sweep(self) -> list[int]:
         """Kill what is left of the noted descendants; returns their pids."""
-        return self._family.sweep()
+        return self._tree.sweep()
 
     # What it tells -----------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ _CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public", "psutil
 
 _BOOT = (
     "import sys; n = int(sys.argv[1]) + 2; sys.path += sys.argv[2:n];"
-    "from sidestage.child.boot import main; main('{room}', *map(int, sys.argv[n:]))"
+    "from sidestage.child.boot import main; main('{module}', *map(int, sys.argv[n:]))"
 )
 _ROOT = __name__.partition(".")[0]
 _FIRST_FREE = 3  # below are the standard streams, which the child gets anew
@@ -59,10 +59,10 @@ class Launched:
             system.close(fd)
 
 
-def launch(room: str = "host", *arguments: int) -> Launched:
+def launch(module: str = "host", *arguments: int) -> Launched:
     """Start a child and return at once; raises StartError where that is not possible.
 
-    ``room`` is the module of ``child`` whose ``main`` it runs; ``arguments`` are for that.
+    ``module`` is the module of ``child`` whose ``main`` it runs; ``arguments`` are for that.
     """
     if system.posix_spawn is None:  # pragma: no cover - Windows
         raise StartError(
@@ -72,7 +72,7 @@ def launch(room: str = "host", *arguments: int) -> Launched:
         raise StartError(
             errno.ENOENT, "sys.executable is empty, so there is no interpreter to run a server in"
         )
-    return connect(functools.partial(_spawn, room, arguments))
+    return connect(functools.partial(_spawn, module, arguments))
 
 
 def connect(start: Callable[[int, int, int], int]) -> Launched:
@@ -137,7 +137,7 @@ def _unlinked_file() -> int:
 
 
 def _spawn(
-    room: str, arguments: Iterable[int], commands_fd: int, events_fd: int, stderr_fd: int
+    module: str, arguments: Iterable[int], commands_fd: int, events_fd: int, stderr_fd: int
 ) -> int:
     paths = _child_paths()
     argv = [
@@ -147,7 +147,7 @@ def _spawn(
         "-X",
         "faulthandler",
         "-c",
-        _BOOT.format(room=room),
+        _BOOT.format(module=module),
         str(len(paths)),
         *paths,
         str(commands_fd),

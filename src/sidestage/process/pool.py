@@ -20,7 +20,7 @@ from .launch import Launched, launch
 
 if TYPE_CHECKING:
     from .channel import Channel
-    from .fork_client import ForkServer
+    from .fork_client import ForkClient
     from .handle import ServerProcess
 
 Tell = Callable[["Channel"], None]
@@ -56,7 +56,7 @@ class Pool:
         self._lock = system.Lock()
         self._idle: list[Child] = []
         self._booting: list[Launched] = []  # launched, and not yet owned
-        self._forkserver: ForkServer | None = None
+        self._fork_client: ForkClient | None = None
         self._launched = False  # one has been
         self._hooked = False
         self._owner = system.getpid()
@@ -66,16 +66,16 @@ class Pool:
 
     def processes(self) -> list[ServerProcess]:
         """All that are kept on purpose."""
-        forkserver = self._forkserver
+        fork_client = self._fork_client
         kept = [child.process for child in self]
-        if forkserver is not None and forkserver.process is not None:
-            kept.append(forkserver.process)
+        if fork_client is not None and fork_client.process is not None:
+            kept.append(fork_client.process)
         return kept
 
     def acquire(self, tell: Tell = lambda channel: None, *, fresh: bool = False) -> Child:
         """An idle child, or a new one, that ``tell`` has told what to be; raises StartError.
 
-        The caller holds ``fork_hooks.starting`` until the child belongs to a run.
+        The caller holds ``fork_hooks.launch_lock`` until the child belongs to a run.
         """
         self._hook()
         while not fresh and (child := self._take()) is not None:
@@ -98,11 +98,11 @@ class Pool:
 
     def _new(self) -> Launched:
         if self._launched and enabled():
-            if self._forkserver is None:
+            if self._fork_client is None:
                 with importing_once():
-                    from .fork_client import ForkServer
-                self._forkserver = ForkServer()
-            if (forked := self._forkserver.fork()) is not None:
+                    from .fork_client import ForkClient
+                self._fork_client = ForkClient()
+            if (forked := self._fork_client.fork()) is not None:
                 return forked
         self._launched = True
         return launch()
@@ -129,7 +129,7 @@ class Pool:
         """Launch a child unless one is there; takes a millisecond, and imports nothing."""
         if enabled() and not self._idle and not self._booting:
             self._hook()
-            with fork_hooks.starting:
+            with fork_hooks.launch_lock:
                 self._launched = True
                 self._booting.append(launch())
 
@@ -139,7 +139,7 @@ class Pool:
         What the child still has to import, it imports meanwhile.
         """
         self.boot()
-        with fork_hooks.starting:
+        with fork_hooks.launch_lock:
             while (launched := self._take_booting()) is not None:
                 child = self._adopt(launched, lambda channel: None)
                 with self._lock:
@@ -166,7 +166,7 @@ class Pool:
             atexit.register(self.close)
             atexit.register(fork_hooks.wait_for_threads)
             fork_hooks.install_hooks()
-            fork_hooks.in_copies(self.forget)
+            fork_hooks.call_in_copies(self.forget)
 
     def close(self) -> None:
         """End all children that serve nobody."""
@@ -177,8 +177,8 @@ class Pool:
             booting, self._booting = self._booting, []
         for launched in booting:
             launched.abandon()
-        if self._forkserver is not None:
-            self._forkserver.close()
+        if self._fork_client is not None:
+            self._fork_client.close()
         end(idle)
 
     def forget(self) -> None:
@@ -187,8 +187,8 @@ class Pool:
             child.process.close()
         for launched in self._booting:
             launched.close()
-        if self._forkserver is not None:
-            self._forkserver.forget()
+        if self._fork_client is not None:
+            self._fork_client.forget()
         self._launched = False
         self._lock = system.Lock()
         self._idle, self._booting = [], []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HELPER_SECONDS = 2.0  # for the helper to start and look; a twentieth of that is usual
 
 
-class Family:
+class ProcessTree:
     """All that a process has started, and what that has started."""
 
     def __init__(self, pid: int) -> None:

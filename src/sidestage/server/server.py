@@ -146,7 +146,7 @@ class Server(StartedInContext, ServerView[R]):
             self._listen.resolve(self._title())
             if self._run is not None:  # of a process that has died
                 dead, self._run = self._run, None
-                fork_hooks.runs.discard(dead)
+                fork_hooks.live.discard(dead)
                 Ladder(dead, 0.0).climb()
             start.begin(self, fresh=self.fresh)
         except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
@@ -337,7 +337,7 @@ class Server(StartedInContext, ServerView[R]):
         run, self._run = self._run, None
         self._lifecycle.try_move(State.STOPPED)
         if run is not None:
-            fork_hooks.runs.discard(run)
+            fork_hooks.live.discard(run)
         if self._file is not None:  # the child could not, if it was killed
             self._file.remove()
 
