@@ -1,1 +1,1 @@
-"""What no test can patch: system calls, waits, late imports."""
+"""System calls, waits and late imports, out of reach of what a test patches."""

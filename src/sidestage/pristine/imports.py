@@ -1,8 +1,8 @@
-"""Late imports: each module of ours is imported once, and from where it would have been at first.
+"""Late imports: each of our modules is imported once, with ``sys.path`` as it was at the start.
 
-Much is imported only when the first server starts. By then a test may have changed ``sys.path``,
-or put a module of its own in the way; and what is imported while pyfakefs is active, pyfakefs takes
-out of ``sys.modules`` again, so that a second import would make a second set of classes.
+Much is imported only when the first server starts. By then a test may have changed ``sys.path`` so
+that another module is found first. And pyfakefs removes from ``sys.modules`` what is imported while
+it is active, so that a second import would make a second set of classes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _lock = system.RLock()  # held while sys.path is changed
 
 
 class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once():`
-    """The context of every late import."""
+    """Protects the imports in its body: each late import of Sidestage's code needs it."""
 
     __slots__ = ("_modules", "_saved")
 
     def __enter__(self) -> None:
-        if not _kept.keys() <= sys.modules.keys():  # mostly they are, and to see it takes a moment
+        if not _kept.keys() <= sys.modules.keys():  # rarely, and the check is quick
             for name, module in _kept.copy().items():  # another thread may add to it
                 sys.modules.setdefault(name, module)
         self._modules = len(sys.modules)
@@ -47,6 +47,6 @@ class importing_once:  # noqa: N801 - reads as a keyword: `with importing_once()
 
 
 def forget() -> None:
-    """In a forked copy: nobody imports."""
+    """In a forked copy: the thread that held the lock is not there, so make a new one."""
     global _lock
     _lock = system.RLock()

@@ -1,6 +1,6 @@
-"""The file that a bound Unix socket is: removed when its server is over, and only if it is its own.
+"""The file of a bound Unix socket: removed when its server ends, unless another has replaced it.
 
-The child removes it; the parent does where the child had to be killed.
+The child removes it; where the child had to be killed, the parent does.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from . import system
 
 
 class SocketFile:
-    """A path just bound, remembered by device and inode, as another may take the path later."""
+    """A path just bound, with its device and inode, since another may bind the path later."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._identity = _identity(path)
 
     def remove(self) -> None:
-        """Remove the file, unless it is gone or somebody else's."""
+        """Remove the file unless it is gone or has been replaced; only the first call does so."""
         if self._identity is not None and _identity(self._path) == self._identity:
             system.unlink(self._path)
         self._identity = None
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    if path.startswith("\0"):  # an abstract name is no file
+    if path.startswith("\0"):  # an abstract name has no file
         return None
     try:
         found = system.stat(path)

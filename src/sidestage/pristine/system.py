@@ -1,10 +1,9 @@
-"""The primitives that all parent code uses, out of reach of what a test patches.
+"""The system calls and thread primitives of all parent code, out of reach of what a test patches.
 
 Three things must stay true here. They come from second instances of the modules that implement
-them, because the first ones may be patched already: by gevent, by freezegun, by a mock. The
-functions of ``posix`` are wrapped, because pyfakefs replaces those in every module that it finds
-them in. And no clock is a module global, because freezegun rewrites those; it leaves class
-attributes alone.
+them, because gevent, freezegun or a mock may have patched the first. The functions of ``posix`` are
+wrapped, because pyfakefs replaces those in every module in which it finds them. And no clock is a
+module global, because freezegun replaces those; it leaves class attributes alone.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def second(module: Any) -> Any:
-    """Another instance of a module that is written in C, as it was before anybody patched it."""
+    """A new, unpatched instance of a module written in C; any other module as it is."""
     spec = getattr(module, "__spec__", None)
     if not isinstance(spec, ModuleSpec) or spec.loader is None:
         return module
@@ -41,15 +40,15 @@ def second(module: Any) -> Any:
     return again
 
 
-def _kept(function: F) -> F:
-    """``function`` as an object that pyfakefs does not know for a function of the system."""
+def _wrapped(function: F) -> F:
+    """``function`` as an object in which pyfakefs does not recognise it."""
     return cast("F", functools.partial(function))
 
 
-def _kept_if_any(name: str) -> Any:
-    """A function that not every platform has."""
+def _wrapped_or_none(name: str) -> Any:
+    """The wrapped function of that name, or ``None`` on a platform without it."""
     function = getattr(_posix, name, None)
-    return None if function is None else _kept(function)
+    return None if function is None else _wrapped(function)
 
 
 _posix = second(posix)
@@ -67,42 +66,42 @@ make_epoll: Any = getattr(_select, "epoll", None)
 POLLIN: int = getattr(_select, "POLLIN", 1)
 POLLOUT: int = getattr(_select, "POLLOUT", 4)
 
-read: Callable[[int, int], bytes] = _kept(_posix.read)
-write: Callable[[int, Any], int] = _kept(_posix.write)
-close: Callable[[int], None] = _kept(_posix.close)
-pipe: Callable[[], tuple[int, int]] = _kept(_posix.pipe)
-getpid: Callable[[], int] = _kept(_posix.getpid)
-kill: Callable[[int, int], None] = _kept(_posix.kill)
-stat: Callable[[str], Any] = _kept(_posix.stat)
-listdir: Callable[[str], list[str]] = _kept(_posix.listdir)
-fstat: Callable[[int], Any] = _kept(_posix.fstat)
-unlink: Callable[[str], None] = _kept(_posix.unlink)
-getcwd: Callable[[], str] = _kept(_posix.getcwd)
-waitpid: Callable[[int, int], tuple[int, int]] = _kept(_posix.waitpid)
-waitid: Callable[..., Any] | None = _kept_if_any("waitid")
-killpg: Callable[[int, int], None] = _kept_if_any("killpg") or kill
-posix_spawn: Callable[..., int] | None = _kept_if_any("posix_spawn")
-pread: Callable[[int, int, int], bytes] | None = _kept_if_any("pread")
-set_blocking: Callable[[int, bool], None] | None = _kept_if_any("set_blocking")
-pidfd_open: Callable[[int, int], int] | None = _kept_if_any("pidfd_open")
-eventfd: Callable[[int, int], int] | None = _kept_if_any("eventfd")
-eventfd_write: Callable[[int, int], None] | None = _kept_if_any("eventfd_write")
-memfd_create: Callable[[str, int], int] | None = _kept_if_any("memfd_create")
+read: Callable[[int, int], bytes] = _wrapped(_posix.read)
+write: Callable[[int, Any], int] = _wrapped(_posix.write)
+close: Callable[[int], None] = _wrapped(_posix.close)
+pipe: Callable[[], tuple[int, int]] = _wrapped(_posix.pipe)
+getpid: Callable[[], int] = _wrapped(_posix.getpid)
+kill: Callable[[int, int], None] = _wrapped(_posix.kill)
+stat: Callable[[str], Any] = _wrapped(_posix.stat)
+listdir: Callable[[str], list[str]] = _wrapped(_posix.listdir)
+fstat: Callable[[int], Any] = _wrapped(_posix.fstat)
+unlink: Callable[[str], None] = _wrapped(_posix.unlink)
+getcwd: Callable[[], str] = _wrapped(_posix.getcwd)
+waitpid: Callable[[int, int], tuple[int, int]] = _wrapped(_posix.waitpid)
+waitid: Callable[..., Any] | None = _wrapped_or_none("waitid")
+killpg: Callable[[int, int], None] = _wrapped_or_none("killpg") or kill
+posix_spawn: Callable[..., int] | None = _wrapped_or_none("posix_spawn")
+pread: Callable[[int, int, int], bytes] | None = _wrapped_or_none("pread")
+set_blocking: Callable[[int, bool], None] | None = _wrapped_or_none("set_blocking")
+pidfd_open: Callable[[int, int], int] | None = _wrapped_or_none("pidfd_open")
+eventfd: Callable[[int, int], int] | None = _wrapped_or_none("eventfd")
+eventfd_write: Callable[[int, int], None] | None = _wrapped_or_none("eventfd_write")
+memfd_create: Callable[[str, int], int] | None = _wrapped_or_none("memfd_create")
 
 
-_SIGPIPE: int = getattr(signal, "SIGPIPE", 0)  # 0 is none, on Windows
-# Not that of ``signal``, which makes a member of an enumeration of each, at some cost.
+_SIGPIPE: int = getattr(signal, "SIGPIPE", 0)  # 0 where there is none, on Windows
+# Not ``signal.getsignal``, which spends time on converting the result to an enumeration.
 _handler_of = cast("Callable[[int], Any]", sys.modules["_signal"].getsignal)
 _mask: Any = getattr(signal, "pthread_sigmask", None)
 _take_signal: Any = getattr(signal, "sigtimedwait", None)
 
 
-# The kernel's ids of threads of ours that have ended lately: it may list them for a moment more.
+# The kernel's ids of our threads that ended lately: it may still list them for a moment.
 ended_threads: deque[int] = deque(maxlen=64)
 
 
 def leave_thread() -> None:
-    """Let go of what gevent keeps for a thread that is about to end, and note that it does."""
+    """To be called at the end of each of our threads: frees its gevent hub and notes its id."""
     local = sys.modules.get("gevent._hub_local")
     hub = None if local is None else local.get_hub_if_exists()
     if hub is not None:
@@ -111,13 +110,16 @@ def leave_thread() -> None:
 
 
 def caller_id() -> int:
-    """What tells apart those that run at the same time: the thread, or the greenlet if any."""
+    """The identity of the running thread, or of its greenlet where greenlets are in use."""
     greenlet = sys.modules.get("greenlet")
     return thread_id() if greenlet is None else id(greenlet.getcurrent())
 
 
 def write_pipe(fd: int, data: Any) -> int:
-    """Write to a pipe; one that nobody reads is an error, also where SIGPIPE ends the process."""
+    """Write to a pipe; returns the bytes written.
+
+    Raises BrokenPipeError if nobody reads it, also where SIGPIPE would end the process.
+    """
     if _sigpipe_is_harmless():
         return write(fd, data)
     before = _mask(signal.SIG_BLOCK, [_SIGPIPE])
@@ -136,7 +138,7 @@ def _sigpipe_is_harmless() -> bool:
 
 
 def close_quietly(fd: int) -> None:
-    """Close ``fd``; one that is closed already is fine."""
+    """Close ``fd`` unless it is closed already."""
     try:
         close(fd)
     except OSError as error:

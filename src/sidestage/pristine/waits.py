@@ -1,7 +1,7 @@
-"""How code of ours waits: by the kernel's time, on a clock that no test can move.
+"""How our code waits: timed by the kernel, on a clock that no test can change.
 
-No clock is a module global, because freezegun rewrites those; it leaves class attributes alone. And
-where gevent runs, a wait leaves the thread to the other greenlets.
+No clock is a module global, because freezegun replaces those; it leaves class attributes alone.
+Where gevent runs, the other greenlets of the thread go on during a wait.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ T = TypeVar("T")
 
 
 class Clock:
-    """The monotonic clock, in seconds, as a class attribute: see above."""
+    """The monotonic clock, in seconds; a class attribute, which freezegun leaves alone."""
 
     monotonic = staticmethod(cast("Callable[[], float]", system.second(time).monotonic))
 
 
-LONGEST = 1e6  # seconds; the kernel's waits take no more than 24 days
+LONGEST = 1e6  # seconds; the kernel's waits take at most 24 days
 
 
 class Deadline:
-    """A point in time on the monotonic clock; ``None`` seconds is never."""
+    """A point in time on the monotonic clock, ``seconds`` from now; ``None`` is never."""
 
     __slots__ = ("_at", "_seconds")
 
@@ -35,17 +35,17 @@ class Deadline:
         self._at = None if seconds is None else Clock.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left to wait, at least 0; ``-1.0``, as the kernel has it, for never."""
+        """Seconds left, at least 0.0; -1.0 for never, which the kernel takes as no limit."""
         if self._at is None:
             return -1.0
         return min(max(0.0, self._at - Clock.monotonic()), LONGEST)
 
     def passed(self) -> bool:
-        """Whether it is over."""
+        """Whether the point in time has come."""
         return self._at is not None and Clock.monotonic() >= self._at
 
     def again(self) -> Deadline:
-        """As many seconds from now as this one was from its beginning."""
+        """A new deadline with the whole time, counted from now."""
         return Deadline(self._seconds)
 
     def sooner(self, seconds: float) -> Deadline:
@@ -57,29 +57,25 @@ class Deadline:
 
 
 def _hub() -> Any:
-    """gevent's hub of this thread, if the caller is a greenlet that can leave it the thread."""
+    """gevent's hub of this thread, or ``None`` if the caller is not a greenlet that can yield."""
     local = sys.modules.get("gevent._hub_local")
     hub = None if local is None else local.get_hub_if_exists()
     return None if hub is None or sys.modules["greenlet"].getcurrent() is hub else hub
 
 
 def blocking(wait: Callable[..., T], *args: Any) -> T:
-    """Call what may block the thread; where gevent runs, the other greenlets go on meanwhile."""
+    """Call ``wait``, which may block the thread; under gevent, the other greenlets go on."""
     hub = _hub()
     return wait(*args) if hub is None else _beside(hub, wait, args)
 
 
 def _beside(hub: Any, wait: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Wait in a thread made for it: the ten of the hub's pool are for looking up names, too."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+    """Wait in a new thread: the hub's pool has only ten, which also resolve names."""
+    outcomes: list[tuple[Any, BaseException | None]] = []
     listening = system.Lock()
 
     def work() -> None:
-        try:
-            results.append(wait(*args))
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            errors.append(error)
+        outcomes.append(_outcome(wait, args))
         with listening:
             if not closed:
                 watcher.send()
@@ -94,13 +90,21 @@ def _beside(hub: Any, wait: Callable[..., T], args: tuple[Any, ...]) -> T:
         except RuntimeError:  # the interpreter ends, so no greenlet would run anyway
             return wait(*args)
         waiter.get()
-    finally:  # also where the greenlet is killed, or its time is over
+    finally:  # also when the greenlet is killed, or times out
         with listening:
             closed.append(True)
             watcher.close()
-    if errors:
-        raise errors[0]
-    return results[0]
+    result, error = outcomes[0]
+    if error is not None:
+        raise error
+    return cast("T", result)
+
+
+def _outcome(wait: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    try:
+        return wait(*args), None
+    except BaseException as error:  # noqa: BLE001 - raised again in the greenlet that waits
+        return None, error
 
 
 def _at_once(wait: Callable[..., T], *args: Any) -> T:
@@ -108,14 +112,14 @@ def _at_once(wait: Callable[..., T], *args: Any) -> T:
 
 
 def acquire(lock: Any, seconds: float) -> bool:
-    """Acquire ``lock``, waiting at most so many seconds; -1.0 waits without end."""
+    """Acquire ``lock`` within ``seconds``, -1.0 for no limit; returns whether it was acquired."""
     return bool(lock.acquire(False)) or bool(blocking(lock.acquire, True, seconds))
 
 
 def poll_fd(fd: int, events: int, seconds: float) -> int:
-    """Wait in the kernel until ``fd`` has one of ``events``; -1.0 seconds waits without end.
+    """Wait in the kernel until ``fd`` has one of ``events``, at most ``seconds``; -1.0 is no limit.
 
-    Returns the events seen (which may be a hang-up or an error), 0 when the time ran out.
+    Returns the events seen, which may be a hang-up or an error, or 0 at the end of the time.
     """
     poll = system.make_poll()
     poll.register(fd, events)
@@ -126,7 +130,7 @@ def poll_fd(fd: int, events: int, seconds: float) -> int:
 
 
 class Wakeup:
-    """Wakes threads that wait for a condition: kernel-timed, never polling, safe under patches."""
+    """Wakes threads that wait for a condition, without polling and whatever a test patches."""
 
     __slots__ = ("_guard", "_waiters")
 
@@ -135,8 +139,8 @@ class Wakeup:
         self._waiters: list[Any] = []
 
     def notify(self) -> None:
-        """Let every waiter look at its condition again."""
-        if not self._waiters:  # a waiter enlists before it looks, so an unseen one will look
+        """Have every waiting thread check its condition again."""
+        if not self._waiters:  # a thread lists itself before it checks
             return
         with self._guard:
             waiters, self._waiters = self._waiters, []
@@ -146,9 +150,9 @@ class Wakeup:
     def wait_until(
         self, condition: Callable[[], bool], deadline: Deadline, *, brief: bool = False
     ) -> bool:
-        """Block until ``condition()`` is true; returns ``False`` when the deadline came first.
+        """Block until ``condition()`` is true; returns ``False`` if the deadline came first.
 
-        ``brief`` is for what takes microseconds: no other greenlet needs to run meanwhile.
+        ``brief`` is for what takes microseconds: the other greenlets do not run meanwhile.
         """
         block = _at_once if brief else blocking
         while not condition():

@@ -1,1 +1,1 @@
-"""One process, from its launch to its end."""
+"""One child process: launching it, talking to it, ending it, and what a fork does to it."""

@@ -1,7 +1,7 @@
-"""The parent's end: frames over two one-way pipes, with deadlines.
+"""The parent's end of a channel: frames over two one-way pipes, with deadlines.
 
-Pipes, not sockets, because tests block and patch sockets. Both ends are non-blocking and every
-wait is the kernel's, so that no patched clock and no stuck child can hold a caller past its
+Pipes, not sockets, because tests block and patch sockets. Both descriptors are non-blocking and the
+kernel times every wait, so neither a patched clock nor a stuck child can hold a caller past its
 deadline. A closed or broken channel raises ChannelClosed, for readers and writers alike.
 """
 
@@ -20,11 +20,11 @@ NEVER = Deadline(None)
 
 
 class ChannelClosed(Exception):
-    """The other side is gone, or this one was closed."""
+    """The other end of the channel is gone, or this end was closed."""
 
 
 class Channel:
-    """Commands out on one pipe, events in on the other."""
+    """Sends commands through one pipe and receives events from the other."""
 
     def __init__(self, events_fd: int, commands_fd: int) -> None:
         self.events_fd = events_fd
@@ -38,7 +38,7 @@ class Channel:
         system.set_blocking(commands_fd, False)
 
     def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
-        """Write all of ``messages`` or raise: ChannelClosed, or TimeoutError at the deadline."""
+        """Write all of ``messages``; raises ChannelClosed, or TimeoutError at the deadline."""
         frames = encode(*messages)
         if not self._writing.acquire(False) and not waits.acquire(self._writing, deadline.left()):
             raise TimeoutError("another thread is still writing to the server's process")
@@ -53,7 +53,7 @@ class Channel:
         try:
             while rest:
                 rest = rest[self._write_some(rest, deadline) :]
-        finally:  # with half a frame out, nothing more can be said on this pipe
+        finally:  # after half a frame, no other can be written
             if rest:
                 self.closed = True
 
@@ -70,17 +70,17 @@ class Channel:
         raise ChannelClosed
 
     def poll(self, deadline: Deadline) -> bool:
-        """Whether there is something to receive before the deadline."""
+        """Wait for something to receive; returns ``False`` at the deadline."""
         return bool(waits.poll_fd(self.events_fd, POLLIN, deadline.left()))
 
     def receive(self) -> Sequence[Event]:
-        """What has come so far, perhaps nothing; raises ChannelClosed at the end."""
+        """The events that have come so far, possibly none; raises ChannelClosed at the end."""
         events: list[Event] = []
         self.receive_into(events)
         return events
 
     def receive_into(self, events: list[Event] | deque[Event]) -> bool:
-        """Append what has come so far; returns whether there may be more at once.
+        """Append the events that have come so far; returns whether more may be there already.
 
         Raises ChannelClosed at the end.
         """

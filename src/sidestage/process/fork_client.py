@@ -1,8 +1,8 @@
-"""Has processes forked from one that is up: a start takes milliseconds then, not an interpreter's.
+"""Asks a fork server for processes, so that a start takes milliseconds.
 
-One process of ours is never a server but the original of others, which become children of this
-one. Where that cannot be had (elsewhere than on Linux, in a sandbox), or it has ended, ``fork``
-says so, and an interpreter starts as ever.
+The fork server is a process that has imported what servers need and serves nothing itself. What it
+forks becomes a child of this process. Where that is impossible (not on Linux, in a sandbox), or
+when the fork server has ended, ``fork`` returns ``None``, and the caller starts an interpreter.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..pristine.waits import Deadline
 from .handle import ServerProcess
 from .launch import Launched, connect, launch
 
-_ANSWER_SECONDS = 3.0  # for it to boot and to fork, which takes a tenth of one
-_END_SECONDS = 2.0  # for it to see that it is not needed
+_ANSWER_SECONDS = 3.0  # for the fork server to boot and to fork; 0.1 is usual
+_END_SECONDS = 2.0  # for the fork server to end by itself
 
 
 class _Refusal(Exception):
-    """No process came of it; ``lasting`` if it is no use to ask another."""
+    """The fork server gave no process; ``lasting`` if another fork server would not either."""
 
     def __init__(self, *, lasting: bool) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Refusal(Exception):
 
 
 class ForkClient:
-    """The original, from the first process that is wanted of it to ``close``."""
+    """The parent's end of the fork server, which it launches at the first ``fork``."""
 
     def __init__(self) -> None:
         self.process: ServerProcess | None = None
@@ -39,7 +39,7 @@ class ForkClient:
         self._said = b""
 
     def fork(self) -> Launched | None:
-        """A new process; ``None`` if none can be forked. Raises StartError."""
+        """A new process, or ``None`` if none can be forked; raises StartError."""
         if self._impossible:
             return None
         try:
@@ -50,14 +50,14 @@ class ForkClient:
             self._impossible = refusal.lasting
             self.kill()
             return None
-        except BaseException:  # Ctrl-C, say: what it was asked for may come yet
+        except BaseException:  # such as Ctrl-C: a process that nobody takes may come yet
             self.kill()
             raise
 
     def _boot(self) -> None:
         try:
             launched = launch("fork_server")
-        except StartError:  # no descriptors left for it, perhaps: they may do for a server
+        except StartError:  # perhaps too few descriptors: they may suffice for a server
             raise _Refusal(lasting=False) from None
         try:
             self.process = ServerProcess(launched)
@@ -82,7 +82,7 @@ class ForkClient:
         return pid
 
     def _hear(self, deadline: Deadline) -> bool:
-        """Take in what it says; returns whether it has said anything by the deadline."""
+        """Read a part of its answer; returns ``False`` at the deadline or if it has ended."""
         assert self.process is not None
         fd = self.process.launched.events_fd
         if not waits.poll_fd(fd, POLLIN, deadline.left()):
@@ -92,7 +92,7 @@ class ForkClient:
         return bool(said)
 
     def kill(self) -> None:
-        """End it now, and what it has forked without anybody having taken it."""
+        """Kill the fork server, and a process that it has forked and nobody has taken."""
         process = self.process
         if process is None:
             return
@@ -108,13 +108,13 @@ class ForkClient:
                 system.waitpid(pid, 0)
 
     def close(self) -> None:
-        """End it, as nobody will ask it for more."""
+        """End the fork server; waits two seconds at most, then kills it."""
         process, self.process = self.process, None
         if process is not None:
             ServerProcess.end_all([process], _END_SECONDS)
 
     def forget(self) -> None:
-        """In a forked copy of this process: it is not ours."""
+        """In a forked copy of this process: close the descriptors, leave the fork server alone."""
         process, self.process = self.process, None
         if process is not None:
             process.close()

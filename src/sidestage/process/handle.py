@@ -1,8 +1,8 @@
-"""Owns one process: its exit, its signals, its tree, its stderr. It knows no servers.
+"""Owns one process: its exit, its signals, its tree, its stderr. It knows nothing of servers.
 
-multiprocess supplies the process object; what its own classes would do beyond that (register the
-child to be terminated by any forked copy of the test at exit, start a resource tracker, run
-``__main__`` again) is what must not happen here.
+multiprocess supplies the process object. Its own start methods do more, which must not happen here:
+they have every forked copy of the test terminate the child at exit, start a resource tracker, and
+run ``__main__`` again.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .tree import ProcessTree
 if TYPE_CHECKING:
     import psutil
 
-_KILLED_SECONDS = 1.0  # for a killed process to be gone
-TAIL = 8192  # bytes of stderr in messages
+_KILLED_SECONDS = 1.0  # for a killed process to disappear
+TAIL = 8192  # bytes of stderr shown in messages, at most
 
 _pidfd_send_signal = getattr(signal, "pidfd_send_signal", None)
 
 
 class _Adopted(Popen):  # type: ignore[misc]  # multiprocess has no types
-    """The launched process as multiprocess sees it."""
+    """Gives multiprocess a process that was launched without it."""
 
     method = "sidestage"
 
@@ -44,7 +44,7 @@ class _Adopted(Popen):  # type: ignore[misc]  # multiprocess has no types
 
 
 class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no types
-    """A launched child: signal it, wait for it, read what it wrote, and close it."""
+    """A launched child: signals it, waits for it, reads its stderr, closes its descriptors."""
 
     _start_method = None
 
@@ -54,10 +54,10 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         self.launched = launched
         self.owner = system.getpid()
         # Plain numbers, not multiprocess's Connection objects: those close their number when
-        # they are collected, also in a forked copy, whoever it belongs to by then.
+        # they are collected, in a forked copy too, where it may belong to something else by then.
         self._held = {launched.events_fd, launched.commands_fd, launched.stderr_fd}
-        # The base class's start() would put it among the children that multiprocess ends at
-        # the exit of any copy of this process.
+        # The base class's start() would add it to the children that multiprocess ends at the exit
+        # of any copy of this process.
         self._popen = _Adopted(self)
         self._sentinel = self._popen.sentinel
         self._pidfd = _open_pidfd(launched.pid)
@@ -69,9 +69,9 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         self._exit_code: int | None = None
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        """End a process that nobody owns any more, as after a start that was interrupted."""
+        """Kill a process that nothing refers to any more, as after an interrupted start."""
         if finalizing() or self.owner != system.getpid() or not self._held:
-            return  # at the end of this process it ends by itself
+            return  # when this process ends, the child sees it and ends too
         self.kill()
         self.wait(Deadline(_KILLED_SECONDS))
         self.close()
@@ -79,7 +79,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     # Exit ------------------------------------------------------------------------------------
 
     def wait(self, deadline: Deadline) -> bool:
-        """Whether the process has ended by the deadline; reaps it if so."""
+        """Wait for the process to end, and reap it; returns ``False`` at the deadline."""
         while not self._reap():
             if not self._wait_for_exit(deadline):
                 return self._reap()
@@ -88,8 +88,8 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     def _wait_for_exit(self, deadline: Deadline) -> bool:
         if self._pidfd is not None:
             return bool(waits.poll_fd(self._pidfd, POLLIN, deadline.left()))
-        # Without a pidfd (not on Linux) there is no event for the end of a process that can
-        # be waited for with a time-out, except that its end of the pipe closes just before.
+        # Without a pidfd (not on Linux) no wait for a process's end takes a time-out. But its end
+        # of the pipe closes just before.
         waits.poll_fd(self.launched.events_fd, 0, deadline.sooner(0.01).left())
         return not deadline.passed()
 
@@ -97,7 +97,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         if not self._reaped:
             try:
                 self._reaped = self._reap_by_pidfd() if self._by_pidfd() else self._reap_by_pid()
-            except ChildProcessError:  # somebody's waitpid(-1), or SIGCHLD is ignored
+            except ChildProcessError:  # another waiter reaped it, or SIGCHLD is ignored
                 self._reaped = self._gone()
         return self._reaped
 
@@ -105,7 +105,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         return self._pidfd is not None and system.waitid is not None
 
     def _reap_by_pidfd(self) -> bool:
-        """By what no other child can have got since, unlike the number."""
+        """By the pidfd: unlike the pid, it cannot mean another child by now."""
         assert system.waitid is not None
         ended = system.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         if ended is None:
@@ -119,7 +119,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         if pid == self.launched.pid:
             self._ended_with(os.waitstatus_to_exitcode(status))
             return True
-        return self._root is not None and not self._root.is_running()  # another has its number
+        return self._root is not None and not self._root.is_running()  # another has its pid
 
     def _ended_with(self, exit_code: int) -> None:
         self._exit_code = self._popen.returncode = exit_code
@@ -131,13 +131,13 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     @property
     def exit_code(self) -> int | None:
-        """The exit status, negative for a signal; ``None`` while it runs or if it was stolen."""
+        """The exit status, negative for a signal; ``None`` if it runs or another reaped it."""
         return self._exit_code
 
     # Signals ---------------------------------------------------------------------------------
 
     def signal(self, number: int) -> None:
-        """Send a signal to this process and no other that may have got its number since."""
+        """Send a signal to this process, never to another that has got its pid since."""
         if self._reaped:
             return
         try:
@@ -149,34 +149,34 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
             pass
 
     def terminate(self) -> None:
-        """Ask through SIGTERM."""
+        """Ask the process to end, by SIGTERM."""
         self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the process group, which is the child's own."""
+        """Kill the process and its group, by SIGKILL."""
         if not self._gone():
             with contextlib.suppress(ProcessLookupError):
                 system.killpg(self.launched.pid, signal.SIGKILL)
         self.signal(signal.SIGKILL)
 
     def snapshot(self, deadline: Deadline) -> None:
-        """Note the descendants, before a signal can part them from the root."""
+        """Note the descendants, before a signal; see ``ProcessTree.note``."""
         if not self._gone():
             self._tree.note(deadline)
 
     def sweep(self) -> list[int]:
-        """Kill what is left of the noted descendants; returns their pids."""
+        """Kill the noted descendants that still run; returns their pids."""
         return self._tree.sweep()
 
-    # What it tells -----------------------------------------------------------------------------
+    # Reports -----------------------------------------------------------------------------------
 
     def stderr_size(self) -> int:
-        """Bytes written to stdout and stderr so far."""
+        """Number of bytes written to stdout and stderr so far; 0 once closed."""
         held = self.launched.stderr_fd in self._held
         return system.fstat(self.launched.stderr_fd).st_size if held else 0
 
     def stderr_tail(self, since: int = 0) -> str:
-        """The end of what was written there after the first ``since`` bytes."""
+        """The end of what was written there after the first ``since`` bytes, at most 8 KiB."""
         assert system.pread is not None
         end = self.stderr_size()
         start = max(since, end - TAIL)
@@ -186,7 +186,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         return tail.decode("utf-8", "replace").strip()
 
     def usage(self) -> dict[str, Any]:
-        """What psutil knows of the process; raises psutil.Error when it is gone."""
+        """Memory (bytes), CPU time (seconds) and counts; raises psutil.Error if it has ended."""
         with importing_once():
             import psutil
 
@@ -209,15 +209,15 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     # Descriptors -------------------------------------------------------------------------------
 
     def descriptors(self) -> frozenset[int]:
-        """Those that this process holds for the child."""
+        """The descriptors that this process holds for the child."""
         return frozenset(self._held)
 
     def close_commands(self) -> None:
-        """Close the pipe to the child: it ends when it sees that."""
+        """Close the pipe to the child, which ends when it sees that."""
         self._close(self.launched.commands_fd)
 
     def close(self) -> None:
-        """Close every descriptor; safe in a forked copy and more than once."""
+        """Close every descriptor; may be called again, and in a forked copy."""
         for fd in list(self._held):
             self._close(fd)
         self._pidfd = None
@@ -229,7 +229,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     @staticmethod
     def end_all(processes: Iterable[ServerProcess], seconds: float) -> None:
-        """End children that serve nobody: close the pipes, wait a moment, kill, reap, close."""
+        """End idle children: close their pipes, wait up to ``seconds``, kill, reap, close."""
         ending = list(processes)
         for process in ending:
             process.close_commands()

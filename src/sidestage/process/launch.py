@@ -1,7 +1,7 @@
 """Starts a lean interpreter for a server: no site, none of the user's paths, no fork.
 
-It knows nothing but how to start one. It is apart from ``process`` so that the child boots while
-the parent still imports what it needs to own it.
+It only starts the process. ``handle`` owns it, in a module of its own: so the child boots while the
+parent still imports that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import StartError
 from ..pristine import system
 from ..pristine.imports import importing_once
 
-# What the child imports that is not in the standard library, dependencies of those included.
+# What the child imports beyond the standard library, with the dependencies of those packages.
 _CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public", "psutil")
 
 _BOOT = (
@@ -27,16 +27,16 @@ _BOOT = (
     "from sidestage.child.boot import main; main('{module}', *map(int, sys.argv[n:]))"
 )
 _ROOT = __name__.partition(".")[0]
-_FIRST_FREE = 3  # below are the standard streams, which the child gets anew
+_FIRST_FREE = 3  # below are the standard streams, which the child opens or replaces
 
-_DEV_NULL = os.devnull  # taken now: while it is active, pyfakefs may stand for another system
-# A relative one, found on a relative PATH, means another file once the test changes its directory.
+_DEV_NULL = os.devnull  # read at import: pyfakefs may pretend to be another system later
+# Made absolute at import: a relative path means another file once the test changes its directory.
 _executable = os.path.abspath(sys.executable) if sys.executable else ""  # noqa: PTH100 - pathlib takes 10 ms to import
 _paths: list[str] = []
 
 
 class Launched:
-    """A process just started, with the three descriptors through which it is owned."""
+    """A process just started, with its pid and the three descriptors that lead to it."""
 
     __slots__ = ("commands_fd", "events_fd", "pid", "stderr_fd")
 
@@ -47,14 +47,14 @@ class Launched:
         self.stderr_fd = stderr_fd
 
     def abandon(self) -> None:
-        """End a process that nobody will own, by signal: it may not listen to its pipe yet."""
+        """Kill, reap and close a process that nobody will own; it may not read its pipe yet."""
         self.close()
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             system.kill(self.pid, signal.SIGKILL)
             system.waitpid(self.pid, 0)
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the descriptors and leave the process alone."""
         for fd in (self.commands_fd, self.events_fd, self.stderr_fd):
             system.close(fd)
 
@@ -62,7 +62,7 @@ class Launched:
 def launch(module: str = "host", *arguments: int) -> Launched:
     """Start a child and return at once; raises StartError where that is not possible.
 
-    ``module`` is the module of ``child`` whose ``main`` it runs; ``arguments`` are for that.
+    It runs ``main`` of the given module of ``child``, with ``arguments`` among its parameters.
     """
     if system.posix_spawn is None:  # pragma: no cover - Windows
         raise StartError(
@@ -76,10 +76,10 @@ def launch(module: str = "host", *arguments: int) -> Launched:
 
 
 def connect(start: Callable[[int, int, int], int]) -> Launched:
-    """A process that ``start`` makes, with its pipes; raises StartError.
+    """Make the pipes and have ``start`` make the process; raises StartError.
 
-    ``start`` gets the descriptors that are to be the process's commands, events and stderr, and
-    returns its pid.
+    ``start`` gets the process's own descriptors for commands, events and stderr, and returns its
+    pid.
     """
     kept: list[int] = []
     lent: list[int] = []
@@ -113,7 +113,7 @@ def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:
 
 
 def _above_standard_streams(fd: int, owner: list[int]) -> int:
-    """``fd``, moved out of 0-2 if the test has closed those; noted with its owner."""
+    """``fd``, moved above 0-2 if the test has closed one of those; appended to ``owner``."""
     if fd < _FIRST_FREE:
         import fcntl
 
@@ -139,10 +139,34 @@ def _unlinked_file() -> int:
 def _spawn(
     module: str, arguments: Iterable[int], commands_fd: int, events_fd: int, stderr_fd: int
 ) -> int:
-    paths = _child_paths()
-    argv = [
+    numbers = (commands_fd, events_fd, system.getpid(), *arguments)
+    assert system.posix_spawn is not None
+    return system.posix_spawn(
         _executable,
-        "-I",  # neither the environment nor the working directory says what is imported
+        _command_line(module, numbers),
+        dict(os.environ),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, _DEV_NULL, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, stderr_fd, 1),
+            (os.POSIX_SPAWN_DUP2, stderr_fd, 2),
+            # Onto itself, which clears close-on-exec in the child alone.
+            (os.POSIX_SPAWN_DUP2, commands_fd, commands_fd),
+            (os.POSIX_SPAWN_DUP2, events_fd, events_fd),
+        ],
+        # A group of its own, so that Ctrl-C at the terminal reaches only the test. Not a session:
+        # in the test's, the kernel ends even a stopped child when the test dies, as its group is
+        # orphaned then.
+        setpgroup=0,
+        setsigmask=[],
+        setsigdef=_signals_to_reset(),
+    )
+
+
+def _command_line(module: str, numbers: Iterable[int]) -> list[str]:
+    paths = _child_paths()
+    return [
+        _executable,
+        "-I",  # neither the environment nor the working directory affects what is imported
         "-S",
         "-X",
         "faulthandler",
@@ -150,30 +174,8 @@ def _spawn(
         _BOOT.format(module=module),
         str(len(paths)),
         *paths,
-        str(commands_fd),
-        str(events_fd),
-        str(system.getpid()),
-        *map(str, arguments),
+        *map(str, numbers),
     ]
-    assert system.posix_spawn is not None
-    return system.posix_spawn(
-        _executable,
-        argv,
-        dict(os.environ),
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, _DEV_NULL, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, stderr_fd, 1),
-            (os.POSIX_SPAWN_DUP2, stderr_fd, 2),
-            # Onto itself: that clears close-on-exec in the child alone.
-            (os.POSIX_SPAWN_DUP2, commands_fd, commands_fd),
-            (os.POSIX_SPAWN_DUP2, events_fd, events_fd),
-        ],
-        # A group of its own: Ctrl-C at the terminal is for the test. Not a session: in the test's,
-        # the kernel ends even a stopped child when the test dies (an orphaned process group).
-        setpgroup=0,
-        setsigmask=[],
-        setsigdef=_signals_to_reset(),
-    )
 
 
 def _signals_to_reset() -> list[int]:
@@ -182,7 +184,7 @@ def _signals_to_reset() -> list[int]:
 
 
 def _child_paths() -> list[str]:
-    """Where the child finds its packages; it appends them, so the standard library goes first."""
+    """Directories of the child's packages; it appends them, so the standard library goes first."""
     if not _paths:
         found = [_two_up(str(sys.modules[_ROOT].__file__))]
         with importing_once():

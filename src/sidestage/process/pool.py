@@ -1,9 +1,9 @@
-"""Children kept warm: taken by a start, given back by a clean stop.
+"""Keeps idle children: a start takes one, a clean stop gives it back.
 
-A child in the pool serves nothing and has run nothing of the user's. It looks neither at the
-environment nor at the working directory that it was started in, so any start may have it: pytest
-changes the environment with every test. In a forked copy of the test the pool is empty, because
-the children belong to the original.
+A child in the pool serves nothing and has run none of the user's code. It ignores the environment
+and the working directory that it was started in, so any start may take it: pytest changes the
+environment with every test. In a forked copy of the test the pool is empty, because the children
+belong to the original.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 Tell = Callable[["Channel"], None]
 
-CAP = 8  # idle children kept at most
-END_SECONDS = 2.0  # granted to an idle child until it is killed
+CAP = 8  # idle children kept, at most
+END_SECONDS = 2.0  # for an idle child to end by itself before it is killed
 
 
 class Child:
     """A process with its channel.
 
-    ``waited`` is whether it came from the pool, where it may have died without anybody noticing;
-    ``stderr_start`` how far it had written to stderr by then.
+    ``waited`` is whether it waited in the pool, where it may have died unnoticed. ``stderr_start``
+    is how many bytes it had written to stderr when it was taken.
     """
 
     __slots__ = ("channel", "process", "stderr_start", "waited")
@@ -45,19 +45,19 @@ class Child:
         self.waited = False
 
     def stderr_tail(self) -> str:
-        """What the child wrote to stderr since it was taken, the last few KiB."""
+        """What the child wrote to stderr since it was taken, at most the last 8 KiB."""
         return self.process.stderr_tail(self.stderr_start)
 
 
 class Pool:
-    """The idle children of one process."""
+    """The idle children of this process, and its fork server."""
 
     def __init__(self) -> None:
         self._lock = system.Lock()
         self._idle: list[Child] = []
-        self._booting: list[Launched] = []  # launched, and not yet owned
+        self._booting: list[Launched] = []  # not owned by a ServerProcess yet
         self._fork_client: ForkClient | None = None
-        self._launched = False  # one has been
+        self._launched = False  # whether an interpreter has been launched
         self._hooked = False
         self._owner = system.getpid()
 
@@ -65,7 +65,7 @@ class Pool:
         return iter(list(self._idle))
 
     def processes(self) -> list[ServerProcess]:
-        """All that are kept on purpose."""
+        """The processes that may live while no server runs: idle children and the fork server."""
         fork_client = self._fork_client
         kept = [child.process for child in self]
         if fork_client is not None and fork_client.process is not None:
@@ -116,7 +116,7 @@ class Pool:
             return self._idle.pop() if self._idle and self._owner == system.getpid() else None
 
     def release(self, child: Child) -> bool:
-        """Keep a child that has nothing open; ends it, and returns False, if it is one too many."""
+        """Keep an idle child; if there are ``CAP`` already, ends it and returns ``False``."""
         if enabled():
             with self._lock:
                 if len(self._idle) < CAP:
@@ -126,7 +126,7 @@ class Pool:
         return False
 
     def boot(self) -> None:
-        """Launch a child unless one is there; takes a millisecond, and imports nothing."""
+        """Launch a child unless there is one. Takes a millisecond and imports nothing."""
         if enabled() and not self._idle and not self._booting:
             self._hook()
             with fork_hooks.launch_lock:
@@ -134,10 +134,7 @@ class Pool:
                 self._booting.append(launch())
 
     def warm(self) -> None:
-        """See to it that a child is there, and that this process is ready to own it.
-
-        What the child still has to import, it imports meanwhile.
-        """
+        """Make sure that an idle child is there and owned; does not wait until it has booted."""
         self.boot()
         with fork_hooks.launch_lock:
             while (launched := self._take_booting()) is not None:
@@ -146,8 +143,8 @@ class Pool:
                     self._idle.append(child)
 
     def _adopt(self, launched: Launched, tell: Tell) -> Child:
-        # Here and not above: the imports cost tens of milliseconds, the child boots meanwhile. The
-        # second takes so long that a child which is told first serves before it is done.
+        # Imported here because that takes tens of milliseconds, while the child boots. The second
+        # import takes the longest: a child configured before it serves before it is done.
         try:
             with importing_once():
                 from .channel import Channel
@@ -169,7 +166,7 @@ class Pool:
             fork_hooks.call_in_copies(self.forget)
 
     def close(self) -> None:
-        """End all children that serve nobody."""
+        """At the exit: end all idle children and the fork server."""
         if self._owner != system.getpid():
             return
         with self._lock:
@@ -182,7 +179,7 @@ class Pool:
         end(idle)
 
     def forget(self) -> None:
-        """In a forked copy: close the descriptors, leave the processes alone."""
+        """In a forked copy: close the descriptors and leave the processes alone."""
         for child in self._idle:
             child.process.close()
         for launched in self._booting:
@@ -196,7 +193,7 @@ class Pool:
 
 
 def end(children: list[Child]) -> None:
-    """End children that serve nobody."""
+    """End idle children: they have two seconds before they are killed."""
     if children:
         for child in children:
             child.channel.closed = True
@@ -204,7 +201,7 @@ def end(children: list[Child]) -> None:
 
 
 def enabled() -> bool:
-    """Whether children are kept: not with ``SIDESTAGE_POOL=0`` in the environment."""
+    """Whether children are kept; ``SIDESTAGE_POOL=0`` in the environment turns that off."""
     return os.environ.get("SIDESTAGE_POOL", "1") != "0"
 
 

@@ -1,7 +1,8 @@
-"""The descendants of a process: noted before a signal can part them from it, killed after.
+"""The descendants of a process: noted while it lives, killed once it is gone.
 
-psutil reads /proc through what the test's process has for ``open``. Where that does not show what
-is true (pyfakefs, a mock), a process of its own looks and kills instead.
+A signal may end the process, and then nothing connects its descendants to it any more. psutil reads
+/proc through the test's ``open``. Where that is patched (pyfakefs, a mock), a helper process looks
+and kills instead.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from .launch import Launched, launch
 if TYPE_CHECKING:
     import psutil
 
-_HELPER_SECONDS = 2.0  # for the helper to start and look; a twentieth of that is usual
+_HELPER_SECONDS = 2.0  # for the helper to start and look; 0.1 is usual
 
 
 class ProcessTree:
-    """All that a process has started, and what that has started."""
+    """All direct and indirect children of a process."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -31,7 +32,7 @@ class ProcessTree:
         self._helper: Launched | None = None
 
     def note(self, deadline: Deadline) -> None:
-        """Note who is there now; what cannot be learnt by the deadline is not waited for."""
+        """Note the current descendants; the helper, where needed, has until the deadline."""
         try:
             if self._note():
                 return
@@ -45,10 +46,10 @@ class ProcessTree:
 
         try:
             root = psutil.Process(self._pid)
-            if root.ppid() != system.getpid():  # then what psutil reads is not what is true
+            if root.ppid() != system.getpid():  # then psutil does not read the real /proc
                 return False
             self._noted = root.children(recursive=True)
-        except psutil.AccessDenied:  # to the one or the other: nobody else may look either
+        except psutil.AccessDenied:  # the helper would be denied too
             pass
         return True
 
@@ -61,32 +62,32 @@ class ProcessTree:
             self.forget()
 
     def sweep(self) -> list[int]:
-        """Kill those that were noted and live on; returns their pids."""
+        """Kill the noted processes that still run; returns their pids."""
         left = [process for process in self._noted if process.is_running()]
         for process in left:
             _kill(process)
-        return [process.pid for process in left] + self._helpers_sweep()
+        return [process.pid for process in left] + self._sweep_by_helper()
 
-    def _helpers_sweep(self) -> list[int]:
+    def _sweep_by_helper(self) -> list[int]:
         helper = self._helper
         if helper is None:
             return []
         deadline = Deadline(_HELPER_SECONDS)
-        said = b""
+        answer = b""
         try:
             system.write(helper.commands_fd, b"k")
             while waits.poll_fd(helper.events_fd, POLLIN, deadline.left()):
                 part = system.read(helper.events_fd, 4096)
                 if not part:
                     break
-                said += part
-        except OSError:  # it has ended, and what it knew with it
+                answer += part
+        except OSError:  # it has ended, so nobody knows the pids
             pass
         self.forget()
-        return [int(pid) for pid in said.split()]
+        return [int(pid) for pid in answer.split()]
 
     def forget(self) -> None:
-        """Let go of who was noted, and of the helper."""
+        """Drop the noted processes and end the helper."""
         self._noted = []
         helper, self._helper = self._helper, None
         if helper is not None:
