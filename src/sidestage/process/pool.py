@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .fork_client import ForkClient
     from .handle import ServerProcess
 
-Tell = Callable[["Channel"], None]
+Configure = Callable[["Channel"], None]
 
 CAP = 8  # idle children kept, at most
 END_SECONDS = 2.0  # for an idle child to end by itself before it is killed
@@ -72,8 +72,8 @@ class Pool:
             kept.append(fork_client.process)
         return kept
 
-    def acquire(self, tell: Tell = lambda channel: None, *, fresh: bool = False) -> Child:
-        """An idle child, or a new one, that ``tell`` has told what to be; raises StartError.
+    def acquire(self, configure: Configure = lambda channel: None, *, fresh: bool = False) -> Child:
+        """An idle child, or a new one, that ``configure`` has configured; raises StartError.
 
         The caller holds ``fork_hooks.launch_lock`` until the child belongs to a run.
         """
@@ -85,14 +85,14 @@ class Pool:
             child.stderr_start = child.process.stderr_size()
             child.waited = True
             try:
-                tell(child.channel)
+                configure(child.channel)
             except BaseException:
                 child.process.kill()
                 end([child])
                 raise
             return child
         launched = self._take_booting()
-        child = self._adopt(launched or self._new(), tell)
+        child = self._adopt(launched or self._new(), configure)
         child.waited = launched is not None
         return child
 
@@ -142,14 +142,14 @@ class Pool:
                 with self._lock:
                     self._idle.append(child)
 
-    def _adopt(self, launched: Launched, tell: Tell) -> Child:
+    def _adopt(self, launched: Launched, configure: Configure) -> Child:
         # Imported here because that takes tens of milliseconds, while the child boots. The second
         # import takes the longest: a child configured before it serves before it is done.
         try:
             with importing_once():
                 from .channel import Channel
             channel = Channel(launched.events_fd, launched.commands_fd)
-            tell(channel)
+            configure(channel)
             with importing_once():
                 from .handle import ServerProcess
         except BaseException:
