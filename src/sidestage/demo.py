@@ -1,4 +1,4 @@
-"""Runs all four servers, hits each with a real client, and tells what happened: ``make demo``."""
+"""Runs all four servers, uses each with a real client, prints what happens: ``make demo``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _telling(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _reporting(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def handle(request: Any) -> Any:
         _say(f"    handled in pid {os.getpid()}: {request!r}")
         return handler(request)
@@ -52,39 +52,55 @@ def _ignore(datagram: Datagram) -> None:
 
 
 def main() -> None:
-    """The demonstration."""
+    """Start the servers, use each, stop them, and print every step."""
     servers = ServerManager(
-        http=HTTPServer(handler=_telling(_greet)),
-        smtp=SMTPServer(handler=_telling(_file)),
-        tcp=TCPServer(handler=_telling(_shout)),
-        udp=UDPServer(handler=_telling(_ignore)),
+        http=HTTPServer(handler=_reporting(_greet)),
+        smtp=SMTPServer(handler=_reporting(_file)),
+        tcp=TCPServer(handler=_reporting(_shout)),
+        udp=UDPServer(handler=_reporting(_ignore)),
     )
     _say(f"the test process is pid {os.getpid()}")
     with servers:
         for name, server in servers.items():
             _say(f"  {name}: {server.url} served by pid {server.pid}")
-        _say("HTTP, by urllib:")
-        with urllib.request.urlopen(f"{servers['http'].url}/greet") as response:
-            _say(f"    the client got {response.status} {response.read().decode()}")
-        _say("SMTP, by smtplib:")
-        with smtplib.SMTP(servers["smtp"].host, servers["smtp"].port) as client:
-            client.sendmail("me@example.org", ["you@example.org"], "Subject: hello\r\n\r\nhi\r\n")
-        _say(f"    the mail's subject is {servers['smtp'].wait_for(1)[0].message['Subject']!r}")
-        _say("TCP, by a socket:")
-        with socket.create_connection(servers["tcp"].server_address) as client_socket:
-            client_socket.sendall(b"shout")
-            _say(f"    the client got {client_socket.recv(100)!r}")
-        _say("UDP, by logging.handlers.SysLogHandler:")
-        syslog = logging.handlers.SysLogHandler(servers["udp"].server_address)
-        syslog.emit(logging.makeLogRecord({"msg": "disk full", "levelno": logging.ERROR}))
-        syslog.close()
-        servers["udp"].wait_for(1)
+        _use_http(servers["http"])
+        _use_smtp(servers["smtp"])
+        _use_tcp(servers["tcp"])
+        _use_udp(servers["udp"])
         reports = servers.stop()
     _say("stopped:")
     for name, report in reports.items():
         _say(f"  {name}: {report}")
     for name, server in servers.items():
         _say(f"  {name} had received {server.received}")
+
+
+def _use_http(server: Any) -> None:
+    _say("HTTP, by urllib:")
+    with urllib.request.urlopen(f"{server.url}/greet") as response:
+        _say(f"    the client got {response.status} {response.read().decode()}")
+
+
+def _use_smtp(server: Any) -> None:
+    _say("SMTP, by smtplib:")
+    with smtplib.SMTP(server.host, server.port) as client:
+        client.sendmail("me@example.org", ["you@example.org"], "Subject: hello\r\n\r\nhi\r\n")
+    _say(f"    the mail's subject is {server.wait_for(1)[0].message['Subject']!r}")
+
+
+def _use_tcp(server: Any) -> None:
+    _say("TCP, by a socket:")
+    with socket.create_connection(server.server_address) as client:
+        client.sendall(b"shout")
+        _say(f"    the client got {client.recv(100)!r}")
+
+
+def _use_udp(server: Any) -> None:
+    _say("UDP, by logging.handlers.SysLogHandler:")
+    client = logging.handlers.SysLogHandler(server.server_address)
+    client.emit(logging.makeLogRecord({"msg": "disk full", "levelno": logging.ERROR}))
+    client.close()
+    server.wait_for(1)
 
 
 if __name__ == "__main__":

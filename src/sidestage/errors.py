@@ -4,12 +4,12 @@
     ├── StartError (OSError)              the server could not start; carries the errno
     │   └── StartTimeout (TimeoutError)   the child was not ready in time
     ├── StateError (RuntimeError)         the call does not fit the server's state
-    ├── ServerDied                        the child ended without being asked
+    ├── ServerDied                        the server's process ended without being asked
     ├── ServerStopped (ConnectionError)   a handler's I/O outlived its server
     └── WaitTimeout (TimeoutError)        fewer records than waited for
-    ForcedStopWarning (RuntimeWarning)    stop() had to go further than asking
+    ForcedStopWarning (RuntimeWarning)    stop() had to do more than ask
 
-Facts are attributes; each message says what to do next.
+Facts are attributes, so nobody has to parse a message; each message says what to do next.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ __all__ = [
 
 
 def shown(value: object) -> str:
-    """The beginning of ``repr(value)``, or what there is of it where that raises."""
+    """The first 200 characters of ``repr(value)``; the default repr if that raises."""
     try:
         return repr(value)[:200]
-    except Exception:  # noqa: BLE001 - the test's own class, of which we have to say what it is
+    except Exception:  # noqa: BLE001 - whatever the repr of the test's own class raises
         return object.__repr__(value)
 
 
 class SidestageError(Exception):
-    """Base of every exception that Sidestage raises on its own account."""
+    """Base class of all exceptions that Sidestage itself defines."""
 
 
 class StartError(SidestageError, OSError):
     """The server could not start.
 
-    ``errno`` and ``strerror`` are those of the operating system where it was the one to refuse
-    (``EADDRINUSE``, ``EACCES``), ``address`` is what the server was to listen on, and
-    ``stderr`` the tail of what the child wrote there.
+    Where the operating system refused, ``errno`` and ``strerror`` are its own (``EADDRINUSE``,
+    ``EACCES``). ``address`` is where the server should have listened, ``stderr`` the tail of what
+    the child wrote there.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class StartTimeout(StartError, TimeoutError):
 
 
 class StateError(SidestageError, RuntimeError):
-    """The call does not fit the state that the server is in; nothing was changed."""
+    """The call does not fit the state of the server; it has changed nothing."""
 
 
 def _rebuild(
     kind: type[SidestageError], arguments: tuple[Any, ...], facts: dict[str, Any]
 ) -> SidestageError:
-    """An error with the facts that pickle or copy has carried."""
+    """Rebuild an error from its arguments and attributes, for pickle and copy."""
     error = kind.__new__(kind, *arguments)
     error.args = arguments
     error.__dict__.update(facts)
@@ -79,11 +79,11 @@ def _rebuild(
 
 
 class ServerDied(SidestageError):
-    """The server's process ended without having been asked to.
+    """The server's process ended without being asked to.
 
-    ``exit_code`` is the exit status, ``signal`` the signal's name where one killed it (else
-    ``None``), ``pid`` the process, and ``stderr`` the tail of what it wrote there. An
-    ``exit_code`` of ``None`` means that somebody else had reaped the process.
+    ``exit_code`` is the exit status, or ``None`` if another waiter has reaped the process;
+    ``signal`` is the name of the signal that killed it, or ``None``; ``pid`` is its process id, and
+    ``stderr`` the tail of what it wrote there.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -99,7 +99,7 @@ class ServerDied(SidestageError):
 
     @property
     def how(self) -> str:
-        """How it ended, in words that can follow its name."""
+        """How the process ended, as a predicate: "was killed by SIGKILL"."""
         if self.signal:
             return f"was killed by {self.signal}"
         if self.exit_code is None:
@@ -116,7 +116,7 @@ class ServerStopped(SidestageError, ConnectionError):
 
 
 class WaitTimeout(SidestageError, TimeoutError):
-    """``wait_for`` ran out of time; ``received`` holds what did come, ``expected`` the count."""
+    """``wait_for`` timed out: ``received`` is what came, ``expected`` the count asked for."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)

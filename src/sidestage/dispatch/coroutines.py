@@ -1,6 +1,6 @@
-"""What touches asyncio: coroutine handlers, and waiting without blocking the caller's loop.
+"""All that uses asyncio: coroutine handlers, and work that must not block the caller's loop.
 
-asyncio is imported only where somebody uses it.
+asyncio is imported only once it is needed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_EXIT_SECONDS = 1.0  # for all loops of ours to end with the interpreter
+_EXIT_SECONDS = 1.0  # for all our loops to end before the interpreter does
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs in this thread, if any; imports nothing."""
+    """The loop that runs in this thread, or ``None``; does not import asyncio."""
     events = sys.modules.get("asyncio.events")
     return None if events is None else events._get_running_loop()  # public, but undocumented
 
 
 async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = None) -> T:
-    """Run ``work`` in a thread of its own, in the caller's context, and await its result.
+    """Run ``work`` in a thread of its own, in a copy of the caller's context; returns its result.
 
-    Cancelling the caller does not cancel the work, so that nothing is left half done; it is
-    awaited to its end, and then undone by ``undo``.
+    Cancelling the caller does not cancel the work, so that nothing is left half done: the work is
+    awaited to its end, and if it succeeded, ``undo`` is run in the same way. Raises StateError if
+    no loop of asyncio runs here.
     """
     import asyncio
 
@@ -48,6 +49,17 @@ async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = N
         raise StateError(
             "`async with` needs asyncio's loop, and none runs here; the plain `with` works anywhere"
         )
+    future = _in_thread(loop, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if undo is not None and future.exception() is None:
+            await off_loop(undo)
+        raise
+
+
+def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> asyncio.Future[T]:
     future: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
 
@@ -64,23 +76,17 @@ async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = N
         result, error = None, None
         try:
             result = context.run(work)
-        except BaseException as raised:  # noqa: BLE001 - raised again where it is awaited
+        except BaseException as raised:  # noqa: BLE001 - raised again by the await
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(finish, result, error)
 
     system.start_thread(run, ())
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        if undo is not None and future.exception() is None:
-            await off_loop(undo)
-        raise
+    return future
 
 
 class CoroutineRunner:
-    """Runs coroutine handlers on the loop that the server was started on, or on one of its own."""
+    """Runs coroutine handlers on the loop that started the server, or else on its own loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
@@ -89,10 +95,10 @@ class CoroutineRunner:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended = Wakeup()
         self._running = False
-        self._thread: int | None = None  # that runs a loop of ours, once it runs
+        self._thread: int | None = None  # that runs our own loop, once it runs
         self._closing = False
         self._parked = False
-        self._tracers: Tracers | None = None  # of the thread of a loop of ours
+        self._tracers: Tracers | None = None  # of the thread of our own loop
 
     def submit(
         self,
@@ -100,14 +106,17 @@ class CoroutineRunner:
         context: contextvars.Context,
         done: Callable[[asyncio.Future[Any]], None],
     ) -> None:
-        """Have ``awaitable`` run in ``context``; ``done`` gets the finished task on the loop."""
+        """Schedule ``awaitable`` in ``context``; ``done`` is called on the loop with its task.
+
+        Raises RuntimeError if the loop is closed.
+        """
         loop = self._ensure_loop()
 
         def begin() -> None:
             if self._tracers is not None:
                 self._tracers.follow()
             task = loop.create_task(_as_coroutine(awaitable), context=context)
-            self._tasks.add(task)  # a loop does not keep what waits for something nobody holds
+            self._tasks.add(task)  # a loop keeps only weak references to tasks
             task.add_done_callback(self._tasks.discard)
             task.add_done_callback(done)
 
@@ -150,7 +159,7 @@ class CoroutineRunner:
             self._ended.notify()
 
     def _leaves(self) -> bool:
-        """Whether the thread of the loop shall end, and if for a fork, note that it does."""
+        """Whether the thread of our loop has to end; if so, prepares its end."""
         with self._guard:
             if self._parked or self._closing:
                 system.leave_thread()
@@ -159,37 +168,37 @@ class CoroutineRunner:
             return False
 
     def close(self, deadline: Deadline) -> None:
-        """End a loop of our own, waiting until the deadline; that of the caller is left alone."""
+        """End our own loop and wait for that until the deadline; leave a caller's loop alone."""
         self._closing = True
         if self._interrupt():
             self._ended.wait_until(lambda: not self._running, deadline)
 
     def _interrupt(self) -> bool:
-        """Have the thread of a loop of ours look what is wanted; returns whether to wait for it."""
+        """Have the thread of our own loop check whether to end; returns whether to wait for it."""
         if not self._own or self._loop is None or not self._running:
             return False
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
-        # If the caller is on it, a coroutine handler stops its server, or forks.
+        # On that loop itself, the caller is a coroutine handler that stops its server, or forks.
         return running_loop() is not self._loop
 
     # Forks -------------------------------------------------------------------------------------
 
     def park(self) -> None:
-        """Before a fork: let the thread of our loop end, unless a coroutine blocks it."""
+        """Before a fork: end the thread of our loop, unless a coroutine blocks it."""
         self._parked = True
         if self._interrupt():
             stacks.let_end(lambda: [self._thread] if self._running else [], self._ended)
 
     def resume(self) -> None:
-        """After a fork: let our loop go on."""
+        """After a fork, in the original: run our loop again, in a new thread."""
         with self._guard:
             self._parked = False
             if self._own and self._loop is not None and not (self._running or self._closing):
                 self._begin(self._loop)
 
     def forget(self) -> None:
-        """In a forked copy: let go of our loop, with which the original goes on."""
+        """In a forked copy: drop our loop, which only the original goes on to run."""
         loop, self._loop = self._loop, None
         _unfinished.discard(self)
         self._guard = system.Lock()
@@ -197,17 +206,17 @@ class CoroutineRunner:
             _abandon(loop)
 
 
-# Those whose loop has not ended yet: the interpreter would destroy its tasks in their middle.
+# Runners whose loop has not ended: the interpreter would destroy its tasks half done.
 _unfinished: set[CoroutineRunner] = set()
 
 
-@functools.cache  # registers once
+@functools.cache  # so that it registers once
 def _wait_at_exit() -> None:
     atexit.register(_wait_for_loops)
 
 
 def _wait_for_loops() -> None:
-    """At the exit: a stop does not wait long for a loop, which on a busy machine may need more."""
+    """At the exit: end the loops that had not ended when the stop of their server gave up."""
     deadline = Deadline(_EXIT_SECONDS)
     for runner in list(_unfinished):
         runner.close(deadline)
@@ -215,11 +224,12 @@ def _wait_for_loops() -> None:
 
 
 def _abandon(loop: Any) -> None:
-    """Close the descriptors of a loop without its ``close``.
+    """Close the descriptors of a loop in a forked copy.
 
-    That would take them out of the epoll instance, which a forked copy shares with its original.
+    Not by ``loop.close``, which would remove them from the epoll instance that the copy shares with
+    its original.
     """
-    with contextlib.suppress(AttributeError, OSError):  # of asyncio's selector loops alone
+    with contextlib.suppress(AttributeError, OSError):  # only asyncio's selector loops have them
         loop._selector.close()
         loop._ssock.close()
         loop._csock.close()

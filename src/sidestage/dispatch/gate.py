@@ -15,25 +15,25 @@ _EFD_FLAGS = 0o2000000 | 0o4000  # EFD_CLOEXEC | EFD_NONBLOCK
 class Gate(Protocol):
     """Threads wait here until there is something to read, or until they are woken."""
 
-    ended: bool  # the pipe's other end is closed: what there is to read is the last
+    ended: bool  # the other end of the pipe is closed: nothing comes after what can be read now
 
     def wait(self) -> None:
-        """Block until there is something to read, or the thread is woken."""
+        """Block until there is something to read or the thread is woken."""
         ...
 
     def wake(self) -> None:
-        """Wake one waiting thread, or the next to wait."""
+        """Wake one waiting thread, or the next one that waits."""
         ...
 
     def close(self) -> None:
-        """Close the descriptors; nobody waits any more."""
+        """Close the descriptors; no thread may be waiting."""
 
 
 class EpollGate:
-    """The kernel picks the thread (Linux), once each time that something comes.
+    """The kernel wakes one thread each time that something comes (Linux).
 
-    Edge-triggered: nothing has to be armed again, so a handled request costs one call less, and
-    each call less is one time less that the interpreter lock has to be got back.
+    It is edge-triggered, so it need not be armed again. That saves a system call for each request,
+    and with it one release and acquisition of the GIL.
     """
 
     def __init__(self, fd: int) -> None:
@@ -46,7 +46,7 @@ class EpollGate:
             self._epoll = system.make_epoll()
             self._epoll.register(fd, _EPOLLIN | _EDGE)
             self._epoll.register(self._waker, _EPOLLIN | _EDGE)
-        except BaseException:  # the error refers to this frame: who keeps it, keeps them open
+        except BaseException:  # the error refers to this frame, and might keep them open
             self.close()
             raise
 
@@ -66,10 +66,10 @@ class EpollGate:
 
 
 class LockGate:
-    """Any POSIX: one thread at a time polls, and the next as soon as that has seen something."""
+    """One thread at a time polls, and the next once that has seen something (any POSIX)."""
 
     def __init__(self, fd: int) -> None:
-        self.ended = False  # never known: the next poll tells
+        self.ended = False  # stays so: the next read finds the end
         self._fd = fd
         self._turn = system.Lock()
         self._waker, self._wake_end = system.pipe()
@@ -85,7 +85,7 @@ class LockGate:
                 system.read(self._waker, 1)
 
     def wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full of wake-ups that nobody has taken yet
+        with contextlib.suppress(BlockingIOError):  # full of wake-ups that no thread has read yet
             system.write(self._wake_end, b"\0")
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class LockGate:
 
 
 def make_gate(fd: int) -> Gate:
-    """The best gate of this platform."""
+    """The best gate for this platform; it waits for ``fd`` to become readable."""
     if system.make_epoll is not None and system.eventfd is not None:
         return EpollGate(fd)
     return LockGate(fd)

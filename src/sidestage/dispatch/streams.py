@@ -1,8 +1,8 @@
 """The parent's ends of a call's byte streams, under flow control.
 
-What comes from the client waits in an Inflow until the handler takes it; what the handler sends
-leaves through an Outflow as far as the window allows. Both wake with an error when the client
-or the server goes away, so no handler waits for ever in our own I/O.
+What the client sends waits in an Inflow until the handler reads it. What the handler sends leaves
+through an Outflow as far as the window allows. When the client or the server goes away, both raise
+an error in the handler that waits, so none waits for ever in our own I/O.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Inflow:
-    """Bytes from the client, in order."""
+    """Bytes from the client: the reader of events feeds them, the handler reads them."""
 
     def __init__(self, send: Callable[[Message], None], call: int) -> None:
         self._send = send
@@ -29,34 +29,35 @@ class Inflow:
         self._chunks: deque[memoryview] = deque()
         self._ended = False
         self._error: Exception | None = None
-        self._owed = 0
+        self._owed = 0  # bytes read and not acknowledged yet
         self._changed = Wakeup()
 
     def feed(self, data: bytes) -> None:
-        """More bytes came."""
+        """Append bytes that came."""
         self._chunks.append(memoryview(data))
         self._changed.notify()
 
     def end(self) -> None:
-        """No more bytes will come."""
+        """Note that no more bytes will come."""
         self._ended = True
         self._changed.notify()
 
     def fail(self, error: Exception) -> None:
-        """What has come can still be read; then ``error`` is raised."""
+        """Raise ``error`` in reads, once all that has come is read; the first error counts."""
         if self._error is None:
             self._error = error
         self._changed.notify()
 
     def read_some(self, limit: int, deadline: Deadline, *, peek: bool = False) -> bytes:
-        """Up to ``limit`` bytes, at least one; ``b""`` at the end.
+        """Wait for bytes and return 1 to ``limit`` of them, or ``b""`` at the end.
 
-        Raises TimeoutError at the deadline, and the error that the stream failed with.
+        ``peek`` leaves them to be read again. Raises TimeoutError at the deadline, or the error
+        that the stream failed with.
         """
         if not self._changed.wait_until(self._ready, deadline):
             raise TimeoutError("timed out")
         if not self._chunks:
-            if self._error is not None and not self._ended:  # an end that came first stays one
+            if self._error is not None and not self._ended:  # an earlier end counts
                 raise _anew(self._error)
             return b""
         chunk = self._chunks[0]
@@ -79,12 +80,12 @@ class Inflow:
             self._send(Ack(call=self._call, size=owed))
 
     def left(self) -> bytes:
-        """All that has come and was not read."""
+        """The bytes that have come and were not read."""
         return b"".join(self._chunks)
 
 
 class Outflow:
-    """Bytes to the client."""
+    """Bytes to the client, at most a window of them unacknowledged."""
 
     def __init__(self, send: Callable[[Message], None], call: int) -> None:
         self._send = send
@@ -94,22 +95,22 @@ class Outflow:
         self._changed = Wakeup()
 
     def acknowledged(self, size: int) -> None:
-        """The child has passed ``size`` bytes on."""
+        """Note that the child has passed ``size`` bytes on to the client."""
         self._unacknowledged -= size
         self._changed.notify()
 
     def fail(self, error: Exception) -> None:
-        """Every write from now on raises ``error``."""
+        """Raise ``error`` in every write from now on; the first error counts."""
         if self._error is None:
             self._error = error
         self._changed.notify()
 
     def count(self, size: int) -> None:
-        """``size`` bytes went another way, but on this account."""
+        """Count ``size`` bytes against the window that were sent in another message."""
         self._unacknowledged += size
 
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
-        """Send all of ``data``; raises TimeoutError at the deadline."""
+        """Send all of ``data``; raises TimeoutError at the deadline, or the stream's error."""
         view = memoryview(data).cast("B")
         while view:
             if not self._changed.wait_until(self._ready, deadline):
@@ -127,7 +128,7 @@ class Outflow:
 
 
 class StreamReader(io.RawIOBase):
-    """A readable raw file over a function like ``recv``."""
+    """A readable raw file that reads with a function like ``recv``."""
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         self._receive = receive
@@ -143,7 +144,7 @@ class StreamReader(io.RawIOBase):
 
 
 class StreamWriter(io.RawIOBase):
-    """A writable raw file over a function like ``sendall``: each write goes out at once."""
+    """A writable raw file that writes with a function like ``sendall``, without a buffer."""
 
     def __init__(self, send_all: Callable[[bytes], None]) -> None:
         self._send_all = send_all
@@ -166,7 +167,10 @@ def open_file(
     errors: str | None = None,
     newline: str | None = None,
 ) -> Any:
-    """A file over two functions like ``recv`` and ``sendall``, as ``socket.makefile`` makes it."""
+    """A file as of ``socket.makefile`` from functions like ``recv`` and ``sendall``.
+
+    Raises ValueError for an unknown mode, and for a buffering that the mode does not allow.
+    """
     if not mode or set(mode) - set("rwb") or set(mode) == {"b"}:
         raise ValueError(f"mode must be 'r', 'w' or 'rw', with 'b' for bytes, not {mode!r}")
     if buffering == 0 and "b" not in mode:
@@ -195,5 +199,5 @@ def _binary_file(
 
 
 def _anew(error: Exception) -> Exception:
-    """The same error as a new object: a kept one would keep the frames that it was raised in."""
+    """A copy of ``error`` to raise: the stored one would keep the frames that it passes through."""
     return type(error)(*error.args)

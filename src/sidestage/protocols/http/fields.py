@@ -1,4 +1,4 @@
-"""Names with one or more text values, in the order they came: headers, queries, forms."""
+"""Names with one or more text values, in the order they came: header fields, queries, forms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 
 class Fields(Mapping[str, str]):
-    """A mapping that remembers every value: ``[name]`` is the first, ``get_all`` gives all."""
+    """A mapping in which a name may have several values.
+
+    ``[name]`` gives the first and raises KeyError if there is none; ``get_all`` gives all.
+    """
 
     __slots__ = ("_pairs",)
 
@@ -25,12 +28,12 @@ class Fields(Mapping[str, str]):
         raise KeyError(name)
 
     def get_all(self, name: str) -> list[str]:
-        """Every value of ``name``, in order; empty if there is none."""
+        """All values of ``name`` in order; an empty list if there is none."""
         wanted = self._key(name)
         return [value for given, value in self._pairs if self._key(given) == wanted]
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Every name and value as they came."""
+        """All pairs of name and value, in order and spelt as they came."""
         return self._pairs
 
     def __iter__(self) -> Iterator[str]:

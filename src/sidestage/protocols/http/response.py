@@ -1,4 +1,4 @@
-"""HTTP responses: what a handler may return, and how one is written piece by piece."""
+"""HTTP responses: what a handler may return, and how a response is sent, whole or in pieces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BREAK = re.compile(r"[\r\n\0]")
 _UNSENDABLE = re.compile(r"[\r\n\0]|[^\0-\xff]")
 _REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
-_ENOUGH = 1 << 16  # bytes that are worth sending before the handler has returned
+_ENOUGH = 1 << 16  # bytes written that are sent before the handler returns
 _NEVER = Deadline(None)
 
 HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -36,11 +36,11 @@ HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
 @dataclass(frozen=True)
 class HTTPResponse:
-    """A response: body, status, headers and, if not the standard one, the reason.
+    """A response: body, status, headers and, where it differs from the standard one, the reason.
 
     ``body`` is bytes, text (sent as UTF-8) or an iterable of bytes, which is sent chunk by
-    chunk. ``headers`` is a mapping, or pairs where a field comes more than once. A Content-Type,
-    Content-Length or Transfer-Encoding among them is sent as it is, right or wrong. Raises
+    chunk. ``headers`` is a mapping, or pairs if a field occurs more than once. A Content-Type,
+    Content-Length or Transfer-Encoding among them is sent as given, right or wrong. Raises
     TypeError or ValueError for what cannot be sent.
     """
 
@@ -64,7 +64,7 @@ class HTTPResponse:
 
     @classmethod
     def of(cls, result: object) -> HTTPResponse:
-        """The response that a handler's return value stands for; raises TypeError if none."""
+        """The response for a handler's return value; raises TypeError for other types."""
         match result:
             case HTTPResponse():
                 return result
@@ -115,7 +115,7 @@ class HTTPResponse:
 
     @classmethod
     def _made(cls, body: Any, content_type: str) -> HTTPResponse:
-        """A response of which nothing needs to be checked."""
+        """A response with status 200, without the checks of ``__post_init__``."""
         made = object.__new__(cls)
         headers = (("Content-Type", content_type),)
         made.__dict__.update(body=body, status=200, headers=headers, reason=None)
@@ -156,7 +156,7 @@ def _pairs(response: HTTPResponse) -> wire.Headers:
 
 
 def check_status(status: object) -> int:
-    """``status`` if it is one that a final response can have."""
+    """``status`` as a plain int; raises TypeError or ValueError unless it is 200 to 999."""
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"the status must be an int, not {status!r}")
     if not 200 <= status <= 999:
@@ -165,14 +165,14 @@ def check_status(status: object) -> int:
 
 
 def check_header(name: object, value: object) -> tuple[str, str]:
-    """A header field that can be sent as it is."""
+    """Name and value of a header field as text; raises ValueError if they cannot be sent."""
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a header field")
     return name, check_text(f"the value of {name}", str(value))
 
 
 def check_text(what: str, text: str) -> str:
-    """Text that fits in one line of a head."""
+    """``text`` if it fits in one line of a head; else raises ValueError about ``what``."""
     if _UNSENDABLE.search(text):
         if text.isascii() or _BREAK.search(text):
             raise ValueError(f"{what} must not contain a line end or NUL: {text!r}")
@@ -181,35 +181,35 @@ def check_text(what: str, text: str) -> str:
 
 
 def reason_of(status: int) -> str:
-    """The standard reason phrase."""
+    """The standard reason phrase of ``status``; empty if it has none."""
     return _REASONS.get(status, "")
 
 
 class Way(Protocol):
-    """Where a response goes."""
+    """The call that a response answers."""
 
     link: Link
     call: int
 
     @property
     def outflow(self) -> Outflow:
-        """For the body beyond its first piece."""
+        """Takes the body beyond its first piece."""
         ...
 
 
 class Responder:
     """Sends one response, whole or piece by piece; it is the ``wfile`` of a request.
 
-    What is written waits here until the handler returns, so that its length can be told; with
-    ``flush``, or once it is more than 64 KiB, it is sent, and the rest follows in chunks.
+    What is written waits here until the handler returns, so that a Content-Length can be sent.
+    After ``flush``, or once it exceeds 64 KiB, it is sent, and the rest follows in chunks.
     """
 
-    begun = False
-    closed = False
+    begun = False  # whether there is a status
+    closed = False  # whether the response is complete
     _status = 0
     _reason = ""
     _in_body = False
-    _sent = False  # the head
+    _sent = False  # whether the head has been sent
 
     def __init__(self, way: Way) -> None:
         self._way = way
@@ -219,7 +219,7 @@ class Responder:
     # Piece by piece ----------------------------------------------------------------------------
 
     def begin(self, status: int, reason: str | None) -> None:
-        """Set status and reason."""
+        """Set status and reason; raises ValueError after ``end_headers``."""
         if self._in_body:
             raise ValueError("the headers of this response have ended already")
         self._status = check_status(status)
@@ -227,19 +227,22 @@ class Responder:
         self.begun = True
 
     def header(self, name: str, value: str) -> None:
-        """Add a header field."""
+        """Add a header field; raises ValueError before ``begin`` or after ``end_headers``."""
         if not self.begun or self._in_body:
             raise ValueError("send_header goes between send_response and end_headers")
         self._headers += (check_header(name, value),)
 
     def end_headers(self) -> None:
-        """The body comes next."""
+        """End the header fields: the body comes next; raises ValueError before ``begin``."""
         if not self.begun:
             raise ValueError("call send_response first")
         self._in_body = True
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Add to the body; returns the number of bytes."""
+        """Add ``data`` to the body; returns its number of bytes.
+
+        Raises ValueError before ``end_headers`` or once the response is complete.
+        """
         if not self._in_body:
             raise ValueError("call send_response and end_headers before writing the body")
         if self.closed:
@@ -251,7 +254,7 @@ class Responder:
         return len(view)
 
     def flush(self) -> None:
-        """Send the head and what was written so far."""
+        """Send the head and the body so far; does nothing outside the body."""
         if not self._in_body or self.closed:
             return
         waiting, self._waiting = self._waiting, bytearray()
@@ -261,11 +264,11 @@ class Responder:
             self._way.outflow.write(waiting, _NEVER)
 
     def writable(self) -> bool:
-        """A file's method; always true."""
+        """Always true; part of the interface of a file."""
         return True
 
     def finish(self) -> None:
-        """The response is complete."""
+        """Complete the response: send what has not been sent and its end."""
         self._in_body = True
         self.closed = True
         body = bytes(self._waiting)
@@ -279,7 +282,7 @@ class Responder:
     # Whole -------------------------------------------------------------------------------------
 
     def respond(self, response: HTTPResponse) -> None:
-        """Send ``response``."""
+        """Send a whole response; raises TypeError if its iterable gives anything but bytes."""
         self.begun = self._in_body = self.closed = True
         self._status = response.status
         self._reason = reason_of(response.status) if response.reason is None else response.reason
@@ -292,7 +295,7 @@ class Responder:
         else:
             try:
                 self._send_iterable(iter(body))
-            finally:  # what a generator has opened is closed now, whatever holds on to it
+            finally:  # a generator closes now what it has opened, even if something refers to it
                 if close := getattr(body, "close", None):
                     close()
 
@@ -304,7 +307,7 @@ class Responder:
             self._way.link.send(wire.End(call=self._way.call))
 
     def _send_iterable(self, chunks: Iterator[Any]) -> None:
-        # The first chunk is made before the head is sent, so that an error there is a 500.
+        # The first chunk is made before the head is sent, so that an error in making it is a 500.
         first = _checked_chunk(next(chunks, b""))
         self._send_head(first[:CHUNK], length=None, more=True)
         self._way.outflow.write(memoryview(first)[CHUNK:], _NEVER)
@@ -332,7 +335,7 @@ class Responder:
     # Failure -----------------------------------------------------------------------------------
 
     def error(self, status: int, message: str | None, explain: str | None) -> None:
-        """A whole response that tells of an error in plain text."""
+        """Write a whole response that explains an error in plain text."""
         self.begin(status, message)
         self.header("Content-Type", _TEXT)
         self.header("Connection", "close")
@@ -340,7 +343,7 @@ class Responder:
         self.write(f"{status} {self._reason}\n{explain or ''}".rstrip().encode() + b"\n")
 
     def fail(self, error: BaseException) -> None:
-        """The handler has raised: a 500, or if the head is out already, a broken connection."""
+        """Send a 500 for a handler that raised; once the head is sent, close the connection."""
         if self._sent:
             self._way.link.send(wire.Close(call=self._way.call, reset=False))
             return
@@ -350,7 +353,7 @@ class Responder:
 
 
 def _text_of(error: BaseException) -> str:
-    """What ``error`` says; one that cannot even be printed must not keep its client waiting."""
+    """The text of ``error``; if that raises, the client must get an answer all the same."""
     try:
         return str(error)
     except Exception as other:  # noqa: BLE001 - whatever its __str__ raises
