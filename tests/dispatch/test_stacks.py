@@ -51,16 +51,12 @@ def test_one_that_has_no_stack_is_about_to_end() -> None:
     assert stacks.is_ours(-1)
 
 
-def test_a_handler_is_not_waited_for(handler_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "_MACHINE_SECONDS", NEVER)
-    stacks.let_end(lambda: [handler_thread], Wakeup())
+def test_a_handler_is_not_waited_for(handler_thread: int) -> None:
+    stacks.let_end(lambda: [handler_thread], Wakeup(), seconds=NEVER)
 
 
-def test_a_thread_of_ours_that_does_not_end_is_not_waited_for_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(stacks, "_MACHINE_SECONDS", 0.05)
-    stacks.let_end(lambda: [None], Wakeup())
+def test_a_thread_of_ours_that_does_not_end_is_not_waited_for_for_ever() -> None:
+    stacks.let_end(lambda: [None], Wakeup(), seconds=0.05)
 
 
 def test_a_thread_of_ours_that_takes_its_time_is_waited_for() -> None:

@@ -170,9 +170,9 @@ def _answer(client: socket.socket) -> str:
 def _wait_long(subject: Subject) -> None:
     """A process that does not see the end of its pipe, since a copy holds it, is waited for."""
     if isinstance(subject, Sidestage):
-        pool = importlib.import_module("sidestage.process.pool")
-        assert pool.END_SECONDS < _HELD
-        pool.END_SECONDS = 60.0
+        pool = importlib.import_module("sidestage.process.pool").pool
+        assert pool.end_seconds < _HELD
+        pool.end_seconds = 60.0
 
 
 def _keep_no_processes(subject: Subject) -> None:

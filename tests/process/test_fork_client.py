@@ -92,11 +92,9 @@ class TestRefusals:
         assert client.fork() is None
         forked(client).abandon()  # another has taken its place
 
-    def test_one_that_does_not_answer(
-        self, client: ForkClient, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_one_that_does_not_answer(self) -> None:
         """What it was asked for comes when nobody waits for it any more, or never."""
-        monkeypatch.setattr(fork_client, "_ANSWER_SECONDS", 0.1)
+        client = ForkClient(answer_seconds=0.1)
         before = {process.pid for process in psutil.Process().children()}
         client._boot()
         pid = pid_of(client)

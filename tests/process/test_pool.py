@@ -9,12 +9,10 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from conftest import eventually
 from kit.fake_children import own_descriptors
-from kit.scripts import all_gone, gone, run_script
+from kit.scripts import all_gone, eventually, gone, run_script
 from sidestage import TCPServer
 from sidestage.pristine.waits import Deadline
-from sidestage.process import pool as pool_module
 from sidestage.process.channel import Channel
 from sidestage.process.pool import Child, Pool, end
 
@@ -57,14 +55,13 @@ class TestRecycling:
         assert list(pool) == []
         end([child])
 
-    def test_no_more_than_the_cap_are_kept(
-        self, pool: Pool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(pool_module, "CAP", 2)
+    def test_no_more_than_the_cap_are_kept(self) -> None:
+        pool = Pool(cap=2)
         children = [pool.acquire() for _ in range(3)]
         assert [pool.release(child) for child in children] == [True, True, False]
         assert list(pool) == children[:2]
         assert gone(pid_of(children[2]))
+        pool.close()
 
     def test_what_it_wrote_for_an_earlier_owner_is_not_told_to_the_next(self, pool: Pool) -> None:
         child = pool.acquire()
@@ -214,10 +211,8 @@ class TestClose:
         """
         assert all_gone([int(pid) for pid in run_script(source).split()])
 
-    def test_one_that_ignores_it_is_killed(
-        self, pool: Pool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(pool_module, "END_SECONDS", 0.1)
+    def test_one_that_ignores_it_is_killed(self) -> None:
+        pool = Pool(end_seconds=0.1)
         child = pool.acquire()
         pool.release(child)
         os.kill(pid_of(child), signal.SIGSTOP)

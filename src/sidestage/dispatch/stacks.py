@@ -31,13 +31,18 @@ def is_ours(thread: int | None) -> bool:
     return True
 
 
-def let_end(threads: Callable[[], Collection[int | None]], changed: Wakeup) -> None:
-    """Wait until ``threads()`` is empty or names only threads in handlers, at most one second.
+def let_end(
+    threads: Callable[[], Collection[int | None]],
+    changed: Wakeup,
+    *,
+    seconds: float = _MACHINE_SECONDS,
+) -> None:
+    """Wait until ``threads()`` is empty or names only threads in handlers, at most ``seconds``.
 
     ``changed`` is notified when a thread has ended. A thread in a handler gets a moment, because
     its reply may be out already; one in our own code ends by itself, on a busy machine later.
     """
-    deadline = Deadline(_MACHINE_SECONDS)
+    deadline = Deadline(seconds)
     while not changed.wait_until(lambda: not threads(), Deadline(_MOMENT), brief=True):
         if deadline.passed() or not any(is_ours(thread) for thread in threads()):
             return

@@ -33,7 +33,8 @@ class _Refusal(Exception):
 class ForkClient:
     """The parent's end of the fork server, which it launches at the first ``fork``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
+        self._answer_seconds = answer_seconds
         self.process: ServerProcess | None = None
         self._impossible = not sys.platform.startswith("linux")
         self._said = b""
@@ -72,7 +73,7 @@ class ForkClient:
             system.write_pipe(self.process.launched.commands_fd, request)
         except OSError:
             raise _Refusal(lasting=False) from None
-        deadline = Deadline(_ANSWER_SECONDS)
+        deadline = Deadline(self._answer_seconds)
         while not self._said.endswith(b"\n"):
             if not self._hear(deadline):
                 raise _Refusal(lasting=deadline.passed())

@@ -50,9 +50,14 @@ class Child:
 
 
 class Pool:
-    """The idle children of this process, and its fork server."""
+    """The idle children of this process, at most ``cap``, and its fork server.
 
-    def __init__(self) -> None:
+    A child that is ended has ``end_seconds`` before it is killed.
+    """
+
+    def __init__(self, *, cap: int = CAP, end_seconds: float = END_SECONDS) -> None:
+        self._cap = cap
+        self.end_seconds = end_seconds
         self._lock = system.Lock()
         self._idle: list[Child] = []
         self._booting: list[Launched] = []  # not owned by a ServerProcess yet
@@ -80,7 +85,7 @@ class Pool:
         self._hook()
         while not fresh and (child := self._take()) is not None:
             if child.process.wait(waits.Deadline(0.0)):
-                end([child])
+                end([child], self.end_seconds)
                 continue
             child.stderr_start = child.process.stderr_size()
             child.waited = True
@@ -88,7 +93,7 @@ class Pool:
                 configure(child.channel)
             except BaseException:
                 child.process.kill()
-                end([child])
+                end([child], self.end_seconds)
                 raise
             return child
         launched = self._take_booting()
@@ -116,13 +121,13 @@ class Pool:
             return self._idle.pop() if self._idle and self._owner == system.getpid() else None
 
     def release(self, child: Child) -> bool:
-        """Keep an idle child; if there are ``CAP`` already, ends it and returns ``False``."""
+        """Keep an idle child; if there are ``cap`` already, ends it and returns ``False``."""
         if enabled():
             with self._lock:
-                if len(self._idle) < CAP:
+                if len(self._idle) < self._cap:
                     self._idle.append(child)
                     return True
-        end([child])
+        end([child], self.end_seconds)
         return False
 
     def boot(self) -> None:
@@ -176,7 +181,7 @@ class Pool:
             launched.abandon()
         if self._fork_client is not None:
             self._fork_client.close()
-        end(idle)
+        end(idle, self.end_seconds)
 
     def forget(self) -> None:
         """In a forked copy: close the descriptors and leave the processes alone."""
@@ -192,12 +197,12 @@ class Pool:
         self._owner = system.getpid()
 
 
-def end(children: list[Child]) -> None:
-    """End idle children: they have two seconds before they are killed."""
+def end(children: list[Child], seconds: float = END_SECONDS) -> None:
+    """End idle children: they have ``seconds`` before they are killed."""
     if children:
         for child in children:
             child.channel.closed = True
-        children[0].process.end_all([child.process for child in children], END_SECONDS)
+        children[0].process.end_all([child.process for child in children], seconds)
 
 
 def enabled() -> bool:
