@@ -1,4 +1,4 @@
-"""What every test is held to: nothing of ours is left when it is over."""
+"""Every test is checked for leaks: no process, thread, descriptor or file of Sidestage is left."""
 
 from __future__ import annotations
 
@@ -18,8 +18,18 @@ pytest_plugins = ["pytester"]
 os.environ.pop("PYTHONUNBUFFERED", None)
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the settings of pytest-timeout where it is missing.
+
+    ``pip install -e . pytest`` is enough to run the tests that import nothing else.
+    """
+    if not pluginmanager.has_plugin("timeout"):
+        for name in ("timeout", "timeout_method"):
+            parser.addini(name, "used by pytest-timeout, which is not installed")
+
+
 class Leaks:
-    """What this process has at one moment, beside what the pool keeps on purpose."""
+    """The processes, descriptors, threads and files present now, except those the pool keeps."""
 
     def __init__(self) -> None:
         pooled = pool.processes()
@@ -31,7 +41,7 @@ class Leaks:
         self.files = {p.name for p in Path("/tmp").glob("sidestage-*")}
 
     def since(self, before: Leaks) -> str:
-        """What has come since ``before``, as text; empty if nothing has."""
+        """A description of what is new since ``before``; empty if nothing is."""
         new = {
             "processes": self.processes - before.processes,
             "descriptors": self.descriptors - before.descriptors,
@@ -46,7 +56,7 @@ def _descendants(pid: int) -> set[int]:
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             children |= {int(child) for child in (task / "children").read_text().split()}
-    except FileNotFoundError:  # it has ended meanwhile
+    except FileNotFoundError:  # the process has ended meanwhile
         pass
     return children.union(*map(_descendants, children))
 
@@ -56,22 +66,22 @@ def _descriptors() -> dict[int, str]:
     for entry in Path("/proc/self/fd").iterdir():
         try:
             found[int(entry.name)] = str(entry.readlink())
-        except FileNotFoundError:  # the listing's own
+        except FileNotFoundError:  # the descriptor of the listing itself
             continue
     return found
 
 
 def pytest_collection_finish() -> None:
-    """What is there by now stays; the collector need not go through it after every test."""
+    """Exempt what is allocated so far from garbage collection, which runs after every test."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No process, thread, descriptor or temporary file more than before, pool aside."""
+    """Fail a test that leaves a process, thread, descriptor or temporary file behind."""
     before = Leaks()
     yield
-    gc.collect()  # what only a cycle still holds is no leak
+    gc.collect()  # objects kept alive only by a cycle are not leaks
     left = eventually(lambda: not Leaks().since(before))
     assert left, f"left by the test: {Leaks().since(before)}"

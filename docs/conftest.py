@@ -3,11 +3,15 @@
 The blocks of one document share a namespace and run from top to bottom. Test functions that a block
 defines are called as pytest would call them: with the fixtures they name, coroutines awaited.
 The block after a line `<!--- skip: next -->` is left out.
+
+Run ``pytest README.md docs``: pytest loads this file because docs/ is named, also for README.md.
 """
 
 import asyncio
 import inspect
+from pathlib import Path
 
+import pytest
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.myst import (
@@ -37,8 +41,19 @@ class BlockParser(PythonCodeBlockParser):
         self.codeblock_parser = CodeBlockParser("python", run_block)
 
 
-pytest_collect_file = Sybil(
-    parsers=[BlockParser(), DocTestDirectiveParser(), SkipParser()],
-    patterns=["README.md", "docs/*.md"],
-    fixtures=["request"],
-).pytest()
+class Documents:
+    """Collects README.md and docs/*.md."""
+
+    pytest_collect_file = staticmethod(
+        Sybil(
+            parsers=[BlockParser(), DocTestDirectiveParser(), SkipParser()],
+            path=str(Path(__file__).parent.parent),
+            patterns=["README.md", "docs/*.md"],
+            fixtures=["request"],
+        ).pytest()
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register a plugin: this file's own hooks are called for docs/ only, not for README.md."""
+    config.pluginmanager.register(Documents(), "documents")
