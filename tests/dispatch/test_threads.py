@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import eventually
-from kit.fake_children import own_threads
+from kit.resources import own_threads
 from sidestage import HTTPServer, TCPServer
 from sidestage.dispatch import threads as dispatch
 from sidestage.dispatch.gate import EpollGate, Gate, LockGate

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kit.matrix import Rows
-from kit.servers import Sidestage, Subject, fetch
+from kit.servers import ServerUnderTest, Sidestage, fetch
 
 rows = Rows("A busy main thread", __file__)
 
@@ -150,14 +150,14 @@ def _long_c_calls() -> Callable[[], object]:
 # Rows --------------------------------------------------------------------------------------------
 
 
-def serve_with_handlers(step: Callable[[], Callable[[], object]], subject: Subject) -> None:
-    subject.start(lambda path: path)
-    clients = Clients("HTTP", subject.port, 3, patience=MUCH_PATIENCE)
+def serve_with_handlers(step: Callable[[], Callable[[], object]], sut: ServerUnderTest) -> None:
+    sut.start(lambda path: path)
+    clients = Clients("HTTP", sut.port, 3, patience=MUCH_PATIENCE)
     clients.go()
     compute_until_done(clients, step())
     assert clients.answers() == [200] * 3
-    subject.stop()
-    if isinstance(subject, Sidestage):
+    sut.stop()
+    if isinstance(sut, Sidestage):
         for protocol, handler, answer in (
             ("SMTP", lambda mail: None, {}),
             ("TCP", lambda connection: connection.recv(10), "0"),
@@ -185,32 +185,32 @@ def _server(protocol: str, handler: Callable[[Any], Any] | None = None) -> Any:
 
 
 @rows.add("the GIL is held: canned replies come", limit=55)
-def serve_canned(subject: Subject) -> None:
-    subject.start_canned()
-    clients = Clients("HTTP", subject.port, 20, patience=PATIENCE)
+def serve_canned(sut: ServerUnderTest) -> None:
+    sut.start_canned()
+    clients = Clients("HTTP", sut.port, 20, patience=PATIENCE)
     clients.go()
     hold_the_gil(clients)
     answers = clients.answers()
     assert answers == [200] * 20, answers[-1]
-    subject.wait_for(20)
-    subject.stop()
+    sut.wait_for(20)
+    sut.stop()
 
 
 @rows.add("the GIL is held for 1 s: requests to handlers wait", limit=55)
-def keep_requests_waiting(subject: Subject) -> None:
-    subject.start(lambda path: path)
-    several = [Clients("HTTP", subject.port, 5, patience=MUCH_PATIENCE) for _ in range(4)]
+def keep_requests_waiting(sut: ServerUnderTest) -> None:
+    sut.start(lambda path: path)
+    several = [Clients("HTTP", sut.port, 5, patience=MUCH_PATIENCE) for _ in range(4)]
     for clients in several:
         clients.go()
     assert not hold_the_gil(several[0], seconds=1.0), "it was answered without its handler"
     for clients in several:
         assert clients.answers() == [200] * 5
-    subject.wait_for(20)
-    subject.stop()
+    sut.wait_for(20)
+    sut.stop()
 
 
 @rows.add("the GIL is held: mails, connections, datagrams are recorded", limit=55, peers=False)
-def record_all_protocols(subject: Subject) -> None:
+def record_all_protocols(sut: ServerUnderTest) -> None:
     with _server("SMTP") as smtp, _server("TCP") as tcp, _server("UDP") as udp:
         servers = {"SMTP": smtp, "TCP": tcp, "UDP": udp}
         several = [
@@ -229,7 +229,7 @@ def record_all_protocols(subject: Subject) -> None:
 
 
 @rows.add("the GIL is held: 20 MB are recorded", limit=55, peers=False)
-def record_much(subject: Subject) -> None:
+def record_much(sut: ServerUnderTest) -> None:
     """Far more than a pipe takes whose reader does not come."""
     with _server("HTTP") as server:
         clients = Clients("HTTP", server.port, 200, size=100_000, patience=PATIENCE)
@@ -242,7 +242,7 @@ def record_much(subject: Subject) -> None:
 
 
 @rows.add("another thread is busy: start, request, stop", limit=55)
-def serve_beside_a_busy_thread(subject: Subject) -> None:
+def serve_beside_a_busy_thread(sut: ServerUnderTest) -> None:
     over = threading.Event()
 
     def compute() -> None:
@@ -252,9 +252,9 @@ def serve_beside_a_busy_thread(subject: Subject) -> None:
     threading.Thread(target=compute).start()
     try:
         for _ in range(3):
-            subject.start(lambda path: path)
-            assert fetch(subject.port, "/path") == "/path"
-            subject.stop()
+            sut.start(lambda path: path)
+            assert fetch(sut.port, "/path") == "/path"
+            sut.stop()
     finally:
         over.set()
 

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kit.clients import Side, on_each_side, succeed
+from kit.clients import Driver, expect_success, with_each_protocol
 from kit.matrix import Rows
-from kit.servers import Sidestage, Subject
+from kit.servers import ServerUnderTest, Sidestage
 
 rows = Rows("Handlers", __file__)
 
@@ -29,39 +29,39 @@ rows = Rows("Handlers", __file__)
 _PYTEST_HEAD = """
 import logging, os, sys, threading, warnings
 import pytest
-from kit.servers import SUBJECTS, fetch
+from kit.servers import SERVERS, fetch
 
 @pytest.fixture
 def start():
     started = []
     def start_serving(answer):
-        subject = SUBJECTS[{name!r}]()
-        subject.start(answer)
-        started.append(subject)
-        return subject.port
+        sut = SERVERS[{name!r}]()
+        sut.start(answer)
+        started.append(sut)
+        return sut.port
     yield start_serving
-    for subject in started:
-        subject.stop()
+    for sut in started:
+        sut.stop()
 """
 
 
-def run_pytest(subject: Subject, source: str, *options: str) -> list[str]:
+def run_pytest(sut: ServerUnderTest, source: str, *options: str) -> list[str]:
     """The command of a run of pytest, without any plugin but ours, over one module."""
-    head = _PYTEST_HEAD.format(name=subject.name)
+    head = _PYTEST_HEAD.format(name=sut.name)
     Path("test_it.py").write_text(head + textwrap.dedent(source))
     for name in [name for name in os.environ if name.startswith(("PYTEST_", "COV"))]:
         del os.environ[name]
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     options = (*options, "-p", "no:cacheprovider", "-p", "no:faulthandler")
-    if isinstance(subject, Sidestage):
+    if isinstance(sut, Sidestage):
         options += ("-p", "sidestage.pytest_plugin")
     return [sys.executable, "-m", "pytest", "-q", "-W", "error", *options, "test_it.py"]
 
 
 @rows.add("capsys, capfd, caplog, pytest.warns see it", limit=55)
-def see_it(subject: Subject) -> None:
+def see_it(sut: ServerUnderTest) -> None:
     command = run_pytest(
-        subject,
+        sut,
         """
         def test_capsys(start, capsys):
             fetch(start(lambda path: print(path) or path), "/out")
@@ -86,9 +86,9 @@ def see_it(subject: Subject) -> None:
 
 
 @rows.add("pytest.raises, monkeypatch, fixtures inside of it", limit=55)
-def use_pytest_inside(subject: Subject) -> None:
+def use_pytest_inside(sut: ServerUnderTest) -> None:
     command = run_pytest(
-        subject,
+        sut,
         """
         def test_raises(start):
             def answer(path):
@@ -118,7 +118,7 @@ def use_pytest_inside(subject: Subject) -> None:
 
 _COVERED = """\
 import sys
-from kit.servers import SUBJECTS, fetch
+from kit.servers import SERVERS, fetch
 
 def answer(path):
     seen = path.upper()
@@ -127,21 +127,21 @@ def answer(path):
 def double(text):
     return text * 2
 
-subject = SUBJECTS[sys.argv[1]]()
-subject.start(answer)
-assert fetch(subject.port, "/a") == "/A/A"
-subject.stop()
+sut = SERVERS[sys.argv[1]]()
+sut.start(answer)
+assert fetch(sut.port, "/a") == "/A/A"
+sut.stop()
 """
 
 
-def cover(core: str, subject: Subject) -> None:
+def cover(core: str, sut: ServerUnderTest) -> None:
     """Every line was executed, also those of the handler."""
     Path("covered.py").write_text(_COVERED)
     for name in [name for name in os.environ if name.startswith("COV")]:
         del os.environ[name]
     os.environ["COVERAGE_CORE"] = core
     coverage = [sys.executable, "-m", "coverage"]
-    subprocess.run([*coverage, "run", "covered.py", subject.name], check=True, timeout=50)
+    subprocess.run([*coverage, "run", "covered.py", sut.name], check=True, timeout=50)
     subprocess.run([*coverage, "json", "-q", "--include=covered.py"], check=True, timeout=50)
     (found,) = json.loads(Path("coverage.json").read_text())["files"].values()
     assert found["missing_lines"] == [], f"not counted: {found['missing_lines']}"
@@ -151,7 +151,7 @@ for _core in ("ctrace", "pytrace", *(["sysmon"] if sys.version_info >= (3, 12) e
     rows.add(f"coverage.py counts its lines ({_core})", limit=55)(functools.partial(cover, _core))
 
 
-def _traced(set_trace: Callable[[Any], None], side: Side, *, before: bool) -> None:
+def _traced(set_trace: Callable[[Any], None], driver: Driver, *, before: bool) -> None:
     lines: list[str] = []
 
     def work() -> None:
@@ -164,32 +164,32 @@ def _traced(set_trace: Callable[[Any], None], side: Side, *, before: bool) -> No
 
     if before:
         set_trace(trace)
-    side.start(work)
+    driver.start(work)
     if not before:
-        succeed(side)
+        expect_success(driver)
         set_trace(trace)
-    succeed(side)
+    expect_success(driver)
     set_trace(None)
-    side.stop()
+    driver.stop()
     assert "call" in lines, "it was not traced"
 
 
 @rows.add("threading.settrace, before the start")
-@on_each_side
-def trace_from_the_start(side: Side) -> None:
-    _traced(threading.settrace, side, before=True)
+@with_each_protocol
+def trace_from_the_start(driver: Driver) -> None:
+    _traced(threading.settrace, driver, before=True)
 
 
 @rows.add("threading.settrace, while it serves")
-@on_each_side
-def trace_later(side: Side) -> None:
-    _traced(threading.settrace, side, before=False)
+@with_each_protocol
+def trace_later(driver: Driver) -> None:
+    _traced(threading.settrace, driver, before=False)
 
 
 @rows.add("threading.setprofile, while it serves")
-@on_each_side
-def profile_later(side: Side) -> None:
-    _traced(threading.setprofile, side, before=False)
+@with_each_protocol
+def profile_later(driver: Driver) -> None:
+    _traced(threading.setprofile, driver, before=False)
 
 
 class Terminal:
@@ -247,7 +247,7 @@ def _debug(command: list[str], times: int = 1, seconds: float = 0.0) -> None:
 
 
 @rows.add("breakpoint() under pytest -s", limit=55)
-def break_under_pytest(subject: Subject) -> None:
+def break_under_pytest(sut: ServerUnderTest) -> None:
     source = """
     def test_it(start):
         def answer(path):
@@ -255,11 +255,11 @@ def break_under_pytest(subject: Subject) -> None:
             return path
         assert fetch(start(answer), "/one", timeout=60) == "/one"
     """
-    _debug(run_pytest(subject, source, "-s"))
+    _debug(run_pytest(sut, source, "-s"))
 
 
 @rows.add("breakpoint() under pytest, with its capture", limit=55)
-def break_under_pytest_with_capture(subject: Subject) -> None:
+def break_under_pytest_with_capture(sut: ServerUnderTest) -> None:
     source = """
     def test_it(start):
         def answer(path):
@@ -267,26 +267,26 @@ def break_under_pytest_with_capture(subject: Subject) -> None:
             return path
         assert fetch(start(answer), "/one", timeout=60) == "/one"
     """
-    _debug(run_pytest(subject, source))
+    _debug(run_pytest(sut, source))
 
 
 @rows.add("pdb.set_trace() in a script", limit=55)
-def break_in_a_script(subject: Subject) -> None:
+def break_in_a_script(sut: ServerUnderTest) -> None:
     source = """
     import pdb, sys
-    from kit.servers import SUBJECTS, fetch
+    from kit.servers import SERVERS, fetch
 
     def answer(path):
         pdb.set_trace()
         return path
 
-    subject = SUBJECTS[sys.argv[1]]()
-    subject.start(answer)
-    assert fetch(subject.port, "/one", timeout=60) == "/one"
-    assert fetch(subject.port, "/one", timeout=60) == "/one"
-    subject.stop()
+    sut = SERVERS[sys.argv[1]]()
+    sut.start(answer)
+    assert fetch(sut.port, "/one", timeout=60) == "/one"
+    assert fetch(sut.port, "/one", timeout=60) == "/one"
+    sut.stop()
     """
-    _debug([sys.executable, "-c", textwrap.dedent(source), subject.name], times=2)
+    _debug([sys.executable, "-c", textwrap.dedent(source), sut.name], times=2)
 
 
 _AT_THE_PROMPT = """
@@ -339,12 +339,12 @@ _AT_THE_PROMPT = """
 
 
 @rows.add("time-outs wait at the prompt, under pytest -s", limit=55, peers=False)
-def wait_at_the_prompt(subject: Subject) -> None:
-    _debug(run_pytest(subject, _AT_THE_PROMPT, "-s"), times=3, seconds=1.5)
+def wait_at_the_prompt(sut: ServerUnderTest) -> None:
+    _debug(run_pytest(sut, _AT_THE_PROMPT, "-s"), times=3, seconds=1.5)
 
 
 @rows.add("time-outs wait at the prompt, in a script", limit=55, peers=False)
-def wait_at_the_prompt_in_a_script(subject: Subject) -> None:
+def wait_at_the_prompt_in_a_script(sut: ServerUnderTest) -> None:
     source = textwrap.dedent(_AT_THE_PROMPT) + "test_handler_timeout_and_wait_for()\ntest_stop()\n"
     _debug([sys.executable, "-c", source], times=3, seconds=1.5)
 

@@ -22,17 +22,17 @@ import psutil
 from kit.matrix import Rows
 from kit.processes import (
     FORKS,
-    dropped,
-    free,
-    hit,
-    in_time,
+    connection_ends,
+    is_free,
     main,
-    own_descriptors,
+    patch_host,
     raised,
-    replaced,
+    signal_server,
+    time_limit,
 )
+from kit.resources import own_descriptors
 from kit.scripts import eventually, gone
-from kit.servers import Sidestage, Subject, fetch
+from kit.servers import ServerUnderTest, Sidestage, fetch
 from sidestage import (
     ForcedStopWarning,
     HTTPServer,
@@ -52,14 +52,14 @@ rows = Rows("Dying", __file__)
 # It dies -----------------------------------------------------------------------------------------
 
 
-def _dies_of(number: signal.Signals, subject: Subject) -> None:
+def _dies_of(number: signal.Signals, sut: ServerUnderTest) -> None:
     with HTTPServer(handler=lambda request: "fine") as other:
         server = HTTPServer(handler=lambda request: "fine").start()
         with socket.create_connection(server.server_address) as client:
             fetch(server.port)
-            pid = hit(server, number)
-            assert dropped(client)
-        with in_time(0):
+            pid = signal_server(server, number)
+            assert connection_ends(client)
+        with time_limit(0):
             error = raised(ServerDied, server.wait_for, 2, 30)
         assert (error.signal, error.pid) == (number.name, pid)
         assert number.name in str(error)
@@ -77,33 +77,33 @@ for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM):
 
 
 @rows.add("the server dies, and the with statement ends", peers=False)
-def death_at_exit(subject: Subject) -> None:
+def death_at_exit(sut: ServerUnderTest) -> None:
     def work() -> None:
         with HTTPServer() as server:
-            hit(server)
+            signal_server(server)
 
-    with in_time(0):
+    with time_limit(0):
         assert raised(ServerDied, work).signal == "SIGKILL"
 
 
 @rows.add("the server dies while it is waited for", peers=False)
-def death_while_waiting(subject: Subject) -> None:
+def death_while_waiting(sut: ServerUnderTest) -> None:
     for handler in (None, lambda request: None):
         server = HTTPServer(handler=handler).start()
-        threading.Timer(0.05, hit, [server]).start()
-        with in_time(0.05):
+        threading.Timer(0.05, signal_server, [server]).start()
+        with time_limit(0.05):
             assert raised(ServerDied, server.wait_for, 1, 30).signal == "SIGKILL"
         raised(ServerDied, server.stop)
 
 
 @rows.add("the server dies in the middle of a reply", peers=False)
-def death_in_a_reply(subject: Subject) -> None:
+def death_in_a_reply(sut: ServerUnderTest) -> None:
     ended: list[BaseException] = []
 
     def handler(request: Any) -> Iterator[bytes]:
         try:
             yield b"x" * 1000
-            hit(server)
+            signal_server(server)
             while True:
                 yield b"x" * 1000
         except BaseException as error:
@@ -113,14 +113,14 @@ def death_in_a_reply(subject: Subject) -> None:
     server = HTTPServer(handler=handler).start()
     with socket.create_connection(server.server_address) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert dropped(client)
+        assert connection_ends(client)
     assert eventually(lambda: len(ended) == 1)
-    with in_time(0):
+    with time_limit(0):
         assert died(server).signal == "SIGKILL"
 
 
 @rows.add("the server dies while a client streams", peers=False)
-def death_in_a_stream(subject: Subject) -> None:
+def death_in_a_stream(sut: ServerUnderTest) -> None:
     got = threading.Event()
     ended: list[BaseException] = []
 
@@ -136,13 +136,13 @@ def death_in_a_stream(subject: Subject) -> None:
     with socket.create_connection(server.server_address) as client:
         client.sendall(b"x" * 100_000)
         assert got.wait(10)
-        hit(server)
+        signal_server(server)
         with contextlib.suppress(ConnectionError):
             while True:
                 client.sendall(b"x" * 1000)
     assert eventually(lambda: len(ended) == 1)
     assert isinstance(ended[0], ServerStopped)
-    with in_time(0):
+    with time_limit(0):
         assert died(server).signal == "SIGKILL"
 
 
@@ -156,7 +156,7 @@ def died(server: HTTPServer | TCPServer) -> ServerDied:
 
 
 @rows.add("the server dies while it stops", peers=False)
-def death_in_a_stop(subject: Subject) -> None:
+def death_in_a_stop(sut: ServerUnderTest) -> None:
     entered, release = threading.Event(), threading.Event()
 
     def handler(request: Any) -> None:
@@ -167,23 +167,23 @@ def death_in_a_stop(subject: Subject) -> None:
     with socket.create_connection(server.server_address) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert entered.wait(10)
-        threading.Timer(0.05, hit, [server]).start()
-        with in_time(0.05):
+        threading.Timer(0.05, signal_server, [server]).start()
+        with time_limit(0.05):
             error = raised(ServerDied, server.stop, 30)
         assert error.signal == "SIGKILL"
-        assert dropped(client)
+        assert connection_ends(client)
     release.set()
 
 
 @rows.add("the server dies before it is ready", peers=False)
-def death_in_a_start(subject: Subject) -> None:
+def death_in_a_start(sut: ServerUnderTest) -> None:
     for how, said in (
         ("print('last words', file=sys.stderr); sys.stderr.flush(); os._exit(3)", "status 3"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
         ("signal.raise_signal(signal.SIGSEGV)", "SIGSEGV"),
     ):
-        replaced(f"def die(self, message): {how}\nHost._configure = die")
-        with in_time(0):
+        patch_host(f"def die(self, message): {how}\nHost._configure = die")
+        with time_limit(0):
             error = raised(StartError, HTTPServer(fresh=True).start)
         if "last words" in how:
             assert "last words" in str(error)
@@ -191,7 +191,7 @@ def death_in_a_start(subject: Subject) -> None:
 
 
 @rows.add("the server dies in the pool", peers=False)
-def death_in_the_pool(subject: Subject) -> None:
+def death_in_the_pool(sut: ServerUnderTest) -> None:
     for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM):
         with HTTPServer() as server:
             pid = server.pid
@@ -203,12 +203,12 @@ def death_in_the_pool(subject: Subject) -> None:
 
 
 @rows.add("the server is stopped (SIGSTOP) in the pool", peers=False)
-def stopped_in_the_pool(subject: Subject) -> None:
+def stopped_in_the_pool(sut: ServerUnderTest) -> None:
     with HTTPServer() as server:
         pid = server.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    with in_time(0.3):
+    with time_limit(0.3):
         raised(StartTimeout, HTTPServer(start_timeout=0.3).start)
     assert eventually(lambda: gone(pid))
     with HTTPServer() as server:
@@ -216,7 +216,7 @@ def stopped_in_the_pool(subject: Subject) -> None:
 
 
 @rows.add("the server is stopped (SIGSTOP): calls end in time", peers=False)
-def stopped(subject: Subject) -> None:
+def stopped(sut: ServerUnderTest) -> None:
     from sidestage.server import view
 
     view.SYNC_SECONDS = 0.2
@@ -224,8 +224,8 @@ def stopped(subject: Subject) -> None:
         server = HTTPServer(handler=handler).start()
         fetch(server.port)
         server.wait_for(1)
-        port, pid = server.port, hit(server, signal.SIGSTOP)
-        with in_time(1.5):
+        port, pid = server.port, signal_server(server, signal.SIGSTOP)
+        with time_limit(1.5):
             raised(WaitTimeout, server.wait_for, 2, 0.2)
             assert len(server.received) == 1
             assert server.errors == server.diagnostics == ()
@@ -235,23 +235,23 @@ def stopped(subject: Subject) -> None:
             server.handler = lambda request: "other"
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            with in_time(0.4):
+            with time_limit(0.4):
                 assert server.stop(0.4).rung == "kill"
         assert [warning.category for warning in caught] == [ForcedStopWarning]
         assert gone(pid)
-        assert free(port)
+        assert is_free(port)
 
 
 @rows.add("stop, with a server that is stuck", limit=8.0)
-def stop_of_a_stuck_one(subject: Subject) -> None:
-    subject.start(str)
-    port = subject.port
-    subject.get_stuck()
+def stop_of_a_stuck_one(sut: ServerUnderTest) -> None:
+    sut.start(str)
+    port = sut.port
+    sut.hang()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it may say so
-        with in_time(0.4):
-            subject.stop(0.4)
-    assert free(port)
+        with time_limit(0.4):
+            sut.stop(0.4)
+    assert is_free(port)
 
 
 DEAF = """
@@ -273,30 +273,30 @@ Host._configure = configure_and_fork
 
 
 @rows.add("the server ignores SIGTERM, and has a descendant in another session", peers=False)
-def deaf(subject: Subject) -> None:
-    replaced(DEAF + FAMILY)
+def deaf(sut: ServerUnderTest) -> None:
+    patch_host(DEAF + FAMILY)
     server = TCPServer().start()
     port, pid = server.port, server.pid
     assert pid is not None
     (descendant,) = psutil.Process(pid).children()
-    with warnings.catch_warnings(), in_time(0.4):
+    with warnings.catch_warnings(), time_limit(0.4):
         warnings.simplefilter("ignore")
         report = server.stop(0.4)
     assert (report.rung, report.swept) == ("kill", (descendant.pid,))
-    assert eventually(lambda: gone(pid) and gone(descendant.pid) and free(port))
+    assert eventually(lambda: gone(pid) and gone(descendant.pid) and is_free(port))
 
 
 @rows.add("another process has got the server's pid", peers=False)
-def reused(subject: Subject) -> None:
+def reused(sut: ServerUnderTest) -> None:
     """Which can be once somebody else has reaped the server."""
     server = TCPServer().start()
-    os.waitpid(hit(server), 0)
+    os.waitpid(signal_server(server), 0)
     with subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, process_group=0
     ) as other:
         assert server._run is not None
         server._run.child.process.launched.pid = other.pid
-        with in_time(0):
+        with time_limit(0):
             raised(ServerDied, server.stop)
         assert other.poll() is None, "the stranger was killed"
         other.communicate(b"\n")
@@ -304,8 +304,8 @@ def reused(subject: Subject) -> None:
 
 
 @rows.add("the server writes 1 MB to stderr", peers=False)
-def much_stderr(subject: Subject) -> None:
-    replaced(
+def much_stderr(sut: ServerUnderTest) -> None:
+    patch_host(
         "configure = Host._configure\n"
         "def tell(self, message):\n"
         "    sys.stderr.write('x' * 1_000_000 + 'the end'); sys.stderr.flush()\n"
@@ -314,7 +314,7 @@ def much_stderr(subject: Subject) -> None:
     )
     server = HTTPServer(handler=lambda request: "fine").start()
     assert fetch(server.port) == "fine"
-    hit(server)
+    signal_server(server)
     error = raised(ServerDied, server.stop)
     assert error.stderr.endswith("xthe end")
     assert len(error.stderr) < 65536
@@ -323,26 +323,26 @@ def much_stderr(subject: Subject) -> None:
 # The test reaps all children ---------------------------------------------------------------------
 
 
-def _live_and_die(subject: Subject) -> None:
+def _live_and_die(sut: ServerUnderTest) -> None:
     """A life of a server; of one in a process also a stop by force, and a sudden death."""
-    subject.start(str)
-    assert fetch(subject.port, "/alive") == "/alive"
-    subject.stop()
-    if isinstance(subject, Sidestage):
+    sut.start(str)
+    assert fetch(sut.port, "/alive") == "/alive"
+    sut.stop()
+    if isinstance(sut, Sidestage):
         for handler in (None, lambda request: "fine"):
             stuck = HTTPServer(handler=handler).start()
-            hit(stuck, signal.SIGSTOP)
-            with warnings.catch_warnings(), in_time(0.3):
+            signal_server(stuck, signal.SIGSTOP)
+            with warnings.catch_warnings(), time_limit(0.3):
                 warnings.simplefilter("ignore")
                 assert stuck.stop(0.3).rung == "kill"
             dead = HTTPServer(handler=handler).start()
-            hit(dead)
-            with in_time(0):
+            signal_server(dead)
+            with time_limit(0):
                 raised(ServerDied, dead.wait_for, 1, 30)
                 raised(ServerDied, dead.stop)
 
 
-def _reap_in_a_thread(reap: Callable[[], object], subject: Subject) -> None:
+def _reap_in_a_thread(reap: Callable[[], object], sut: ServerUnderTest) -> None:
     def loop() -> None:
         while True:
             try:
@@ -351,7 +351,7 @@ def _reap_in_a_thread(reap: Callable[[], object], subject: Subject) -> None:
                 threading.Event().wait(0.001)  # no child yet
 
     threading.Thread(target=loop, daemon=True).start()
-    _live_and_die(subject)
+    _live_and_die(sut)
 
 
 rows.add("a thread of the test loops in os.wait")(partial(_reap_in_a_thread, os.wait))
@@ -361,20 +361,20 @@ rows.add("a thread of the test loops in os.waitpid(-1)")(
 
 
 @rows.add("SIGCHLD is ignored")
-def ignored(subject: Subject) -> None:
+def ignored(sut: ServerUnderTest) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    _live_and_die(subject)
+    _live_and_die(sut)
 
 
 @rows.add("a handler of SIGCHLD reaps all")
-def reaped_by_a_handler(subject: Subject) -> None:
+def reaped_by_a_handler(sut: ServerUnderTest) -> None:
     def reap(*arguments: object) -> None:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
     signal.signal(signal.SIGCHLD, reap)
-    _live_and_die(subject)
+    _live_and_die(sut)
 
 
 # No descriptor is left ---------------------------------------------------------------------------
@@ -399,33 +399,33 @@ def descriptors(left: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def refused(subject: Subject, left: int) -> OSError | None:
+def refused(sut: ServerUnderTest, left: int) -> OSError | None:
     """How a start is refused that gets so many descriptors, if it is."""
     with descriptors(left):
         try:
-            subject.start(str)
+            sut.start(str)
         except OSError as error:
             return error
     return None
 
 
-def start_with(left: int, subject: Subject) -> None:
+def start_with(left: int, sut: ServerUnderTest) -> None:
     """A start that gets so many descriptors works, or is refused and works with more."""
-    error = refused(subject, left)
+    error = refused(sut, left)
     if error is not None:
         assert error.errno == errno.EMFILE, repr(error)
-        assert isinstance(error, StartError) or not isinstance(subject, Sidestage), repr(error)
-        subject = type(subject)()
-        subject.start(str)
-    assert fetch(subject.port, "/alive") == "/alive"
-    subject.stop()
+        assert isinstance(error, StartError) or not isinstance(sut, Sidestage), repr(error)
+        sut = type(sut)()
+        sut.start(str)
+    assert fetch(sut.port, "/alive") == "/alive"
+    sut.stop()
 
 
 @rows.add("no descriptor is left at a start")
-def none_left(subject: Subject) -> None:
-    kind = type(subject)
+def none_left(sut: ServerUnderTest) -> None:
+    kind = type(sut)
     gc.disable()  # what only the collector closes is left open until it happens to run
-    start_with(100, subject)
+    start_with(100, sut)
     before = len(own_descriptors() - _kept())
     for left in range(10):
         start_with(left, kind())
@@ -438,11 +438,11 @@ def _kept() -> set[str]:
 
 
 @rows.add("no descriptor is left at the first start", *FORKS)
-def none_left_at_first(subject: Subject) -> None:
+def none_left_at_first(sut: ServerUnderTest) -> None:
     for left in range(0, 10, 2):
         copy = os.fork()
         if copy == 0:
-            start_with(left, subject)
+            start_with(left, sut)
             sys.exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
         assert status == 0, f"with {left} descriptors: see above"

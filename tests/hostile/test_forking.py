@@ -31,7 +31,7 @@ import psutil
 
 from kit.matrix import Rows
 from kit.scripts import all_gone, eventually
-from kit.servers import Clock, Sidestage, Subject, fetch, refuses
+from kit.servers import Clock, ServerUnderTest, Sidestage, fetch, refuses
 
 rows = Rows("Forking", __file__)
 
@@ -107,21 +107,21 @@ def _lasting_copy() -> Iterator[int]:
 # Servers -----------------------------------------------------------------------------------------
 
 
-def _process_of(subject: Subject) -> int | None:
-    return subject.server.pid if isinstance(subject, Sidestage) else None
+def _process_of(sut: ServerUnderTest) -> int | None:
+    return sut.server.pid if isinstance(sut, Sidestage) else None
 
 
-def _stop(subject: Subject) -> None:
+def _stop(sut: ServerUnderTest) -> None:
     """The stop needs neither force nor patience, and nobody listens after it."""
-    port, began = subject.port, Clock.monotonic()
-    subject.stop()
-    _stopped(subject, port, began)
+    port, began = sut.port, Clock.monotonic()
+    sut.stop()
+    _stopped(sut, port, began)
 
 
-def _stopped(subject: Subject, port: int, began: float) -> None:
+def _stopped(sut: ServerUnderTest, port: int, began: float) -> None:
     assert Clock.monotonic() - began < _HELD, "the stop takes too long"
-    if isinstance(subject, Sidestage):
-        assert subject.server.stop_report.rung == "ask"
+    if isinstance(sut, Sidestage):
+        assert sut.server.stop_report.rung == "ask"
     assert refuses(port), "the port is still open"
 
 
@@ -131,25 +131,25 @@ def _check(port: int, path: str) -> None:
     assert answer == path, f"the answer is {answer!r}"
 
 
-def _as_before(subject: Subject, process: int | None) -> None:
-    _check(subject.port, "/after")
-    assert _process_of(subject) == process
+def _as_before(sut: ServerUnderTest, process: int | None) -> None:
+    _check(sut.port, "/after")
+    assert _process_of(sut) == process
 
 
 @contextmanager
-def _served(subject: Subject, answer: Callable[[str], str] = _echo) -> Iterator[None]:
+def _served(sut: ServerUnderTest, answer: Callable[[str], str] = _echo) -> Iterator[None]:
     """A server that after all this is as it was: the same process, which answers and stops."""
-    subject.start(answer)
-    owner, process = os.getpid(), _process_of(subject)
+    sut.start(answer)
+    owner, process = os.getpid(), _process_of(sut)
     yield
     if os.getpid() == owner:
-        _as_before(subject, process)
-        _stop(subject)
+        _as_before(sut, process)
+        _stop(sut)
 
 
-def _have_own(subject: Subject) -> None:
+def _have_own(sut: ServerUnderTest) -> None:
     """A copy has a server of its own."""
-    own = type(subject)()
+    own = type(sut)()
     own.start(lambda path: f"{path} of {os.getpid()}")
     assert fetch(own.port, "/own") == f"/own of {os.getpid()}"
     _stop(own)
@@ -167,18 +167,18 @@ def _answer(client: socket.socket) -> str:
         return file.read().decode().partition("\r\n\r\n")[2]
 
 
-def _wait_long(subject: Subject) -> None:
+def _wait_long(sut: ServerUnderTest) -> None:
     """A process that does not see the end of its pipe, since a copy holds it, is waited for."""
-    if isinstance(subject, Sidestage):
+    if isinstance(sut, Sidestage):
         pool = importlib.import_module("sidestage.process.pool").pool
         assert pool.end_seconds < _HELD
         pool.end_seconds = 60.0
 
 
-def _keep_no_processes(subject: Subject) -> None:
+def _keep_no_processes(sut: ServerUnderTest) -> None:
     """Each stop is to end its process."""
     os.environ["SIDESTAGE_POOL"] = "0"
-    _wait_long(subject)
+    _wait_long(sut)
 
 
 class _Slow:
@@ -211,41 +211,41 @@ def _silent(forks: int, before_each: Callable[[], object] = lambda: None) -> Non
 
 
 @rows.add("no warning beside an idle server", "-W", "error")
-def no_warning_beside_an_idle_server(subject: Subject) -> None:
-    with _served(subject):
+def no_warning_beside_an_idle_server(sut: ServerUnderTest) -> None:
+    with _served(sut):
         _silent(200)
         for _ in range(10):  # nor does it come to light in another way where it is an error
             _in_copy(lambda: None)
 
 
 @rows.add("no warning right after a request", "-W", "error")
-def no_warning_after_a_request(subject: Subject) -> None:
-    with _served(subject):
-        _silent(200, lambda: fetch(subject.port))
+def no_warning_after_a_request(sut: ServerUnderTest) -> None:
+    with _served(sut):
+        _silent(200, lambda: fetch(sut.port))
 
 
 @rows.add("no warning beside two servers", "-W", "error")
-def no_warning_beside_two_servers(subject: Subject) -> None:
-    other = type(subject)()
-    with _served(subject), _served(other):
+def no_warning_beside_two_servers(sut: ServerUnderTest) -> None:
+    other = type(sut)()
+    with _served(sut), _served(other):
         _silent(50, lambda: fetch(other.port))
 
 
 @rows.add("no warning right after a stop", "-W", "error", peers=False)  # theirs: as luck has it
-def no_warning_after_a_stop(subject: Sidestage) -> None:
+def no_warning_after_a_stop(sut: Sidestage) -> None:
     def serve() -> None:
-        subject.start(_echo)
-        fetch(subject.port)
-        subject.stop()
+        sut.start(_echo)
+        fetch(sut.port)
+        sut.stop()
 
     _silent(100, serve)
 
 
 @rows.add("no warning after a handler was at work", "-W", "error")
-def no_warning_after_work(subject: Subject) -> None:
+def no_warning_after_work(sut: ServerUnderTest) -> None:
     slow = _Slow()
-    with _served(subject, slow):
-        client = _ask(subject.port, "/slow")
+    with _served(sut, slow):
+        client = _ask(sut.port, "/slow")
         assert slow.entered.wait(10)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the handler is the test's own
@@ -256,26 +256,26 @@ def no_warning_after_work(subject: Subject) -> None:
 
 
 @rows.add("no warning after a coroutine handler", "-W", "error", peers=False)
-def no_warning_after_a_coroutine(subject: Sidestage) -> None:
+def no_warning_after_a_coroutine(sut: Sidestage) -> None:
     from sidestage import HTTPServer
 
     async def answer(request: Any) -> str:
         return str(request.path)
 
-    subject.server = HTTPServer(handler=answer).start()
-    process = _process_of(subject)
-    _silent(100, lambda: fetch(subject.port))
-    _in_copy(lambda: (subject.server.__del__(), vars(subject).clear(), gc.collect()))
-    _as_before(subject, process)
-    _stop(subject)
+    sut.server = HTTPServer(handler=answer).start()
+    process = _process_of(sut)
+    _silent(100, lambda: fetch(sut.port))
+    _in_copy(lambda: (sut.server.__del__(), vars(sut).clear(), gc.collect()))
+    _as_before(sut, process)
+    _stop(sut)
 
 
 # How a copy leaves -------------------------------------------------------------------------------
 
 
 @rows.add("a copy leaves by return", "-W", "error")
-def a_copy_leaves_by_return(subject: Subject) -> None:
-    with _served(subject):
+def a_copy_leaves_by_return(sut: ServerUnderTest) -> None:
+    with _served(sut):
         pid = os.fork()
         if pid == 0:
             return
@@ -283,8 +283,8 @@ def a_copy_leaves_by_return(subject: Subject) -> None:
 
 
 @rows.add("a copy leaves by sys.exit", "-W", "error")
-def a_copy_leaves_by_sys_exit(subject: Subject) -> None:
-    with _served(subject):
+def a_copy_leaves_by_sys_exit(sut: ServerUnderTest) -> None:
+    with _served(sut):
         pid = os.fork()
         if pid == 0:
             sys.exit()
@@ -292,8 +292,8 @@ def a_copy_leaves_by_sys_exit(subject: Subject) -> None:
 
 
 @rows.add("a copy leaves by os._exit", "-W", "error")
-def a_copy_leaves_by_os_exit(subject: Subject) -> None:
-    with _served(subject):
+def a_copy_leaves_by_os_exit(sut: ServerUnderTest) -> None:
+    with _served(sut):
         pid = os.fork()
         if pid == 0:
             os._exit(0)
@@ -301,8 +301,8 @@ def a_copy_leaves_by_os_exit(subject: Subject) -> None:
 
 
 @rows.add("a copy leaves by an exception", "-W", "error")
-def a_copy_leaves_by_an_exception(subject: Subject) -> None:
-    with _served(subject):
+def a_copy_leaves_by_an_exception(sut: ServerUnderTest) -> None:
+    with _served(sut):
         pid = os.fork()
         if pid == 0:
             sys.excepthook = lambda *_: None
@@ -313,8 +313,8 @@ def a_copy_leaves_by_an_exception(subject: Subject) -> None:
 class _With:
     """The server's own ``with``, or what its users write in its place."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+    def __init__(self, sut: ServerUnderTest) -> None:
+        self._subject = sut
 
     def __enter__(self) -> None:
         self._subject.start(_echo)
@@ -327,78 +327,78 @@ class _With:
 
 
 @rows.add("a copy returns through the server's with", "-W", "error")
-def a_copy_returns_through_with(subject: Subject) -> None:
-    with _With(subject):
+def a_copy_returns_through_with(sut: ServerUnderTest) -> None:
+    with _With(sut):
         pid = os.fork()
         if pid == 0:
             return
         _reap(pid)
-        _check(subject.port, "/after")
-    _stopped(subject, subject.port, Clock.monotonic())
+        _check(sut.port, "/after")
+    _stopped(sut, sut.port, Clock.monotonic())
 
 
 @rows.add("a copy raises through the server's with", "-W", "error")
-def a_copy_raises_through_with(subject: Subject) -> None:
+def a_copy_raises_through_with(sut: ServerUnderTest) -> None:
     class OnPurposeError(Exception):
         pass
 
     pid = None
-    with suppress(OnPurposeError), _With(subject):
+    with suppress(OnPurposeError), _With(sut):
         pid = os.fork()
         if pid == 0:
             raise OnPurposeError
         _reap(pid)
-        _check(subject.port, "/after")
+        _check(sut.port, "/after")
     if pid:
-        _stopped(subject, subject.port, Clock.monotonic())
+        _stopped(sut, sut.port, Clock.monotonic())
 
 
 @rows.add("a copy's exit handler stops the server", "-W", "error")
-def a_copys_exit_handler_stops(subject: Subject) -> None:
-    subject.start(_echo)
-    process = _process_of(subject)
+def a_copys_exit_handler_stops(sut: ServerUnderTest) -> None:
+    sut.start(_echo)
+    process = _process_of(sut)
     owner = os.getpid()
-    atexit.register(lambda: _stop(subject) if os.getpid() == owner else subject.stop())
+    atexit.register(lambda: _stop(sut) if os.getpid() == owner else sut.stop())
     pid = os.fork()
     if pid == 0:
         return
     _reap(pid)
-    _as_before(subject, process)
+    _as_before(sut, process)
 
 
 class _Stopper:
     """Stops a server when it is destroyed."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._stop = subject.stop
+    def __init__(self, sut: ServerUnderTest) -> None:
+        self._stop = sut.stop
 
     def __del__(self) -> None:
         self._stop()
 
 
 @rows.add("a copy's destructor stops the server", "-W", "error")
-def a_copys_destructor_stops(subject: Subject) -> None:
-    subject.start(_echo)
-    process, port = _process_of(subject), subject.port
-    stopper = _Stopper(subject)
+def a_copys_destructor_stops(sut: ServerUnderTest) -> None:
+    sut.start(_echo)
+    process, port = _process_of(sut), sut.port
+    stopper = _Stopper(sut)
     pid = os.fork()
     if pid == 0:
         del stopper
         return
     _reap(pid)
-    _as_before(subject, process)
+    _as_before(sut, process)
     began = Clock.monotonic()
     del stopper
-    _stopped(subject, port, began)
+    _stopped(sut, port, began)
 
 
 @rows.add("a copy destroys the server object", "-W", "error")
-def a_copy_destroys_the_server(subject: Subject) -> None:
+def a_copy_destroys_the_server(sut: ServerUnderTest) -> None:
     def destroy() -> None:
-        vars(subject).clear()
+        vars(sut).clear()
         gc.collect()
 
-    with _served(subject):
+    with _served(sut):
         _in_copy(destroy)
         pid = os.fork()
         if pid == 0:
@@ -411,56 +411,56 @@ def a_copy_destroys_the_server(subject: Subject) -> None:
 
 
 @rows.add("a copy is a client", "-W", "error")
-def a_copy_is_a_client(subject: Subject) -> None:
+def a_copy_is_a_client(sut: ServerUnderTest) -> None:
     seen: list[str] = []
 
     def answer(path: str) -> str:
         seen.append(path)
         return path
 
-    with _served(subject, answer):
-        _in_copy(lambda: fetch(subject.port, "/copy"))
+    with _served(sut, answer):
+        _in_copy(lambda: fetch(sut.port, "/copy"))
         assert seen == ["/copy"]  # the handler ran here
-        subject.wait_for(1)
+        sut.wait_for(1)
 
 
 @rows.add("a copy calls stop", "-W", "error")
-def a_copy_calls_stop(subject: Subject) -> None:
-    with _served(subject):
-        _in_copy(lambda: (subject.stop(), subject.stop()))
+def a_copy_calls_stop(sut: ServerUnderTest) -> None:
+    with _served(sut):
+        _in_copy(lambda: (sut.stop(), sut.stop()))
 
 
 @rows.add("a copy calls stop after a handler has failed", "-W", "error", peers=False)
-def a_copy_calls_stop_after_an_error(subject: Sidestage) -> None:
+def a_copy_calls_stop_after_an_error(sut: Sidestage) -> None:
     def fail(path: str) -> str:
         raise RuntimeError("on purpose")
 
-    subject.start(fail)
+    sut.start(fail)
     with suppress(AssertionError):
-        fetch(subject.port)
-    _in_copy(lambda: subject.stop())  # the error is the original's to raise
-    _raised(RuntimeError, subject.stop)
+        fetch(sut.port)
+    _in_copy(lambda: sut.stop())  # the error is the original's to raise
+    _raised(RuntimeError, sut.stop)
 
 
 @rows.add("a copy calls start and restart", "-W", "error", peers=False)
-def a_copy_calls_start(subject: Sidestage) -> None:
+def a_copy_calls_start(sut: Sidestage) -> None:
     from sidestage import StateError
 
     def refuse() -> None:
-        server = subject.server
+        server = sut.server
         for call in (server.start, server.restart, lambda: server.stop() and server.start()):
             assert "forked copy" in str(_raised(StateError, call))
 
-    with _served(subject):
+    with _served(sut):
         _in_copy(refuse)
 
 
 @rows.add("a copy looks at the server", "-W", "error", peers=False)
-def a_copy_looks(subject: Sidestage) -> None:
+def a_copy_looks(sut: Sidestage) -> None:
     from sidestage import WaitTimeout
 
     def look() -> None:
-        server = subject.server
+        server = sut.server
         assert [request.path for request in server.received] == ["/before"]
         assert [request.path for request in server.wait_for(1)] == ["/before"]
         assert "forked copy" in str(_raised(WaitTimeout, lambda: server.wait_for(2, timeout=60)))
@@ -468,31 +468,31 @@ def a_copy_looks(subject: Sidestage) -> None:
         assert server.url.endswith(str(server.port))
         assert server.errors == ()
 
-    with _served(subject):
-        fetch(subject.port, "/before")
+    with _served(sut):
+        fetch(sut.port, "/before")
         _in_copy(look)
 
 
 @rows.add("a copy has a server of its own", "-W", "error")
-def a_copy_has_its_own(subject: Subject) -> None:
-    with _served(subject):
-        _in_copy(lambda: (_have_own(subject), fetch(subject.port), _have_own(subject)))
+def a_copy_has_its_own(sut: ServerUnderTest) -> None:
+    with _served(sut):
+        _in_copy(lambda: (_have_own(sut), fetch(sut.port), _have_own(sut)))
 
 
 @rows.add("a copy of a copy does all that", "-W", "error")
-def a_copy_of_a_copy(subject: Subject) -> None:
-    def all_that(server: Subject) -> None:
+def a_copy_of_a_copy(sut: ServerUnderTest) -> None:
+    def all_that(server: ServerUnderTest) -> None:
         _check(server.port, "/copy")
         server.stop()
         _have_own(server)
 
     def with_its_own() -> None:
-        own = type(subject)()
+        own = type(sut)()
         with _served(own):
-            _in_copy(lambda: (all_that(subject), all_that(own)))
-        all_that(subject)
+            _in_copy(lambda: (all_that(sut), all_that(own)))
+        all_that(sut)
 
-    with _served(subject):
+    with _served(sut):
         _in_copy(with_its_own)
         pid = os.fork()
         if pid == 0:
@@ -504,7 +504,7 @@ def a_copy_of_a_copy(subject: Subject) -> None:
 
 
 @rows.add("copies have servers before the original has one", peers=False)
-def copies_before_the_first_start(subject: Sidestage) -> None:
+def copies_before_the_first_start(sut: Sidestage) -> None:
     """The process that pytest's plugin keeps ready is for one of them at most."""
     Path("test_it.py").write_text(_WORKERS)
     done = subprocess.run(
@@ -561,13 +561,13 @@ def test_the_original(http_server):
 class _Owner:
     """A process that has servers, and a copy that lives on."""
 
-    def __init__(self, subject: Subject, *, stops: bool = False) -> None:
+    def __init__(self, sut: ServerUnderTest, *, stops: bool = False) -> None:
         said, say = os.pipe()
         until, self._go = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._go)
-            self._be(subject, say, until, stops=stops)
+            self._be(sut, say, until, stops=stops)
         os.close(until)
         os.close(say)
         with os.fdopen(said) as file:
@@ -575,20 +575,20 @@ class _Owner:
         family = psutil.Process(self.pid).children()
         self.servers = [process.pid for process in family if process.pid != self.copy]
 
-    def _be(self, subject: Subject, say: int, until: int, *, stops: bool) -> None:
-        _wait_long(subject)
-        spare = type(subject)()
-        for server in (spare, subject):
+    def _be(self, sut: ServerUnderTest, say: int, until: int, *, stops: bool) -> None:
+        _wait_long(sut)
+        spare = type(sut)()
+        for server in (spare, sut):
             server.start(_echo)
         spare.stop()  # its process waits for the next start
         copy = os.fork()
         if copy == 0:
             os.close(say)
             _do_and_leave(signal.pause)
-        os.write(say, json.dumps([subject.port, copy]).encode() + b"\n")
+        os.write(say, json.dumps([sut.port, copy]).encode() + b"\n")
         os.read(until, 1)
         if stops:
-            subject.stop()
+            sut.stop()
         else:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # for the warning that nobody did
         sys.exit()
@@ -617,37 +617,37 @@ class _Owner:
 
 
 @rows.add("a copy outlives the test, which is killed", "-W", "error")
-def a_copy_outlives_the_killed(subject: Subject) -> None:
-    with _Owner(subject) as owner:
+def a_copy_outlives_the_killed(sut: ServerUnderTest) -> None:
+    with _Owner(sut) as owner:
         owner.kill()
 
 
 @rows.add("a copy outlives the test, which has stopped the server", "-W", "error")
-def a_copy_outlives_the_orderly(subject: Subject) -> None:
-    with _Owner(subject, stops=True) as owner:
+def a_copy_outlives_the_orderly(sut: ServerUnderTest) -> None:
+    with _Owner(sut, stops=True) as owner:
         owner.leave()
 
 
 @rows.add("a copy outlives the test, which just ends", "-W", "error")
-def a_copy_outlives_the_careless(subject: Subject) -> None:
-    with _Owner(subject) as owner:
+def a_copy_outlives_the_careless(sut: ServerUnderTest) -> None:
+    with _Owner(sut) as owner:
         owner.leave()
 
 
 @rows.add("a copy outlives the stop", "-W", "error")
-def a_copy_outlives_the_stop(subject: Subject) -> None:
-    _keep_no_processes(subject)
-    subject.start(_echo)
+def a_copy_outlives_the_stop(sut: ServerUnderTest) -> None:
+    _keep_no_processes(sut)
+    sut.start(_echo)
     with _lasting_copy():
-        _check(subject.port, "/after")
-        _stop(subject)
+        _check(sut.port, "/after")
+        _stop(sut)
 
 
 @rows.add("a copy of a copy outlives the stop", "-W", "error")
-def a_copy_of_a_copy_outlives_the_stop(subject: Subject) -> None:
-    _keep_no_processes(subject)
+def a_copy_of_a_copy_outlives_the_stop(sut: ServerUnderTest) -> None:
+    _keep_no_processes(sut)
     told, tell = os.pipe()
-    subject.start(_echo)
+    sut.start(_echo)
 
     def outlive() -> None:
         os.write(tell, b"%d" % os.getpid())
@@ -656,8 +656,8 @@ def a_copy_of_a_copy_outlives_the_stop(subject: Subject) -> None:
     _in_copy(lambda: os.fork() or _do_and_leave(outlive))
     inner = int(os.read(told, 20))
     try:
-        _check(subject.port, "/after")
-        _stop(subject)
+        _check(sut.port, "/after")
+        _stop(sut)
     finally:
         os.kill(inner, signal.SIGKILL)
 
@@ -666,19 +666,19 @@ def a_copy_of_a_copy_outlives_the_stop(subject: Subject) -> None:
 
 
 @rows.add("a fork inside a handler", "-W", "error")
-def a_fork_inside_a_handler(subject: Subject) -> None:
+def a_fork_inside_a_handler(sut: ServerUnderTest) -> None:
     def answer(path: str) -> str:
         if path == "/fork":
-            _in_copy(lambda: _have_own(subject))
+            _in_copy(lambda: _have_own(sut))
         return path
 
-    with _served(subject, answer):
+    with _served(sut, answer):
         for _ in range(3):
-            _check(subject.port, "/fork")
+            _check(sut.port, "/fork")
 
 
 @rows.add("a copy returns from the handler that forked", "-W", "error", limit=10)
-def a_copy_returns_from_the_handler(subject: Subject) -> None:
+def a_copy_returns_from_the_handler(sut: ServerUnderTest) -> None:
     def answer(path: str) -> str:
         if path == "/fork":
             pid = os.fork()
@@ -687,29 +687,29 @@ def a_copy_returns_from_the_handler(subject: Subject) -> None:
             _reap(pid)
         return path
 
-    with _served(subject, answer):
-        _check(subject.port, "/fork")
+    with _served(sut, answer):
+        _check(sut.port, "/fork")
 
 
 @rows.add("a fork in a thread", "-W", "error")
-def a_fork_in_a_thread(subject: Subject) -> None:
+def a_fork_in_a_thread(sut: ServerUnderTest) -> None:
     failed: list[BaseException] = []
 
     def work() -> None:
         try:
             for _ in range(10):
-                _in_copy(lambda: fetch(subject.port, "/copy"))
-            _in_copy(lambda: _have_own(subject))
+                _in_copy(lambda: fetch(sut.port, "/copy"))
+            _in_copy(lambda: _have_own(sut))
         except BaseException as error:  # noqa: BLE001 - raised below
             failed.append(error)
 
-    with _served(subject):
-        _check(subject.port, "/before")  # no import is to be under way when a copy is made
+    with _served(sut):
+        _check(sut.port, "/before")  # no import is to be under way when a copy is made
         threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in threads:
             thread.start()
         for _ in range(20):
-            _check(subject.port, "/meanwhile")
+            _check(sut.port, "/meanwhile")
         for thread in threads:
             thread.join()
         for error in failed:
@@ -717,10 +717,10 @@ def a_fork_in_a_thread(subject: Subject) -> None:
 
 
 @rows.add("a fork during a request", "-W", "error")
-def a_fork_during_a_request(subject: Subject) -> None:
+def a_fork_during_a_request(sut: ServerUnderTest) -> None:
     slow = _Slow()
-    with _served(subject, slow):
-        with socket.create_connection(("127.0.0.1", subject.port), timeout=10) as half:
+    with _served(sut, slow):
+        with socket.create_connection(("127.0.0.1", sut.port), timeout=10) as half:
             half.sendall(b"GET /half HTTP/1.1\r\nHost:")
             pid = os.fork()
             if pid == 0:
@@ -728,7 +728,7 @@ def a_fork_during_a_request(subject: Subject) -> None:
             _reap(pid)
             half.sendall(b" x\r\nConnection: close\r\n\r\n")
             assert _answer(half) == "/half"
-        client = _ask(subject.port, "/slow")
+        client = _ask(sut.port, "/slow")
         assert slow.entered.wait(10)
         with _lasting_copy():
             slow.release.set()
@@ -736,19 +736,19 @@ def a_fork_during_a_request(subject: Subject) -> None:
 
 
 @rows.add("a fork during a stop", "-W", "error")
-def a_fork_during_a_stop(subject: Subject) -> None:
-    _keep_no_processes(subject)
+def a_fork_during_a_stop(sut: ServerUnderTest) -> None:
+    _keep_no_processes(sut)
     slow = _Slow()
-    subject.start(slow)
-    port = subject.port
+    sut.start(slow)
+    port = sut.port
     client = _ask(port, "/slow")
     assert slow.entered.wait(10)
-    stopping = threading.Thread(target=subject.stop)
+    stopping = threading.Thread(target=sut.stop)
     stopping.start()
-    if isinstance(subject, Sidestage):
-        assert eventually(lambda: not subject.server.ready.is_set())
+    if isinstance(sut, Sidestage):
+        assert eventually(lambda: not sut.server.ready.is_set())
     with _lasting_copy():
-        _in_copy(lambda: _have_own(subject))
+        _in_copy(lambda: _have_own(sut))
         pid = os.fork()
         if pid == 0:
             client.close()
@@ -758,11 +758,11 @@ def a_fork_during_a_stop(subject: Subject) -> None:
         slow.release.set()
         assert _answer(client) == "/slow"
         stopping.join()
-        _stopped(subject, port, began)
+        _stopped(sut, port, began)
 
 
 @rows.add("a fork with processes kept ready", "-W", "error", peers=False)
-def a_fork_with_a_full_pool(subject: Sidestage) -> None:
+def a_fork_with_a_full_pool(sut: Sidestage) -> None:
     def started() -> list[Sidestage]:
         servers = [Sidestage() for _ in range(4)]
         for server in servers:
@@ -793,15 +793,15 @@ def a_fork_with_a_full_pool(subject: Sidestage) -> None:
 
 
 @rows.add("a fork while another thread starts a server", "-W", "error")
-def a_fork_during_a_start(subject: Subject) -> None:
-    _keep_no_processes(subject)
-    with _served(subject):
+def a_fork_during_a_start(sut: ServerUnderTest) -> None:
+    _keep_no_processes(sut)
+    with _served(sut):
         for _ in range(5):
-            other = type(subject)()
+            other = type(sut)()
             starting = threading.Thread(target=other.start, args=[_echo])
             starting.start()
             with _lasting_copy():
-                _in_copy(lambda: fetch(subject.port))
+                _in_copy(lambda: fetch(sut.port))
                 starting.join()
                 _check(other.port, "/other")
                 _stop(other)
@@ -823,47 +823,47 @@ class _Import:
             self.forked.wait(0.3)
 
     @contextmanager
-    def while_starting(self, subject: Subject) -> Iterator[None]:
+    def while_starting(self, sut: ServerUnderTest) -> Iterator[None]:
         """Another thread starts the server, and is there."""
-        _keep_no_processes(subject)
-        starting = threading.Thread(target=subject.start, args=[_echo])
+        _keep_no_processes(sut)
+        starting = threading.Thread(target=sut.start, args=[_echo])
         starting.start()
         assert self.reached.wait(10)
         yield
         self.forked.set()
         starting.join()
-        _check(subject.port, "/started")
+        _check(sut.port, "/started")
 
 
 @rows.add("a fork while another thread launches a process", "-W", "error", peers=False)
-def a_fork_during_a_launch(subject: Sidestage) -> None:
+def a_fork_during_a_launch(sut: Sidestage) -> None:
     """Where the process will find its packages is looked up when its pipes are there already."""
     from sidestage import ServerDied
 
-    with _copy_while(_Import("httptools"), subject):
-        os.kill(subject.server.pid, signal.SIGKILL)  # the copy does not keep this from being seen
-        _raised(ServerDied, lambda: subject.wait_for(2, timeout=5))
-        _raised(ServerDied, subject.stop)
+    with _copy_while(_Import("httptools"), sut):
+        os.kill(sut.server.pid, signal.SIGKILL)  # the copy does not keep this from being seen
+        _raised(ServerDied, lambda: sut.wait_for(2, timeout=5))
+        _raised(ServerDied, sut.stop)
 
 
 @rows.add("a fork while another thread's start imports", "-W", "error", peers=False)
-def a_fork_during_an_import(subject: Sidestage) -> None:
-    with _Import("multiprocess").while_starting(subject):
-        _in_copy(lambda: _have_own(subject))
-    _stop(subject)
+def a_fork_during_an_import(sut: Sidestage) -> None:
+    with _Import("multiprocess").while_starting(sut):
+        _in_copy(lambda: _have_own(sut))
+    _stop(sut)
 
 
 @rows.add("a fork before another thread owns its process", "-W", "error", peers=False)
-def a_fork_before_the_process_is_owned(subject: Sidestage) -> None:
-    with _copy_while(_Import("multiprocess"), subject):
-        _stop(subject)
+def a_fork_before_the_process_is_owned(sut: Sidestage) -> None:
+    with _copy_while(_Import("multiprocess"), sut):
+        _stop(sut)
 
 
 @contextmanager
-def _copy_while(point: _Import, subject: Subject) -> Iterator[None]:
+def _copy_while(point: _Import, sut: ServerUnderTest) -> Iterator[None]:
     """A copy that was made while another thread started the server, and lives on."""
     with ExitStack() as stack:
-        with point.while_starting(subject):
+        with point.while_starting(sut):
             stack.enter_context(_lasting_copy())
         yield
 
@@ -872,26 +872,26 @@ def _copy_while(point: _Import, subject: Subject) -> Iterator[None]:
 
 
 @rows.add("os.forkpty and pty.fork", "-W", "error")
-def forkpty(subject: Subject) -> None:
-    with _served(subject), warnings.catch_warnings(record=True) as caught:
+def forkpty(sut: ServerUnderTest) -> None:
+    with _served(sut), warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", ".*multi-threaded")
         for fork in (os.forkpty, pty.fork):
             pid, terminal = fork()
             if pid == 0:
-                _do_and_leave(lambda: fetch(subject.port, "/copy"))
+                _do_and_leave(lambda: fetch(sut.port, "/copy"))
             _reap(pid)
             os.close(terminal)
         assert not caught, f"{len(caught)} of 2 forks warn"
 
 
 @rows.add("a subprocess outlives the stop", "-W", "error")
-def a_subprocess_outlives_the_stop(subject: Subject) -> None:
-    _keep_no_processes(subject)
+def a_subprocess_outlives_the_stop(sut: ServerUnderTest) -> None:
+    _keep_no_processes(sut)
     read_end, write_end = os.pipe()
     os.set_inheritable(read_end, True)
     command = ["/bin/sh", "-c", f"read line <&{read_end}"]
     try:
-        with _served(subject):
+        with _served(sut):
             processes = [
                 subprocess.Popen(command, close_fds=False, preexec_fn=work)  # noqa: PLW1509 - meant
                 for work in (None, lambda: None)
@@ -907,46 +907,46 @@ def a_subprocess_outlives_the_stop(subject: Subject) -> None:
 
 
 @rows.add("an inheritable listener of the test's closes", "-W", "error")
-def an_inheritable_listener(subject: Subject) -> None:
+def an_inheritable_listener(sut: ServerUnderTest) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.set_inheritable(True)
         port = listener.getsockname()[1]
-        subject.start(_echo)
+        sut.start(_echo)
     assert refuses(port)
-    _stop(subject)
+    _stop(sut)
 
 
 # Workers -----------------------------------------------------------------------------------------
 
 
-def _workers(tool: str, method: str, subject: Subject) -> None:
+def _workers(tool: str, method: str, sut: ServerUnderTest) -> None:
     """Some were there before the server, and all stay longer."""
-    _keep_no_processes(subject)
+    _keep_no_processes(sut)
     context = importlib.import_module(tool).get_context(method)
     with context.Pool(1) as early:
         early.apply(int)  # is up
-        subject.start(_echo)
+        sut.start(_echo)
         with context.Pool(1) as late:
             for pool in (early, late):
-                pool.starmap(_check, [(subject.port, f"/{number}") for number in range(4)])
-            _check(subject.port, "/after")
-            _stop(subject)
+                pool.starmap(_check, [(sut.port, f"/{number}") for number in range(4)])
+            _check(sut.port, "/after")
+            _stop(sut)
             for pool in (late, early):
                 pool.close()
                 pool.join()
 
 
-def _executor(method: str, subject: Subject) -> None:
-    _keep_no_processes(subject)
+def _executor(method: str, sut: ServerUnderTest) -> None:
+    _keep_no_processes(sut)
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(1, context) as early, ProcessPoolExecutor(1, context) as late:
         early.submit(int).result()  # is up; the other one is not before it gets work
-        with _served(subject):
+        with _served(sut):
             done = [
-                executor.submit(_check, subject.port, f"/{number}")
+                executor.submit(_check, sut.port, f"/{number}")
                 for executor in (early, late)
                 for number in range(4)
             ]
@@ -961,12 +961,12 @@ for _method in ("fork", "forkserver", "spawn"):
 
 
 @rows.add("a worker is terminated during its request", "-W", "error")
-def a_terminated_worker(subject: Subject) -> None:
+def a_terminated_worker(sut: ServerUnderTest) -> None:
     from multiprocessing import get_context
 
     slow = _Slow()
-    with _served(subject, slow):
-        worker = get_context("fork").Process(target=fetch, args=(subject.port, "/slow"))
+    with _served(sut, slow):
+        worker = get_context("fork").Process(target=fetch, args=(sut.port, "/slow"))
         worker.start()
         assert slow.entered.wait(10)
         worker.terminate()
@@ -975,29 +975,29 @@ def a_terminated_worker(subject: Subject) -> None:
 
 
 @rows.add("a daemon worker is left at the end", "-W", "error")
-def a_daemon_worker(subject: Subject) -> None:
+def a_daemon_worker(sut: ServerUnderTest) -> None:
     from multiprocessing import get_context
 
-    _keep_no_processes(subject)
-    with _served(subject):
+    _keep_no_processes(sut)
+    with _served(sut):
         get_context("fork").Process(target=signal.pause, daemon=True).start()
 
 
 @rows.add("a worker is left at the end", "-W", "error")
-def a_left_worker(subject: Subject) -> None:
+def a_left_worker(sut: ServerUnderTest) -> None:
     """The end waits for it, and as long as it lives, handlers answer it."""
 
     def stop() -> None:
         assert worker.exitcode == 0
-        _stop(subject)
+        _stop(sut)
 
     assert "multiprocessing.util" not in sys.modules
     atexit.register(stop)  # so that it runs after multiprocessing has waited for the worker
     from multiprocessing import get_context
 
-    subject.start(_echo)
+    sut.start(_echo)
     ended, end = os.pipe()
-    worker = get_context("fork").Process(target=_ask_at_the_end, args=(subject.port, ended, end))
+    worker = get_context("fork").Process(target=_ask_at_the_end, args=(sut.port, ended, end))
     worker.start()
     atexit.register(os.close, end)  # so that it runs first
 
@@ -1009,9 +1009,9 @@ def _ask_at_the_end(port: int, ended: int, end: int) -> None:
 
 
 @rows.add("no resource tracker", "-W", "error")
-def no_resource_tracker(subject: Subject) -> None:
-    with _served(subject):
-        _in_copy(lambda: _have_own(subject))
+def no_resource_tracker(sut: ServerUnderTest) -> None:
+    with _served(sut):
+        _in_copy(lambda: _have_own(sut))
     for tool in ("multiprocessing", "multiprocess"):
         tracker = importlib.import_module(f"{tool}.resource_tracker")
         assert tracker._resource_tracker._pid is None

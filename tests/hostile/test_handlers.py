@@ -34,25 +34,25 @@ from kit.clients import (
     SMTP,
     TCP,
     UDP,
-    OurHTTP,
-    Ours,
-    Side,
+    Driver,
+    SidestageDriver,
+    SidestageHTTP,
     Work,
     connect,
     error_of,
-    everything,
-    fail,
-    on_each_of_ours,
-    on_each_of_ours_at_once,
-    on_each_side,
-    on_each_side_at_once,
-    send,
-    status,
-    succeed,
+    expect_failure,
+    expect_success,
+    read_all,
+    read_status,
+    send_http,
+    with_each_protocol,
+    with_each_protocol_at_once,
+    with_each_sidestage_protocol,
+    with_each_sidestage_protocol_at_once,
 )
 from kit.matrix import Rows
 from kit.scripts import eventually
-from kit.servers import Clock, Sidestage, Subject, fetch
+from kit.servers import Clock, ServerUnderTest, Sidestage, fetch
 
 rows = Rows("Handlers", __file__)
 
@@ -62,9 +62,9 @@ HANGS = 15.0  # seconds granted to a row in which another server may well hang
 # Hanging -----------------------------------------------------------------------------------------
 
 
-def allow_forced_stops(side: Side) -> None:
+def allow_forced_stops(driver: Driver) -> None:
     """On a loaded machine a short stop may go further than to ask; what counts is that it ends."""
-    if side.ours:
+    if driver.is_sidestage:
         from sidestage import ForcedStopWarning
 
         warnings.simplefilter("ignore", ForcedStopWarning)
@@ -76,26 +76,26 @@ def _spin() -> None:
         pass
 
 
-def hang(how: Callable[[], None], timeout: float, subject: Subject) -> None:
+def hang(how: Callable[[], None], timeout: float, sut: ServerUnderTest) -> None:
     """Stop while the handler hangs, which it still does when the interpreter ends."""
 
-    def check(side: Side) -> None:
-        allow_forced_stops(side)
+    def check(driver: Driver) -> None:
+        allow_forced_stops(driver)
         begun = threading.Event()
 
         def work() -> None:
             begun.set()
             how()
 
-        side.start(work)
-        with side.call() as client:
+        driver.start(work)
+        with driver.send_request() as client:
             assert begun.wait(SECONDS)
-            side.stop(timeout)
-            if side.ours:
-                assert side.names_as_open(client), side.server.stop_report
-                assert "handler running" in str(side.server.stop_report)
+            driver.stop(timeout)
+            if driver.is_sidestage:
+                assert driver.reports_as_open(client), driver.server.stop_report
+                assert "handler running" in str(driver.server.stop_report)
 
-    on_each_side_at_once(check)(subject)
+    with_each_protocol_at_once(check)(sut)
 
 
 for _name, _how in (
@@ -108,9 +108,9 @@ for _name, _how in (
 
 
 @rows.add("30 hang, and the next one is served", limit=HANGS)
-@on_each_side_at_once
-def serve_beside_hanging_ones(side: Side) -> None:
-    allow_forced_stops(side)
+@with_each_protocol_at_once
+def serve_beside_hanging_ones(driver: Driver) -> None:
+    allow_forced_stops(driver)
     first = itertools.count()
     begun = threading.Semaphore(0)
 
@@ -119,18 +119,18 @@ def serve_beside_hanging_ones(side: Side) -> None:
             begun.release()
             threading.Event().wait()
 
-    side.start(work)
+    driver.start(work)
     with contextlib.ExitStack() as clients:
         for _ in range(30):
-            clients.enter_context(side.call())
+            clients.enter_context(driver.send_request())
             assert begun.acquire(timeout=SECONDS), "one waits for another"
-        succeed(side)
-        side.stop(0.5)
+        expect_success(driver)
+        driver.stop(0.5)
 
 
 @rows.add("async: raises, or is cancelled", "-W", "error", peers=False)
-@on_each_of_ours
-def coroutines_raise(side: Ours) -> None:
+@with_each_sidestage_protocol
+def coroutines_raise(driver: SidestageDriver) -> None:
     error = ValueError("async")
 
     async def raising(request: Any) -> None:
@@ -143,18 +143,18 @@ def coroutines_raise(side: Ours) -> None:
         task.cancel()
         await asyncio.sleep(0)
 
-    side.serve(raising)
-    fail(side)
-    assert error_of(side.stop) is error
-    side.serve(cancelled)
-    fail(side)
-    assert isinstance(error_of(side.stop), asyncio.CancelledError)
+    driver.serve(raising)
+    expect_failure(driver)
+    assert error_of(driver.stop) is error
+    driver.serve(cancelled)
+    expect_failure(driver)
+    assert isinstance(error_of(driver.stop), asyncio.CancelledError)
 
 
 @rows.add("async: hangs", "-W", "error", peers=False)
-@on_each_of_ours_at_once
-def coroutines_hang(side: Ours) -> None:
-    allow_forced_stops(side)
+@with_each_sidestage_protocol_at_once
+def coroutines_hang(driver: SidestageDriver) -> None:
+    allow_forced_stops(driver)
     begun, cancelled = threading.Event(), threading.Event()
 
     async def handler(request: Any) -> None:
@@ -164,40 +164,40 @@ def coroutines_hang(side: Ours) -> None:
         finally:
             cancelled.set()
 
-    side.serve(handler)
-    with side.call() as client:
+    driver.serve(handler)
+    with driver.send_request() as client:
         assert begun.wait(SECONDS)
         gc.collect()  # a loop alone does not keep its tasks
         assert not cancelled.is_set(), "the task is garbage"
-        side.stop(0.5)
-        assert side.names_as_open(client)
+        driver.stop(0.5)
+        assert driver.reports_as_open(client)
     assert cancelled.wait(SECONDS)
 
 
 @rows.add("async: blocks its loop", "-W", "error", peers=False)
-@on_each_of_ours_at_once
-def coroutines_block(side: Ours) -> None:
-    allow_forced_stops(side)
+@with_each_sidestage_protocol_at_once
+def coroutines_block(driver: SidestageDriver) -> None:
+    allow_forced_stops(driver)
     begun = threading.Event()
 
     async def handler(request: Any) -> None:
         begun.set()
         threading.Event().wait()
 
-    side.serve(handler)
-    with side.call() as client:
+    driver.serve(handler)
+    with driver.send_request() as client:
         assert begun.wait(SECONDS)
         before = Clock.monotonic()
-        side.stop(0.5)
+        driver.stop(0.5)
         assert Clock.monotonic() - before < 1.2, "the stop waits for the loop, too"
-        assert side.names_as_open(client)
+        assert driver.reports_as_open(client)
 
 
 @rows.add("async: hangs on the test's own loop", "-W", "error", peers=False)
-def coroutine_hangs_on_the_tests_loop(subject: Subject) -> None:
+def coroutine_hangs_on_the_tests_loop(sut: ServerUnderTest) -> None:
     from sidestage import HTTPServer
 
-    allow_forced_stops(HTTP(subject))
+    allow_forced_stops(HTTP(sut))
 
     async def test() -> None:
         begun = asyncio.Event()
@@ -207,10 +207,10 @@ def coroutine_hangs_on_the_tests_loop(subject: Subject) -> None:
             await asyncio.get_running_loop().create_future()
 
         async with HTTPServer(handler=handler, stop_timeout=0.5) as server:
-            client = await asyncio.to_thread(send, server.port)
+            client = await asyncio.to_thread(send_http, server.port)
             await begun.wait()
         with client:
-            assert status(client) == "no answer"
+            assert read_status(client) == "no answer"
             (left,) = server.stop_report.connections
             assert left.client_address == client.getsockname()
 
@@ -291,7 +291,7 @@ RAISING: dict[str, list[Work]] = {
 }
 
 
-def raise_one(work: Work, side: Side) -> None:
+def raise_one(work: Work, driver: Driver) -> None:
     """The client hears of it, the next one is served, and the test gets the exception itself."""
     raised: list[BaseException] = []
 
@@ -303,48 +303,48 @@ def raise_one(work: Work, side: Side) -> None:
                 raised.append(error)
                 raise
 
-    side.start(fail_once)
-    fail(side)
-    succeed(side)
-    if side.ours:
-        assert error_of(side.stop) is raised[0], "the test gets something else"
+    driver.start(fail_once)
+    expect_failure(driver)
+    expect_success(driver)
+    if driver.is_sidestage:
+        assert error_of(driver.stop) is raised[0], "the test gets something else"
     else:  # what the test gets from the others, see below
-        side.stop()
+        driver.stop()
 
 
-def raise_each(works: list[Work], side: Side) -> None:
+def raise_each(works: list[Work], driver: Driver) -> None:
     for work in works:
-        raise_one(work, side)
+        raise_one(work, driver)
 
 
 for _name, _works in RAISING.items():
     rows.add(f"raises {_name}: a 500, and the next one is served", limit=HANGS)(
-        on_each_side(functools.partial(raise_each, _works))
+        with_each_protocol(functools.partial(raise_each, _works))
     )
 
 
-def reach_the_test(make: Callable[[], BaseException], subject: Subject) -> None:
+def reach_the_test(make: Callable[[], BaseException], sut: ServerUnderTest) -> None:
     """It is raised where the test cannot miss it: at the stop, or at a check before it."""
 
-    def check(side: Side) -> None:
+    def check(driver: Driver) -> None:
         error = make()
-        side.start(lambda: _raise(error))
-        with side.call() as client:
-            if side.failure is not None:
-                side.answer(client)
-            elif side.ours:
-                assert eventually(lambda: bool(side.server.errors))
+        driver.start(lambda: _raise(error))
+        with driver.send_request() as client:
+            if driver.failure is not None:
+                driver.read_answer(client)
+            elif driver.is_sidestage:
+                assert eventually(lambda: bool(driver.server.errors))
 
         def leave() -> None:
             try:
-                subject.check()
+                sut.check()
             finally:
-                side.stop()
+                driver.stop()
 
         got = error_of(leave)
         assert got is error, f"the test gets {type(got).__name__}" if got else "the test passes"
 
-    on_each_side(check)(subject)
+    with_each_protocol(check)(sut)
 
 
 for _name, _make in (
@@ -357,22 +357,22 @@ for _name, _make in (
 
 
 @rows.add("many raise, and the test gets them all", peers=False)
-@on_each_of_ours
-def raise_many(side: Ours) -> None:
+@with_each_sidestage_protocol
+def raise_many(driver: SidestageDriver) -> None:
     same = ValueError("a module's own, raised twice")
     errors = [KeyError("one"), same, same, SystemExit(2)]
     left = iter(errors)
-    side.serve(lambda request: _raise(next(left)))
+    driver.serve(lambda request: _raise(next(left)))
     for count in range(1, len(errors) + 1):
-        with side.call():
-            assert eventually(lambda count=count: len(side.server.errors) == count)
-    group = error_of(side.stop)
+        with driver.send_request():
+            assert eventually(lambda count=count: len(driver.server.errors) == count)
+    group = error_of(driver.stop)
     assert isinstance(group, BaseExceptionGroup)
     assert list(group.exceptions) == errors
 
 
 @rows.add("a generator raises midway", peers=False)
-def raise_midway(subject: Subject) -> None:
+def raise_midway(sut: ServerUnderTest) -> None:
     errors = [ValueError("before the first chunk"), ValueError("after it")]
 
     def chunks(path: str) -> Iterator[bytes]:
@@ -381,17 +381,17 @@ def raise_midway(subject: Subject) -> None:
         yield b"z" * 150_000
         raise errors[1]
 
-    side = OurHTTP()
-    side.serve(lambda request: b"fine" if request.path == "/" else chunks(request.path))
-    with send(side.port, "/first") as client:
-        assert status(client) == "500"
-    with send(side.port, "/second") as client:
-        came = everything(client)
+    driver = SidestageHTTP()
+    driver.serve(lambda request: b"fine" if request.path == "/" else chunks(request.path))
+    with send_http(driver.port, "/first") as client:
+        assert read_status(client) == "500"
+    with send_http(driver.port, "/second") as client:
+        came = read_all(client)
     assert came.startswith(b"HTTP/1.1 200")
     assert came.count(b"z") == 150_000
     assert not came.endswith(b"0\r\n\r\n"), "the response looks complete"
-    succeed(side)
-    group = error_of(side.stop)
+    expect_success(driver)
+    group = error_of(driver.stop)
     assert isinstance(group, ExceptionGroup)
     assert list(group.exceptions) == errors
 
@@ -441,209 +441,211 @@ NONSENSE: dict[str, list[object]] = {
 
 
 @rows.add("returns nonsense", peers=False)  # what makes no sense is each server's own matter
-@on_each_of_ours
-def return_nonsense(side: Ours) -> None:
+@with_each_sidestage_protocol
+def return_nonsense(driver: SidestageDriver) -> None:
     result: object = None
-    side.serve(lambda request: result)
-    for count, result in enumerate([*NONSENSE[side.protocol], *NOWHERE], 1):
-        with side.call() as client:
-            assert eventually(lambda count=count: len(side.server.errors) == count), repr(result)
-            if side.failure is not None:
-                assert side.answer(client) == side.failure, repr(result)
-        error = error_of(side.server.raise_errors)
+    driver.serve(lambda request: result)
+    for count, result in enumerate([*NONSENSE[driver.protocol], *NOWHERE], 1):
+        with driver.send_request() as client:
+            assert eventually(lambda count=count: len(driver.server.errors) == count), repr(result)
+            if driver.failure is not None:
+                assert driver.read_answer(client) == driver.failure, repr(result)
+        error = error_of(driver.server.raise_errors)
         assert isinstance(error, TypeError | ValueError), repr(error)
         if result in NOWHERE:
             assert "return" in str(error), f"the error does not say what may be returned: {error}"
-    result = side.result
-    succeed(side)
-    side.stop()
+    result = driver.result
+    expect_success(driver)
+    driver.stop()
 
 
 @rows.add("returns what has no repr", peers=False)
-@on_each_of_ours
-def return_the_nameless(side: Ours) -> None:
-    side.serve(lambda request: Nameless())
-    fail(side)
-    error = error_of(side.stop)
+@with_each_sidestage_protocol
+def return_the_nameless(driver: SidestageDriver) -> None:
+    driver.serve(lambda request: Nameless())
+    expect_failure(driver)
+    error = error_of(driver.stop)
     assert isinstance(error, TypeError), repr(error)
     assert "Nameless" in str(error)
 
 
 @rows.add("returns a huge reply")
-def return_much(subject: Subject) -> None:
+def return_much(sut: ServerUnderTest) -> None:
     size = 32 << 20
-    subject.start(lambda path: "x" * size)
-    assert len(fetch(subject.port)) == size
-    subject.stop()
-    if isinstance(subject, Sidestage):
-        side = TCP()
-        side.serve(lambda connection: b"x" * size)
-        assert len(side.ask()) == size
-        side.stop()
+    sut.start(lambda path: "x" * size)
+    assert len(fetch(sut.port)) == size
+    sut.stop()
+    if isinstance(sut, Sidestage):
+        driver = TCP()
+        driver.serve(lambda connection: b"x" * size)
+        assert len(driver.request()) == size
+        driver.stop()
 
 
 @rows.add("returns a huge reply that nobody reads", "-W", "error", limit=HANGS)
-def return_much_in_vain(subject: Subject) -> None:
-    allow_forced_stops(HTTP(subject))
+def return_much_in_vain(sut: ServerUnderTest) -> None:
+    allow_forced_stops(HTTP(sut))
     begun = threading.Event()
 
     def answer(path: str) -> str:
         begun.set()
         return "x" * (32 << 20)
 
-    subject.start(answer)
-    with send(subject.port):
+    sut.start(answer)
+    with send_http(sut.port):
         assert begun.wait(SECONDS)
-        subject.stop(0.5)
-    if isinstance(subject, Sidestage):
-        assert len(subject.server.stop_report.connections) == 1
+        sut.stop(0.5)
+    if isinstance(sut, Sidestage):
+        assert len(sut.server.stop_report.connections) == 1
 
 
 @rows.add("does not read a body of 1 MB")
-def leave_the_body(subject: Subject) -> None:
-    subject.start(lambda path: path)
+def leave_the_body(sut: ServerUnderTest) -> None:
+    sut.start(lambda path: path)
     for path in ("/one", "/two"):
         with contextlib.closing(
-            http.client.HTTPConnection("127.0.0.1", subject.port, timeout=SECONDS)
+            http.client.HTTPConnection("127.0.0.1", sut.port, timeout=SECONDS)
         ) as client:
             client.request("GET", path, body=b"x" * 1_000_000)
             assert client.getresponse().read().decode() == path
-    subject.stop()
+    sut.stop()
 
 
 # Servers among themselves ------------------------------------------------------------------------
 
 
 @rows.add("calls its own server, 20 deep", limit=HANGS)
-@on_each_side
-def call_its_own(side: Side) -> None:
+@with_each_protocol
+def call_its_own(driver: Driver) -> None:
     depth = itertools.count()
 
     def work() -> None:
         if next(depth) < 20:
-            succeed(side)
+            expect_success(driver)
 
-    side.start(work)
-    succeed(side)
-    side.stop()
+    driver.start(work)
+    expect_success(driver)
+    driver.stop()
 
 
 @rows.add("A waits for B, and B for A", limit=HANGS)
-@on_each_side
-def wait_for_each_other(side: Side) -> None:
+@with_each_protocol
+def wait_for_each_other(driver: Driver) -> None:
     meeting = threading.Barrier(2, timeout=SECONDS)
-    side.start(lambda: [meeting.wait() for _ in range(5)])
-    with side.call() as one, side.call() as other:
-        assert [side.answer(one), side.answer(other)] == [side.success] * 2, "they wait in vain"
-    side.stop()
+    driver.start(lambda: [meeting.wait() for _ in range(5)])
+    with driver.send_request() as one, driver.send_request() as other:
+        assert [driver.read_answer(one), driver.read_answer(other)] == [driver.success] * 2, (
+            "they wait in vain"
+        )
+    driver.stop()
 
 
 @rows.add("waits for a request to its own server", peers=False)
-@on_each_of_ours
-def wait_for_its_own(side: Ours) -> None:
+@with_each_sidestage_protocol
+def wait_for_its_own(driver: SidestageDriver) -> None:
     first = itertools.count()
     waiting = threading.Event()
     # A connection is recorded when it ends, all else when it comes.
-    wanted = 1 if side.protocol == "TCP" else 2
+    wanted = 1 if driver.protocol == "TCP" else 2
 
     def work() -> None:
         if next(first) == 0:
             waiting.set()
-            assert len(side.server.wait_for(wanted, SECONDS)) == wanted
-            assert len(side.server.received) == wanted
+            assert len(driver.server.wait_for(wanted, SECONDS)) == wanted
+            assert len(driver.server.received) == wanted
 
-    side.start(work)
-    with side.call() as client:
+    driver.start(work)
+    with driver.send_request() as client:
         assert waiting.wait(SECONDS)
-        succeed(side)
-        assert side.answer(client) == side.success
-    side.stop()
+        expect_success(driver)
+        assert driver.read_answer(client) == driver.success
+    driver.stop()
 
 
 @rows.add("stops the server that it serves", limit=HANGS)
-@on_each_side
-def stop_its_own(side: Side) -> None:
+@with_each_protocol
+def stop_its_own(driver: Driver) -> None:
     stopped = threading.Event()
     errors: list[BaseException | None] = []
 
     def work() -> None:
-        errors.append(error_of(lambda: side.stop(2)))
+        errors.append(error_of(lambda: driver.stop(2)))
         stopped.set()
 
-    side.start(work)
-    port = side.port
-    with side.call():
+    driver.start(work)
+    port = driver.port
+    with driver.send_request():
         assert stopped.wait(SECONDS), "the stop does not end"
     assert errors == [None]
-    if side.protocol != "UDP":
+    if driver.protocol != "UDP":
         assert isinstance(error_of(lambda: connect(port).close()), ConnectionRefusedError)
-    if side.ours:
-        assert side.server.stop_report.clean, side.server.stop_report
-        side.stop()  # nothing is left to raise
+    if driver.is_sidestage:
+        assert driver.server.stop_report.clean, driver.server.stop_report
+        driver.stop()  # nothing is left to raise
 
 
 @rows.add("two stop each other's server", limit=HANGS)
-@on_each_side
-def stop_each_other(side: Side) -> None:
-    allow_forced_stops(side)
-    other = side.another()
+@with_each_protocol
+def stop_each_other(driver: Driver) -> None:
+    allow_forced_stops(driver)
+    other = driver.another()
     meeting = threading.Barrier(2, timeout=SECONDS)
     stopped = threading.Semaphore(0)
 
-    def work(its: Side) -> None:
+    def work(its: Driver) -> None:
         meeting.wait()
         its.stop(0.5)
         stopped.release()
 
-    side.start(lambda: work(other))
-    other.start(lambda: work(side))
-    with side.call(), other.call():
+    driver.start(lambda: work(other))
+    other.start(lambda: work(driver))
+    with driver.send_request(), other.send_request():
         for _ in range(2):
             assert stopped.acquire(timeout=SECONDS), "the stop does not end"
-    if side.ours:
-        side.stop()
+    if driver.is_sidestage:
+        driver.stop()
         other.stop()
 
 
 @rows.add("starts and stops another server")
-@on_each_side
-def start_another(side: Side) -> None:
+@with_each_protocol
+def start_another(driver: Driver) -> None:
     def work() -> None:
-        other = side.another()
+        other = driver.another()
         other.start(lambda: None)
-        succeed(other)
+        expect_success(other)
         other.stop()
 
-    side.start(work)
-    succeed(side)
-    succeed(side)
-    side.stop()
+    driver.start(work)
+    expect_success(driver)
+    expect_success(driver)
+    driver.stop()
 
 
 # Late --------------------------------------------------------------------------------------------
 
 
 @rows.add("replies after the client left")
-@on_each_side
-def reply_to_nobody(side: Side) -> None:
+@with_each_protocol
+def reply_to_nobody(driver: Driver) -> None:
     begun, left = threading.Event(), threading.Event()
 
     def work() -> None:
         begun.set()
         assert left.wait(SECONDS)
 
-    side.start(work)
-    with side.call() as client:
+    driver.start(work)
+    with driver.send_request() as client:
         assert begun.wait(SECONDS)
-        if side.protocol != "UDP":
+        if driver.protocol != "UDP":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     left.set()
-    succeed(side)
-    side.stop()
+    expect_success(driver)
+    driver.stop()
 
 
 @rows.add("writes on after the client left", peers=False)  # the others' rows return text
-def write_to_nobody(subject: Subject) -> None:
+def write_to_nobody(sut: ServerUnderTest) -> None:
     def over_http(request: Any) -> None:
         request.send_response(200)
         request.end_headers()
@@ -655,20 +657,20 @@ def write_to_nobody(subject: Subject) -> None:
         while True:
             connection.sendall(b"x" * 65536)
 
-    for side, handler in ((OurHTTP(), over_http), (TCP(), over_tcp)):
-        side.serve(handler)
-        with side.call() as client:
+    for driver, handler in ((SidestageHTTP(), over_http), (TCP(), over_tcp)):
+        driver.serve(handler)
+        with driver.send_request() as client:
             assert client.recv(65536)
-        assert eventually(lambda side=side: bool(side.server.diagnostics))
-        assert "left" in side.server.diagnostics[0].text
-        side.stop()  # it is no error
-        assert side.server.stop_report.clean
+        assert eventually(lambda driver=driver: bool(driver.server.diagnostics))
+        assert "left" in driver.server.diagnostics[0].text
+        driver.stop()  # it is no error
+        assert driver.server.stop_report.clean
 
 
 @rows.add("replies after handler_timeout", peers=False)
-@on_each_of_ours
-def reply_too_late(side: Ours) -> None:
-    if side.protocol in {"TCP", "UDP"}:
+@with_each_sidestage_protocol
+def reply_too_late(driver: SidestageDriver) -> None:
+    if driver.protocol in {"TCP", "UDP"}:
         return  # no protocol for saying so
 
     def by_hand(request: Any) -> None:
@@ -676,11 +678,11 @@ def reply_too_late(side: Ours) -> None:
         request.end_headers()
         request.wfile.write(b"x" * 100_000)
 
-    for reply in (None, by_hand) if side.protocol == "HTTP" else (None,):
-        _reply_too_late(side, reply or (lambda request: None))
+    for reply in (None, by_hand) if driver.protocol == "HTTP" else (None,):
+        _reply_too_late(driver, reply or (lambda request: None))
 
 
-def _reply_too_late(side: Ours, reply: Callable[[Any], None]) -> None:
+def _reply_too_late(driver: SidestageDriver, reply: Callable[[Any], None]) -> None:
     calls = itertools.count()
     told, replied = threading.Event(), threading.Event()
 
@@ -692,13 +694,13 @@ def _reply_too_late(side: Ours, reply: Callable[[Any], None]) -> None:
             finally:
                 replied.set()
 
-    side.serve(handler, handler_timeout=0.2)
-    assert side.ask() == {"HTTP": "504", "SMTP": "451"}[side.protocol]
+    driver.serve(handler, handler_timeout=0.2)
+    assert driver.request() == {"HTTP": "504", "SMTP": "451"}[driver.protocol]
     told.set()
     assert replied.wait(SECONDS)
-    succeed(side)
-    side.stop()  # it is no error
-    assert any("no answer" in diagnostic.text for diagnostic in side.server.diagnostics)
+    expect_success(driver)
+    driver.stop()  # it is no error
+    assert any("no answer" in diagnostic.text for diagnostic in driver.server.diagnostics)
 
 
 def _respond(request: Any) -> None:
@@ -716,16 +718,16 @@ LATE_USES: dict[str, list[Callable[[Any], object]]] = {
 
 
 @rows.add("reads or writes after the stop", "-W", "error", peers=False)
-@on_each_of_ours_at_once
-def use_after_the_stop(side: Ours) -> None:
-    for use in LATE_USES[side.protocol]:
-        _use_after_the_stop(side, use)
+@with_each_sidestage_protocol_at_once
+def use_after_the_stop(driver: SidestageDriver) -> None:
+    for use in LATE_USES[driver.protocol]:
+        _use_after_the_stop(driver, use)
 
 
-def _use_after_the_stop(side: Ours, use: Callable[[Any], object]) -> None:
+def _use_after_the_stop(driver: SidestageDriver, use: Callable[[Any], object]) -> None:
     from sidestage import ServerStopped
 
-    allow_forced_stops(side)
+    allow_forced_stops(driver)
     begun, stopped = threading.Event(), threading.Event()
     errors: list[BaseException | None] = []
 
@@ -735,24 +737,24 @@ def _use_after_the_stop(side: Ours, use: Callable[[Any], object]) -> None:
             assert stopped.wait(SECONDS)
             errors.append(error_of(lambda: use(request)))
 
-    side.serve(handler)
-    with side.call():
+    driver.serve(handler)
+    with driver.send_request():
         assert begun.wait(SECONDS)
-        side.stop(0.5)
-    side.server.start()  # what comes too late is not for this one either
-    known = len(side.server.received)
+        driver.stop(0.5)
+    driver.server.start()  # what comes too late is not for this one either
+    known = len(driver.server.received)
     stopped.set()
     assert eventually(lambda: bool(errors))
     assert isinstance(errors[0], ServerStopped), repr(errors[0])
-    with side.call():
-        side.server.wait_for(known + 1)
-    side.stop()
+    with driver.send_request():
+        driver.server.wait_for(known + 1)
+    driver.stop()
 
 
 @rows.add("raises after handler_timeout, or after the stop", peers=False)
-@on_each_of_ours_at_once
-def raise_too_late(side: Ours) -> None:
-    allow_forced_stops(side)
+@with_each_sidestage_protocol_at_once
+def raise_too_late(driver: SidestageDriver) -> None:
+    allow_forced_stops(driver)
     begun, late = threading.Event(), threading.Event()
     errors = [ValueError("after it was given up"), ValueError("after the stop")]
     left = iter(errors)
@@ -762,67 +764,67 @@ def raise_too_late(side: Ours) -> None:
         assert late.wait(SECONDS)
         raise next(left)
 
-    if side.protocol in {"HTTP", "SMTP"}:
-        side.serve(handler, handler_timeout=0.2)
-        assert side.ask() in {"504", "451"}
+    if driver.protocol in {"HTTP", "SMTP"}:
+        driver.serve(handler, handler_timeout=0.2)
+        assert driver.request() in {"504", "451"}
         late.set()
-        assert eventually(lambda: bool(side.server.errors))
-        assert error_of(side.stop) is errors[0]
+        assert eventually(lambda: bool(driver.server.errors))
+        assert error_of(driver.stop) is errors[0]
     else:
         next(left)
     begun.clear()
     late.clear()
-    side.serve(handler)
-    with side.call():
+    driver.serve(handler)
+    with driver.send_request():
         assert begun.wait(SECONDS)
-        side.stop(0.5)
+        driver.stop(0.5)
     late.set()
-    assert eventually(lambda: bool(side.server.errors))
-    assert error_of(side.stop) is errors[1], "nobody hears of it"
+    assert eventually(lambda: bool(driver.server.errors))
+    assert error_of(driver.stop) is errors[1], "nobody hears of it"
 
 
 @rows.add("keeps the request beyond its return", peers=False)
-def keep_the_request(subject: Subject) -> None:
+def keep_the_request(sut: ServerUnderTest) -> None:
     import pytest
 
     kept: list[Any] = []
 
     def handler(request: Any) -> object:
         kept.append(request)
-        return side.result
+        return driver.result
 
-    side: Ours = OurHTTP()
-    side.serve(handler)
-    succeed(side)
+    driver: SidestageDriver = SidestageHTTP()
+    driver.serve(handler)
+    expect_success(driver)
     request = kept.pop()
     assert (request.path, request.body, request.rfile.read()) == ("/", b"", b"")
     # The client has its answer a moment before the handler's thread is done with it.
     assert eventually(lambda: "answered" in str(error_of(lambda: request.send_response(200))))
-    side.stop()
+    driver.stop()
 
-    side = SMTP()
-    side.serve(handler)
-    succeed(side)
+    driver = SMTP()
+    driver.serve(handler)
+    expect_success(driver)
     assert kept.pop().message["Subject"] == "hello"
-    side.stop()
+    driver.stop()
 
-    side = TCP()
-    side.serve(handler)
-    succeed(side)
+    driver = TCP()
+    driver.serve(handler)
+    expect_success(driver)
     connection = kept.pop()
     with pytest.raises(OSError, match="closed"):
         connection.sendall(b"late")
     with pytest.raises(OSError, match="closed"):
         connection.recv(1)
-    side.stop()
+    driver.stop()
 
-    side = UDP()
-    side.serve(handler)
-    with side.call() as client:
-        assert side.answer(client) == side.success
+    driver = UDP()
+    driver.serve(handler)
+    with driver.send_request() as client:
+        assert driver.read_answer(client) == driver.success
         kept.pop().reply(b"once more")
-        assert side.answer(client) == "once more"
-    side.stop()
+        assert driver.read_answer(client) == "once more"
+    driver.stop()
 
 
 # What it does to the process ---------------------------------------------------------------------
@@ -832,7 +834,7 @@ def _raise_in_the_copy() -> None:
     raise ValueError("in the copy")
 
 
-def fork(leave: Work, side: Side) -> None:
+def fork(leave: Work, driver: Driver) -> None:
     """Whatever the copy does, the client hears of the original alone, and the test of no error."""
     calls = itertools.count()
     left, go = threading.Event(), threading.Event()
@@ -847,16 +849,16 @@ def fork(leave: Work, side: Side) -> None:
             left.set()
             assert go.wait(SECONDS)
 
-    side.start(work)
-    with side.call() as client:
+    driver.start(work)
+    with driver.send_request() as client:
         assert left.wait(SECONDS), "the copy does not end"
-        if side.ours:
-            succeed(side)  # what the copy had sent, it sent before
+        if driver.is_sidestage:
+            expect_success(driver)  # what the copy had sent, it sent before
         assert not select.select([client], [], [], 0)[0], "the client hears of the copy"
         go.set()
-        assert side.answer(client) == side.success
-    succeed(side)
-    side.stop()
+        assert driver.read_answer(client) == driver.success
+    expect_success(driver)
+    driver.stop()
 
 
 for _name, _leave in (
@@ -867,13 +869,13 @@ for _name, _leave in (
 ):
     # A handler is a thread beside the main one, so Python rightly warns of its fork from 3.12 on.
     rows.add(f"forks, and the copy {_name}", "-W", "ignore::DeprecationWarning", limit=HANGS)(
-        on_each_side(functools.partial(fork, _leave))
+        with_each_protocol(functools.partial(fork, _leave))
     )
 
 
 @rows.add("starts a thread that outlives it", "-W", "error")
-@on_each_side
-def leave_a_thread(side: Side) -> None:
+@with_each_protocol
+def leave_a_thread(driver: Driver) -> None:
     over, threads = threading.Event(), list[threading.Thread]()
 
     def work() -> None:
@@ -881,17 +883,17 @@ def leave_a_thread(side: Side) -> None:
         threads[0].start()
         threading.Thread(target=threading.Event().wait, daemon=True).start()
 
-    side.start(work)
-    succeed(side)
-    side.stop()
+    driver.start(work)
+    expect_success(driver)
+    driver.stop()
     over.set()
     threads[0].join(SECONDS)
     assert not threads[0].is_alive()
 
 
 @rows.add("changes directory, environment, signal mask, limits")
-@on_each_side
-def change_everything(side: Side) -> None:
+@with_each_protocol
+def change_everything(driver: Driver) -> None:
     first = itertools.count()
     home = Path.cwd()
 
@@ -906,15 +908,15 @@ def change_everything(side: Side) -> None:
             sys.setrecursionlimit(200)
             socket.setdefaulttimeout(SECONDS)
 
-    side.start(work)
+    driver.start(work)
     try:
-        succeed(side)
-        succeed(side)
-        other = side.another()
+        expect_success(driver)
+        expect_success(driver)
+        other = driver.another()
         other.start(lambda: None)
-        succeed(other)
+        expect_success(other)
         other.stop()
-        side.stop()
+        driver.stop()
     finally:
         os.chdir(home)
 
@@ -923,7 +925,7 @@ def change_everything(side: Side) -> None:
 
 _ENDING = """
 import logging, socket, sys, threading, time
-from kit.servers import SUBJECTS
+from kit.servers import SERVERS
 
 name, doing, number = sys.argv[1:]
 begun = threading.Event()
@@ -939,15 +941,15 @@ def answer(path):
     time.sleep(0.002 * int(number))
     return path
 
-subject = SUBJECTS[name]()
-subject.start(answer)
-client = socket.create_connection(("127.0.0.1", subject.port))
+sut = SERVERS[name]()
+sut.start(answer)
+client = socket.create_connection(("127.0.0.1", sut.port))
 client.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
 begun.wait()
 """
 
 
-def end_the_process(doings: tuple[str, ...], subject: Subject) -> None:
+def end_the_process(doings: tuple[str, ...], sut: ServerUnderTest) -> None:
     """20 times, with nobody to stop the server; what is said is but what the handler logs."""
     enough = Clock.monotonic() + 15  # on a machine that is too slow for 20
 
@@ -957,7 +959,7 @@ def end_the_process(doings: tuple[str, ...], subject: Subject) -> None:
         doing = doings[number % len(doings)]
         # -u: an interpreter that ends while a thread writes to a buffered stdout aborts by itself.
         done = subprocess.run(
-            [sys.executable, "-u", "-c", _ENDING, subject.name, doing, str(number)],
+            [sys.executable, "-u", "-c", _ENDING, sut.name, doing, str(number)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -985,8 +987,8 @@ _variable: ContextVar[str] = ContextVar("variable", default="nothing")
 
 
 @rows.add("sees the context variables of the test")
-@on_each_side
-def see_context_variables(side: Side) -> None:
+@with_each_protocol
+def see_context_variables(driver: Driver) -> None:
     seen: list[str] = []
 
     def work() -> None:
@@ -994,17 +996,17 @@ def see_context_variables(side: Side) -> None:
         _variable.set("the handler's")
 
     _variable.set("the test's")
-    side.start(work)
-    succeed(side)
-    succeed(side)
-    side.stop()
+    driver.start(work)
+    expect_success(driver)
+    expect_success(driver)
+    driver.stop()
     assert seen == ["the test's"] * 2, f"it sees {seen[0]}"
     assert _variable.get() == "the test's"
 
 
 @rows.add("threading.local, current_thread, enumerate", "-W", "error", limit=HANGS)
-@on_each_side
-def use_threading(side: Side) -> None:
+@with_each_protocol
+def use_threading(driver: Driver) -> None:
     own = threading.local()
     numbers = itertools.count()
     seen: list[bool] = []
@@ -1015,22 +1017,22 @@ def use_threading(side: Side) -> None:
         thread = threading.current_thread()
         seen.append(own.number == number and thread in threading.enumerate() and bool(thread.name))
 
-    side.start(work)
-    succeed(side)
-    succeed(side)
-    side.stop()
+    driver.start(work)
+    expect_success(driver)
+    expect_success(driver)
+    driver.stop()
     assert seen == [True, True]
     assert eventually(lambda: set(threading.enumerate()) == before)
 
 
 @rows.add("warns, and the test sees it")
-@on_each_side
-def warn(side: Side) -> None:
+@with_each_protocol
+def warn(driver: Driver) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        side.start(lambda: warnings.warn("hello", UserWarning, stacklevel=2))
-        succeed(side)
-        side.stop()
+        driver.start(lambda: warnings.warn("hello", UserWarning, stacklevel=2))
+        expect_success(driver)
+        driver.stop()
     assert [str(warning.message) for warning in caught] == ["hello"]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from kit.matrix import Rows
 from kit.scripts import SRC, eventually
-from kit.servers import Subject, fetch, refuses
+from kit.servers import ServerUnderTest, fetch, refuses
 
 rows = Rows("Launchers", __file__)
 _row = partial(rows.add, limit=50)  # most run several interpreters
@@ -34,22 +34,22 @@ import os
 import sys
 from pathlib import Path
 
-from kit.servers import SUBJECTS, fetch
+from kit.servers import SERVERS, fetch
 
 with Path({ran!r}).open("a") as file:
     file.write("once ")
 
 
-subject = SUBJECTS[{name!r}]()
+sut = SERVERS[{name!r}]()
 
 
 def start():
-    subject.start(lambda path: f"{{path}} is answered by {{os.getpid()}}")
+    sut.start(lambda path: f"{{path}} is answered by {{os.getpid()}}")
 
 
 def finish():
-    assert fetch(subject.port, "/it") == f"/it is answered by {{os.getpid()}}"
-    subject.stop()
+    assert fetch(sut.port, "/it") == f"/it is answered by {{os.getpid()}}"
+    sut.stop()
     print("It works.", flush=True)
 
 
@@ -61,14 +61,14 @@ def main():
 """
 
 
-def _source(subject: Subject, last: str) -> str:
-    return _SOURCE.format(ran=str(Path("ran").absolute()), name=subject.name) + last + "\n"
+def _source(sut: ServerUnderTest, last: str) -> str:
+    return _SOURCE.format(ran=str(Path("ran").absolute()), name=sut.name) + last + "\n"
 
 
-def _script(subject: Subject, name: str = "script.py", last: str = "main()") -> Path:
+def _script(sut: ServerUnderTest, name: str = "script.py", last: str = "main()") -> Path:
     """A file in the row's own directory; no ``if`` guards what it does."""
     path = Path(name)
-    path.write_text(_source(subject, last))
+    path.write_text(_source(sut, last))
     return path
 
 
@@ -111,40 +111,40 @@ def _python(*arguments: object, **options: Any) -> None:
 
 
 @_row("python script.py, without a main guard")
-def script(subject: Subject) -> None:
-    _python(_script(subject))
-    _python("-u", _script(subject))
+def script(sut: ServerUnderTest) -> None:
+    _python(_script(sut))
+    _python("-u", _script(sut))
 
 
 @_row("python -c")
-def command(subject: Subject) -> None:
-    _python("-c", _source(subject, "main()"))
+def command(sut: ServerUnderTest) -> None:
+    _python("-c", _source(sut, "main()"))
 
 
 @_row("python - < script.py")
-def standard_input(subject: Subject) -> None:
-    with _script(subject).open() as file:
+def standard_input(sut: ServerUnderTest) -> None:
+    with _script(sut).open() as file:
         _python("-", stdin=file)
-    _python(input=_source(subject, "main()"))
+    _python(input=_source(sut, "main()"))
 
 
 @_row("python -m package")
-def package(subject: Subject) -> None:
+def package(sut: ServerUnderTest) -> None:
     Path("package").mkdir()
     Path("package/__init__.py").touch()
-    _script(subject, "package/__main__.py")
+    _script(sut, "package/__main__.py")
     _python("-m", "package")
 
 
 @_row("a script's name is odd")
-def odd_name(subject: Subject) -> None:
+def odd_name(sut: ServerUnderTest) -> None:
     for name in ("a script", "naïve.script.v2", "-", "multiprocess.txt", "sidestage test.pyw"):
-        _python(_script(subject, name).absolute())
+        _python(_script(sut, name).absolute())
 
 
 @_row("exec, runpy and import")
-def run_by_python(subject: Subject) -> None:
-    path = _script(subject)
+def run_by_python(sut: ServerUnderTest) -> None:
+    path = _script(sut)
     _python("-c", f"exec(open({str(path)!r}).read())")
     _python("-c", f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')")
     _python("-c", "import runpy; runpy.run_module('script', alter_sys=True)")
@@ -152,12 +152,12 @@ def run_by_python(subject: Subject) -> None:
 
 
 @_row("a server that is used in an exit handler")
-def exit_handler(subject: Subject) -> None:
-    _python(_script(subject, last="import atexit; start(); atexit.register(finish)"))
+def exit_handler(sut: ServerUnderTest) -> None:
+    _python(_script(sut, last="import atexit; start(); atexit.register(finish)"))
 
 
 @_row("a server that is used when the main thread has ended")
-def late_thread(subject: Subject) -> None:
+def late_thread(sut: ServerUnderTest) -> None:
     last = """
 import threading
 
@@ -168,11 +168,11 @@ def late():
 start()
 threading.Thread(target=late).start()
 """
-    _python(_script(subject, last=last))
+    _python(_script(sut, last=last))
 
 
 @_row("a server that starts in an exit handler")
-def exit_handler_starts(subject: Subject) -> None:
+def exit_handler_starts(sut: ServerUnderTest) -> None:
     """With a handler if Python starts threads so late; 3.12.1 does not."""
     last = """
 import atexit, threading
@@ -181,16 +181,16 @@ def late():
     try:
         threading.Thread(target=int).start()
     except RuntimeError:
-        subject.start_canned()
-        fetch(subject.port, "/it")
-        subject.stop()
+        sut.start_canned()
+        fetch(sut.port, "/it")
+        sut.stop()
         print("It works.", flush=True)
     else:
         main()
 
 atexit.register(late)
 """
-    _python(_script(subject, last=last))
+    _python(_script(sut, last=last))
 
 
 # Interpreters ------------------------------------------------------------------------------------
@@ -203,23 +203,23 @@ def _with_packages() -> dict[str, str]:
 
 
 @_row("a link to the interpreter")
-def link(subject: Subject) -> None:
+def link(sut: ServerUnderTest) -> None:
     Path("bin").mkdir()
     Path("bin/snake").symlink_to(sys.executable)
-    _works("bin/snake", _script(subject), env=_with_packages())
+    _works("bin/snake", _script(sut), env=_with_packages())
 
 
 @_row("a virtual environment's ./bin/python, and then chdir")
-def relative_interpreter(subject: Subject) -> None:
+def relative_interpreter(sut: ServerUnderTest) -> None:
     venv.create("environment", symlinks=True)
-    path = _script(subject, last="subject.load()\nos.chdir('/')\nmain()").absolute()
+    path = _script(sut, last="sut.load()\nos.chdir('/')\nmain()").absolute()
     _works("./bin/python", path, env=_with_packages(), cwd="environment")
 
 
 @_row("python found on a relative PATH, and then chdir")
-def relative_path(subject: Subject) -> None:
+def relative_path(sut: ServerUnderTest) -> None:
     venv.create("environment", symlinks=True)
-    path = _script(subject, last="subject.load()\nos.chdir('/')\nmain()")
+    path = _script(sut, last="sut.load()\nos.chdir('/')\nmain()")
     environment = {**_with_packages(), "PATH": os.path.join("environment", "bin")}  # noqa: PTH118
     _works("/bin/sh", "-c", 'exec python "$0"', path, env=environment)
 
@@ -228,23 +228,23 @@ def relative_path(subject: Subject) -> None:
 
 
 @_row("pytest")
-def pytest_script(subject: Subject) -> None:
-    _test(_HERE / "pytest", "test_script.py", subject=subject)
+def pytest_script(sut: ServerUnderTest) -> None:
+    _test(_HERE / "pytest", "test_script.py", sut=sut)
 
 
 @_row("python -m pytest")
-def pytest_module(subject: Subject) -> None:
-    _test(sys.executable, "-m", "pytest", "test_script.py", subject=subject)
+def pytest_module(sut: ServerUnderTest) -> None:
+    _test(sys.executable, "-m", "pytest", "test_script.py", sut=sut)
 
 
 @_row("pytest.main()")
-def pytest_main(subject: Subject) -> None:
+def pytest_main(sut: ServerUnderTest) -> None:
     source = "import pytest, sys; sys.exit(pytest.main(['test_script.py']))"
-    _test(sys.executable, "-c", source, subject=subject)
+    _test(sys.executable, "-c", source, sut=sut)
 
 
-def _test(*command: object, subject: Subject) -> None:
-    _script(subject, "test_script.py", last="def test_it():\n    main()")
+def _test(*command: object, sut: ServerUnderTest) -> None:
+    _script(sut, "test_script.py", last="def test_it():\n    main()")
     done = _run(*command, env={**os.environ, "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:asyncio"})
     assert "1 passed" in done.stdout
     assert "warning" not in done.stdout, done.stdout
@@ -252,7 +252,7 @@ def _test(*command: object, subject: Subject) -> None:
 
 
 @_row("python -m unittest")
-def unittest(subject: Subject) -> None:
+def unittest(sut: ServerUnderTest) -> None:
     last = """
 import unittest
 
@@ -260,7 +260,7 @@ class TestIt(unittest.TestCase):
     def test_it(self):
         main()
 """
-    _script(subject, "test_script.py", last)
+    _script(sut, "test_script.py", last)
     done = _run(sys.executable, "-m", "unittest", "test_script")
     report = r"\.\n-+\nRan 1 test in [\d.]+s\n\nOK\n"
     assert re.fullmatch(report, done.stderr), _gist(done.stderr)
@@ -268,47 +268,47 @@ class TestIt(unittest.TestCase):
 
 
 @_row("coverage run")
-def coverage(subject: Subject) -> None:
-    _works(_HERE / "coverage", "run", "--data-file=counted", _script(subject))
-    _python("-m", "coverage", "run", "--parallel-mode", _script(subject))
+def coverage(sut: ServerUnderTest) -> None:
+    _works(_HERE / "coverage", "run", "--data-file=counted", _script(sut))
+    _python("-m", "coverage", "run", "--parallel-mode", _script(sut))
 
 
 @_row("python -m cProfile, trace, pdb")
-def observed(subject: Subject) -> None:
-    path = _script(subject)
+def observed(sut: ServerUnderTest) -> None:
+    path = _script(sut)
     _python("-m", "cProfile", "-o", "profile", path)
     _python("-m", "trace", "--count", "--coverdir=counted", path)
     _python("-m", "pdb", "-c", "continue", path, input="quit\n")
 
 
 @_row("ipython script.py")
-def ipython(subject: Subject) -> None:
+def ipython(sut: ServerUnderTest) -> None:
     Path("ipython").mkdir()
     home = {"IPYTHONDIR": str(Path("ipython").absolute())}
-    _works(_HERE / "ipython", _script(subject), env={**os.environ, **home})
+    _works(_HERE / "ipython", _script(sut), env={**os.environ, **home})
 
 
 @_row("nohup, setsid, a shell's background")
-def detached(subject: Subject) -> None:
-    path = _script(subject)
+def detached(sut: ServerUnderTest) -> None:
+    path = _script(sut)
     _works("nohup", sys.executable, path)
     _works("setsid", "--wait", sys.executable, path)
     _works("/bin/sh", "-c", '"$0" "$1" & wait', sys.executable, path)
 
 
 @_row("a zipapp")
-def zipped(subject: Subject) -> None:
+def zipped(sut: ServerUnderTest) -> None:
     Path("app").mkdir()
-    _script(subject, "app/__main__.py")
+    _script(sut, "app/__main__.py")
     zipapp.create_archive("app", "app.pyz")
     _python("app.pyz")
 
 
 @_row("a zipapp that has Sidestage in it", peers=False)
-def zipped_whole(subject: Subject) -> None:
+def zipped_whole(sut: ServerUnderTest) -> None:
     last = "import sidestage\nassert 'app.pyz' in sidestage.__file__\nmain()"
     shutil.copytree(Path(SRC, "sidestage"), "app/sidestage")
-    _script(subject, "app/__main__.py", last)
+    _script(sut, "app/__main__.py", last)
     zipapp.create_archive("app", "app.pyz", compressed=True)
     _python("app.pyz")
 
@@ -358,24 +358,24 @@ class _Prompt:
 
 
 @_row("python -i script.py")
-def inspected(subject: Subject) -> None:
-    prompt = _Prompt("-i", _script(subject))
+def inspected(sut: ServerUnderTest) -> None:
+    prompt = _Prompt("-i", _script(sut))
     assert "It works." in prompt.read()
     assert "It works." in prompt.enter("main()")
     prompt.leave()
 
 
 @_row("lines typed at the prompt")
-def typed(subject: Subject) -> None:
+def typed(sut: ServerUnderTest) -> None:
     prompt = _Prompt("-q")
     prompt.read()
-    prompt.enter("from kit.servers import SUBJECTS, fetch")
-    prompt.enter(f"subject = SUBJECTS[{subject.name!r}]()")
-    prompt.enter("subject.start(lambda path: path[::-1])")
-    assert "morf/" in prompt.enter("fetch(subject.port, '/from')")
-    port = int(prompt.enter("print('at', subject.port, '.')").split("at ")[-1].split(" .")[0])
+    prompt.enter("from kit.servers import SERVERS, fetch")
+    prompt.enter(f"sut = SERVERS[{sut.name!r}]()")
+    prompt.enter("sut.start(lambda path: path[::-1])")
+    assert "morf/" in prompt.enter("fetch(sut.port, '/from')")
+    port = int(prompt.enter("print('at', sut.port, '.')").split("at ")[-1].split(" .")[0])
     assert fetch(port, "/outside") == "edistuo/"  # while it waits for the next line
-    prompt.enter("subject.stop()")
+    prompt.enter("sut.stop()")
     prompt.leave()
 
 
@@ -404,16 +404,16 @@ class _Notebook:
         assert said["stderr"] == "", _gist(said["stderr"])
         return said["stdout"].strip()
 
-    def serve(self, subject: Subject) -> int:
+    def serve(self, sut: ServerUnderTest) -> int:
         """Start a server in a cell; returns its port."""
-        self.run(_CELL.format(subject.name))
-        return int(self.run("print(subject.port)"))
+        self.run(_CELL.format(sut.name))
+        return int(self.run("print(sut.port)"))
 
 
 _CELL = """
 import threading
 from pathlib import Path
-from kit.servers import SUBJECTS, fetch
+from kit.servers import SERVERS, fetch
 
 release = threading.Event()
 
@@ -423,15 +423,15 @@ def answer(path):
         release.wait(60)
     return path[::-1]
 
-subject = SUBJECTS[{!r}]()
-subject.start(answer)
+sut = SERVERS[{!r}]()
+sut.start(answer)
 """
 
 
 # It waits a moment at a time: an interrupt between Python's last look for one and the kernel's call
 # that waits is not seen before that returns.
 _SLOW_CELL = """
-threading.Thread(target=fetch, args=(subject.port, "/slow")).start()
+threading.Thread(target=fetch, args=(sut.port, "/slow")).start()
 while not release.wait(0.05):
     pass
 """
@@ -457,28 +457,28 @@ def _notebook() -> Iterator[_Notebook]:
 
 
 @_row("a notebook's cells")
-def notebook_cells(subject: Subject) -> None:
+def notebook_cells(sut: ServerUnderTest) -> None:
     with _notebook() as notebook:
-        port = notebook.serve(subject)
-        assert notebook.run("print(fetch(subject.port, '/cell'))") == "llec/"
+        port = notebook.serve(sut)
+        assert notebook.run("print(fetch(sut.port, '/cell'))") == "llec/"
         assert fetch(port, "/outside") == "edistuo/"  # while no cell runs
-        notebook.run("subject.stop()")
+        notebook.run("sut.stop()")
         assert notebook.run("import sys; print('__main__' in sys.modules)") == "True"
 
 
 @_row("a notebook's cell that starts a server runs again")
-def notebook_again(subject: Subject) -> None:
+def notebook_again(sut: ServerUnderTest) -> None:
     with _notebook() as notebook:
-        first = notebook.serve(subject)
-        second = notebook.serve(subject)
+        first = notebook.serve(sut)
+        second = notebook.serve(sut)
         notebook.run("import gc; collected = gc.collect()")
         assert eventually(lambda: refuses(first)), "the first one still serves"
         assert fetch(second, "/again") == "niaga/"
-        notebook.run("subject.stop()")
+        notebook.run("sut.stop()")
 
 
 @_row("a notebook's top-level await", peers=False)
-def notebook_await(subject: Subject) -> None:
+def notebook_await(sut: ServerUnderTest) -> None:
     source = """
 import asyncio
 from sidestage import HTTPServer
@@ -498,9 +498,9 @@ async with HTTPServer(handler=answer) as server:
 
 
 @_row("a notebook is interrupted while a handler runs")
-def notebook_interrupted(subject: Subject) -> None:
+def notebook_interrupted(sut: ServerUnderTest) -> None:
     with _notebook() as notebook:
-        port = notebook.serve(subject)
+        port = notebook.serve(sut)
         # Else the kernel aborts what comes while it gets over the error, as it says itself.
         cell = notebook.client.execute(_SLOW_CELL, stop_on_error=False)
         assert eventually(Path("entered").exists)
@@ -511,21 +511,21 @@ def notebook_interrupted(subject: Subject) -> None:
         assert reply["content"]["ename"] == "KeyboardInterrupt", reply["content"]
         notebook.run("release.set()")
         assert fetch(port, "/after") == "retfa/"
-        notebook.run("subject.stop()")
+        notebook.run("sut.stop()")
 
 
 @_row("a notebook's kernel restarts and ends while a server runs")
-def notebook_ends(subject: Subject) -> None:
+def notebook_ends(sut: ServerUnderTest) -> None:
     with _notebook() as notebook:
-        port = notebook.serve(subject)
+        port = notebook.serve(sut)
         notebook.manager.restart_kernel()
         notebook.client.wait_for_ready(timeout=_SECONDS)
         assert eventually(lambda: refuses(port), 1.0), "the first one still serves"
-        port = notebook.serve(subject)
+        port = notebook.serve(sut)
         os.kill(notebook.manager.provisioner.pid, signal.SIGKILL)
         assert eventually(lambda: refuses(port), 1.0), "the second one still serves"
     with _notebook() as notebook:
-        port = notebook.serve(subject)
+        port = notebook.serve(sut)
     assert eventually(lambda: refuses(port), 1.0), "the third one still serves"
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 from kit.matrix import Rows
-from kit.servers import Clock, OutsideClient, Sidestage, Subject, fetch
+from kit.servers import Clock, OutsideClient, ServerUnderTest, Sidestage, fetch
 
 rows = Rows("Patched", __file__)
 
@@ -35,31 +35,31 @@ SOON = 5.0  # seconds: far more than any wait here takes, and far less than for 
 # What is done under each patch -------------------------------------------------------------------
 
 
-def exercise(subject: Subject, *patches: Patch, client: Fetch = fetch) -> None:
+def exercise(sut: ServerUnderTest, *patches: Patch, client: Fetch = fetch) -> None:
     """Every moment of every patch, the import excepted; ends with the last one in place."""
-    subject.load()
+    sut.load()
     for moment in MOMENTS:
         for patch in patches:
-            serve(subject, patch, moment, client)
-        serve(subject, patches[-1], moment, client, stuck=True)
-    serve(subject, nullcontext, "start", client)  # leaves a child in the pool
+            serve(sut, patch, moment, client)
+        serve(sut, patches[-1], moment, client, stuck=True)
+    serve(sut, nullcontext, "start", client)  # leaves a child in the pool
     patches[-1]().__enter__()
 
 
-def exercise_first(subject: Subject, patch: Patch, client: Fetch = fetch) -> None:
+def exercise_first(sut: ServerUnderTest, patch: Patch, client: Fetch = fetch) -> None:
     """The first use is under the patch, and a later one is not."""
-    serve(subject, patch, "start", client, stuck=True)
-    serve(subject, nullcontext, "start", client)
+    serve(sut, patch, "start", client, stuck=True)
+    serve(sut, nullcontext, "start", client)
 
 
 def serve(
-    subject: Subject, patch: Patch, moment: str, client: Fetch, *, stuck: bool = False
+    sut: ServerUnderTest, patch: Patch, moment: str, client: Fetch, *, stuck: bool = False
 ) -> None:
     """One server from start to stop, patched from ``moment`` on.
 
     Only ours knows a stop that copes with a stuck server: the others are stopped as usual.
     """
-    subject = type(subject)()
+    sut = type(sut)()
     with ExitStack() as patched:
 
         def reach(now: str) -> None:
@@ -67,25 +67,25 @@ def serve(
                 patched.enter_context(patch())
 
         reach("start")
-        subject.start(lambda path: path)
+        sut.start(lambda path: path)
         reach("request")
-        assert client(subject.port, "/alive") == "/alive"
-        subject.wait_for(1)
+        assert client(sut.port, "/alive") == "/alive"
+        sut.wait_for(1)
         reach("stop")
-        if stuck and isinstance(subject, Sidestage):
-            wait_in_vain(subject)
-            subject.stop_stuck()
+        if stuck and isinstance(sut, Sidestage):
+            wait_in_vain(sut)
+            sut.stop_hung()
         else:
-            subject.stop()
+            sut.stop()
 
 
-def wait_in_vain(subject: Subject, count: int = 2) -> None:
+def wait_in_vain(sut: ServerUnderTest, count: int = 2) -> None:
     """One request more than has come."""
     from sidestage import WaitTimeout
 
     began = Clock.monotonic()
     try:
-        subject.wait_for(count, timeout=0.2)
+        sut.wait_for(count, timeout=0.2)
     except WaitTimeout:
         assert 0.2 <= Clock.monotonic() - began < SOON
     else:
@@ -115,29 +115,29 @@ def _travel(**options: Any) -> Patch:
 
 
 @rows.add("freezegun, before the import")
-def freezegun_first(subject: Subject) -> None:
-    exercise_first(subject, _freeze())
+def freezegun_first(sut: ServerUnderTest) -> None:
+    exercise_first(sut, _freeze())
 
 
 @rows.add("freezegun")
-def freezegun(subject: Subject) -> None:
-    exercise(subject, _freeze())
+def freezegun(sut: ServerUnderTest) -> None:
+    exercise(sut, _freeze())
 
 
 @rows.add("freezegun, ticking")
-def freezegun_ticking(subject: Subject) -> None:
+def freezegun_ticking(sut: ServerUnderTest) -> None:
     """Real seconds pass, and then each look at the clock is an hour."""
-    exercise(subject, _freeze(tick=True), _freeze(auto_tick_seconds=3600))
+    exercise(sut, _freeze(tick=True), _freeze(auto_tick_seconds=3600))
 
 
 @rows.add("time-machine, before the import")
-def time_machine_first(subject: Subject) -> None:
-    exercise_first(subject, _travel(tick=False))
+def time_machine_first(sut: ServerUnderTest) -> None:
+    exercise_first(sut, _travel(tick=False))
 
 
 @rows.add("time-machine")
-def time_machine(subject: Subject) -> None:
-    exercise(subject, _travel(), _travel(tick=False))
+def time_machine(sut: ServerUnderTest) -> None:
+    exercise(sut, _travel(), _travel(tick=False))
 
 
 # Sockets, files and processes --------------------------------------------------------------------
@@ -168,35 +168,35 @@ def _fake_processes() -> AbstractContextManager[Any]:
 
 
 @rows.add("pytest-socket, before the import")
-def pytest_socket_first(subject: Subject) -> None:
+def pytest_socket_first(sut: ServerUnderTest) -> None:
     with outside() as client:
-        exercise_first(subject, _no_sockets, client)
+        exercise_first(sut, _no_sockets, client)
 
 
 @rows.add("pytest-socket")
-def pytest_socket(subject: Subject) -> None:
+def pytest_socket(sut: ServerUnderTest) -> None:
     with outside() as client:
-        exercise(subject, _no_sockets, client=client)
+        exercise(sut, _no_sockets, client=client)
 
 
 @rows.add("pyfakefs, before the import")
-def pyfakefs_first(subject: Subject) -> None:
-    exercise_first(subject, _fake_files)
+def pyfakefs_first(sut: ServerUnderTest) -> None:
+    exercise_first(sut, _fake_files)
 
 
 @rows.add("pyfakefs")
-def pyfakefs(subject: Subject) -> None:
-    exercise(subject, _fake_files)
+def pyfakefs(sut: ServerUnderTest) -> None:
+    exercise(sut, _fake_files)
 
 
 @rows.add("pytest-subprocess, before the import")
-def pytest_subprocess_first(subject: Subject) -> None:
-    exercise_first(subject, _fake_processes)
+def pytest_subprocess_first(sut: ServerUnderTest) -> None:
+    exercise_first(sut, _fake_processes)
 
 
 @rows.add("pytest-subprocess")
-def pytest_subprocess(subject: Subject) -> None:
-    exercise(subject, _fake_processes)
+def pytest_subprocess(sut: ServerUnderTest) -> None:
+    exercise(sut, _fake_processes)
 
 
 # mock.patch --------------------------------------------------------------------------------------
@@ -274,14 +274,14 @@ MOCKED: dict[str, tuple[str, ...]] = {
 }
 
 
-def _mock_first(names: tuple[str, ...], subject: Subject) -> None:
+def _mock_first(names: tuple[str, ...], sut: ServerUnderTest) -> None:
     with outside() as client:
-        exercise_first(subject, lambda: mocked(names), client)
+        exercise_first(sut, lambda: mocked(names), client)
 
 
-def _mock(names: tuple[str, ...], subject: Subject) -> None:
+def _mock(names: tuple[str, ...], sut: ServerUnderTest) -> None:
     with outside() as client:
-        exercise(subject, lambda: mocked(names), lambda: forbidden(names), client=client)
+        exercise(sut, lambda: mocked(names), lambda: forbidden(names), client=client)
 
 
 for _what, _names in MOCKED.items():
@@ -290,14 +290,14 @@ for _what, _names in MOCKED.items():
 
 
 @rows.add("mock.patch of os.environ, before the import")
-def environ_first(subject: Subject) -> None:
-    exercise_first(subject, partial(mock.patch, "os.environ", {}))
+def environ_first(sut: ServerUnderTest) -> None:
+    exercise_first(sut, partial(mock.patch, "os.environ", {}))
 
 
 @rows.add("mock.patch of os.environ")
-def environ(subject: Subject) -> None:
+def environ(sut: ServerUnderTest) -> None:
     exercise(
-        subject,
+        sut,
         partial(mock.patch.dict, "os.environ", {"PYTHONHOME": "/nowhere"}, clear=True),
         partial(mock.patch, "os.environ", {}),
     )
@@ -317,15 +317,15 @@ def _everything() -> Iterator[None]:
 
 
 @rows.add("freezegun, pytest-socket, pyfakefs and mocks at once, before the import")
-def everything_first(subject: Subject) -> None:
+def everything_first(sut: ServerUnderTest) -> None:
     with outside() as client:
-        exercise_first(subject, _everything, client)
+        exercise_first(sut, _everything, client)
 
 
 @rows.add("freezegun, pytest-socket, pyfakefs and mocks at once")
-def everything(subject: Subject) -> None:
+def everything(sut: ServerUnderTest) -> None:
     with outside() as client:
-        exercise(subject, _everything, client=client)
+        exercise(sut, _everything, client=client)
 
 
 # gevent ------------------------------------------------------------------------------------------
@@ -341,37 +341,37 @@ def _patch_with_gevent() -> None:
         monkey.patch_all()
 
 
-def serve_greenlets(subject: Subject) -> None:
+def serve_greenlets(sut: ServerUnderTest) -> None:
     """A server and its clients as gevent's users write them: clients are greenlets.
 
     What this one waits for in the server needs them to run meanwhile.
     """
-    subject = type(subject)()
-    subject.start(lambda path: path)
-    use_greenlets(subject)
+    sut = type(sut)()
+    sut.start(lambda path: path)
+    use_greenlets(sut)
 
 
-def use_greenlets(subject: Subject) -> None:
+def use_greenlets(sut: ServerUnderTest) -> None:
     """The rest of it, with a server that has just been started."""
     import gevent
 
-    client = gevent.spawn(fetch, subject.port, "/alive")
-    subject.wait_for(1)
+    client = gevent.spawn(fetch, sut.port, "/alive")
+    sut.wait_for(1)
     assert client.get(timeout=SOON) == "/alive"
-    several = [gevent.spawn(fetch, subject.port, f"/{number}") for number in range(5)]
-    subject.wait_for(6)
+    several = [gevent.spawn(fetch, sut.port, f"/{number}") for number in range(5)]
+    sut.wait_for(6)
     gevent.joinall(several, timeout=SOON, raise_error=True)
     assert [client.value for client in several] == [f"/{number}" for number in range(5)]
-    if isinstance(subject, Sidestage):
+    if isinstance(sut, Sidestage):
         ran: list[bool] = []
         other = gevent.spawn(lambda: ran.append(True))
-        wait_in_vain(subject, count=7)
+        wait_in_vain(sut, count=7)
         assert ran  # without a join, which would let it
         other.join()
-    subject.stop()
+    sut.stop()
 
 
-def stop_amid_a_request(subject: Subject) -> None:
+def stop_amid_a_request(sut: ServerUnderTest) -> None:
     """The stop lets a handler that sleeps finish, and its client, a greenlet, read all of it."""
     import gevent
 
@@ -384,27 +384,27 @@ def stop_amid_a_request(subject: Subject) -> None:
         gevent.sleep(0.05)
         return much
 
-    subject = type(subject)()
-    subject.start(slowly)
-    client = gevent.spawn(fetch, subject.port)
-    subject.wait_for(1)
+    sut = type(sut)()
+    sut.start(slowly)
+    client = gevent.spawn(fetch, sut.port)
+    sut.wait_for(1)
     stopping.append(True)
-    subject.stop()
+    sut.stop()
     assert client.get(timeout=SOON) == much
 
 
-def stop_stuck_amid_a_request(subject: Subject) -> None:
+def stop_stuck_amid_a_request(sut: ServerUnderTest) -> None:
     """The process is killed, and its client hears of it."""
     import gevent
 
-    if not isinstance(subject, Sidestage):
+    if not isinstance(sut, Sidestage):
         return
-    subject = Sidestage()
+    sut = Sidestage()
     answer = posix.pipe()
-    subject.start(lambda path: str(posix.read(answer[0], 1)))
-    client = gevent.spawn(_fetch_in_vain, subject.port)
-    subject.wait_for(1)
-    subject.stop_stuck()
+    sut.start(lambda path: str(posix.read(answer[0], 1)))
+    client = gevent.spawn(_fetch_in_vain, sut.port)
+    sut.wait_for(1)
+    sut.stop_hung()
     assert client.get(timeout=SOON)
     posix.write(answer[1], b"x")
 
@@ -417,67 +417,67 @@ def _fetch_in_vain(port: int) -> bool:
     return False
 
 
-def use_as_gevent_user(subject: Subject) -> None:
+def use_as_gevent_user(sut: ServerUnderTest) -> None:
     """All of it, twice, so that the second server may get a process of the first."""
     for _ in range(2):
-        serve_greenlets(subject)
-        stop_amid_a_request(subject)
-    stop_stuck_amid_a_request(subject)
-    serve_greenlets(subject)
+        serve_greenlets(sut)
+        stop_amid_a_request(sut)
+    stop_stuck_amid_a_request(sut)
+    serve_greenlets(sut)
 
 
 @rows.add("gevent, before the import")
-def gevent_first(subject: Subject) -> None:
+def gevent_first(sut: ServerUnderTest) -> None:
     _patch_with_gevent()
-    use_as_gevent_user(subject)
+    use_as_gevent_user(sut)
 
 
 @rows.add("gevent, before the start")
-def gevent_before_start(subject: Subject) -> None:
-    subject.load()
+def gevent_before_start(sut: ServerUnderTest) -> None:
+    sut.load()
     _patch_with_gevent()
-    use_as_gevent_user(subject)
+    use_as_gevent_user(sut)
 
 
 @rows.add("gevent, between start and request")
-def gevent_before_request(subject: Subject) -> None:
-    subject.start(lambda path: path)
+def gevent_before_request(sut: ServerUnderTest) -> None:
+    sut.start(lambda path: path)
     _patch_with_gevent()
-    use_greenlets(subject)
-    serve_greenlets(subject)
+    use_greenlets(sut)
+    serve_greenlets(sut)
 
 
 @rows.add("gevent, before the stop")
-def gevent_before_stop(subject: Subject) -> None:
-    other = type(subject)()
-    for server in (subject, other):
+def gevent_before_stop(sut: ServerUnderTest) -> None:
+    other = type(sut)()
+    for server in (sut, other):
         server.start(lambda path: path)
         assert fetch(server.port, "/alive") == "/alive"
         server.wait_for(1)
     _patch_with_gevent()
-    subject.stop()
+    sut.stop()
     if isinstance(other, Sidestage):
         wait_in_vain(other)
-        other.stop_stuck()
+        other.stop_hung()
     else:
         other.stop()
-    serve_greenlets(subject)
+    serve_greenlets(sut)
 
 
 @rows.add("gevent, many greenlets wait")
-def gevent_many(subject: Subject) -> None:
+def gevent_many(sut: ServerUnderTest) -> None:
     """More than its pool has threads, which the clients' names are looked up in, too."""
     _patch_with_gevent()
     import gevent
 
-    subject = type(subject)()
-    subject.start(lambda path: path)
-    waiting = [gevent.spawn(subject.wait_for, 1) for _ in range(20)]
+    sut = type(sut)()
+    sut.start(lambda path: path)
+    waiting = [gevent.spawn(sut.wait_for, 1) for _ in range(20)]
     gevent.sleep(0)
-    assert gevent.spawn(fetch, subject.port, "/alive").get(timeout=SOON) == "/alive"
+    assert gevent.spawn(fetch, sut.port, "/alive").get(timeout=SOON) == "/alive"
     gevent.joinall(waiting, timeout=SOON, raise_error=True)
     assert all(greenlet.ready() for greenlet in waiting)
-    subject.stop()
+    sut.stop()
 
 
 test_row = rows.test()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kit.matrix import Rows
-from kit.servers import Sidestage, Subject
-from kit.suite import Done, Suite
+from kit.servers import ServerUnderTest, Sidestage
+from kit.suite import Suite, SuiteResult
 
 rows = Rows("Beside other plugins", __file__)
 
@@ -28,25 +28,25 @@ def run_well(
     status: int = 1,
     python: tuple[str, ...] = PYTEST,
     **environment: str,
-) -> Done:
+) -> SuiteResult:
     """Run a suite in which each test has the outcome that its name says."""
-    done = suite.run(*options, python=python, **environment)
-    done.as_named(tests)
-    done.ended(status)
-    return done
+    result = suite.run(*options, python=python, **environment)
+    result.assert_as_named(tests)
+    result.assert_status(status)
+    return result
 
 
-def run_patched(subject: Subject, plugin: str, source: str, *options: str) -> None:
+def run_patched(sut: ServerUnderTest, plugin: str, source: str, *options: str) -> None:
     """Run tests that patch the process: with a server that waits in the pool, with none, and where
     all that a server needs is imported only then.
     """
-    suite = Suite(subject, plugin)
-    tests = suite.tests("patched", source)
+    suite = Suite(sut, plugin)
+    tests = suite.add_tests("patched", source)
     run_well(suite, tests, *options, status=0)
-    if suite.ours:
+    if suite.is_sidestage:
         run_well(suite, tests, *options, status=0, SIDESTAGE_POOL="0")
-        bare = Suite(subject, plugin, fixtures=False)
-        run_well(bare, bare.tests("patched", source), *options, status=0)
+        bare = Suite(sut, plugin, fixtures=False)
+        run_well(bare, bare.add_tests("patched", source), *options, status=0)
 
 
 # When a test runs, and how often ------------------------------------------------------------------
@@ -65,11 +65,11 @@ def test_seed_passes(request):
 
 
 @rows.add("pytest-randomly", limit=LIMIT)
-def randomly(subject: Subject) -> None:
-    suite = Suite(subject, "randomly")
-    tests = suite.one_of_each() + suite.tests("seeded", SEEDED)
-    run_well(suite, tests, "--randomly-seed=1", SIDESTAGE_POOL="0").says("--randomly-seed=1")
-    run_well(suite, tests, "--randomly-seed=2", "-n2").says("--randomly-seed=2")
+def randomly(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "randomly")
+    tests = suite.one_of_each() + suite.add_tests("seeded", SEEDED)
+    run_well(suite, tests, "--randomly-seed=1", SIDESTAGE_POOL="0").assert_says("--randomly-seed=1")
+    run_well(suite, tests, "--randomly-seed=2", "-n2").assert_says("--randomly-seed=2")
 
 
 RERUN = """
@@ -119,18 +119,20 @@ def test_last_report_fails(udp_server):
 
 
 @rows.add("pytest-rerunfailures", limit=LIMIT)
-def rerunfailures(subject: Subject) -> None:
-    suite = Suite(subject, "rerunfailures")
-    done = run_well(suite, suite.tests("rerun", RERUN), "--reruns=2")
-    done.says("1 failed, 1 passed, 3 rerun")
+def rerunfailures(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "rerunfailures")
+    result = run_well(suite, suite.add_tests("rerun", RERUN), "--reruns=2")
+    result.assert_says("1 failed, 1 passed, 3 rerun")
 
 
 @rows.add("pytest-rerunfailures, a handler fails at first", limit=LIMIT, peers=False)
-def rerun_handlers(subject: Subject) -> None:
-    suite = Suite(subject, "rerunfailures")
-    done = run_well(suite, suite.tests("rerun", OUR_RERUN), "--reruns=2")
-    done.says("1 failed, 1 passed, 4 rerun")
-    assert done.output.count("sidestage: udp_server") == 1, done.told("tells of earlier tries")
+def rerun_handlers(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "rerunfailures")
+    result = run_well(suite, suite.add_tests("rerun", OUR_RERUN), "--reruns=2")
+    result.assert_says("1 failed, 1 passed, 4 rerun")
+    assert result.output.count("sidestage: udp_server") == 1, result.message(
+        "tells of earlier tries"
+    )
 
 
 # Time-outs ---------------------------------------------------------------------------------------
@@ -189,28 +191,28 @@ METHOD = ("-o", "timeout_func_only=true", "--timeout-method")
 
 
 @rows.add("pytest-timeout, by signal", limit=LIMIT)
-def timeout_by_signal(subject: Subject) -> None:
-    suite = Suite(subject, "timeout")
-    tests = suite.tests("hang", HANG)
-    if suite.ours:
-        tests += suite.tests("hangs", OUR_HANGS) + suite.one_of_each("those_after")
-    done = suite.run(*METHOD, "signal", seconds=40)
-    done.as_named(tests)
-    done.ended(1)
+def timeout_by_signal(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "timeout")
+    tests = suite.add_tests("hang", HANG)
+    if suite.is_sidestage:
+        tests += suite.add_tests("hangs", OUR_HANGS) + suite.one_of_each("those_after")
+    result = suite.run(*METHOD, "signal", seconds=40)
+    result.assert_as_named(tests)
+    result.assert_status(1)
 
 
 @rows.add("pytest-timeout, by thread", limit=LIMIT)
-def timeout_by_thread(subject: Subject) -> None:
-    suite = Suite(subject, "timeout")
-    suite.tests("hang", HANG)
+def timeout_by_thread(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "timeout")
+    suite.add_tests("hang", HANG)
     cases = ["test_handler_hangs"]
-    if suite.ours:
-        suite.tests("hangs", OUR_HANGS)
+    if suite.is_sidestage:
+        suite.add_tests("hangs", OUR_HANGS)
         cases += ["test_wait_for_hangs", "test_stop_hangs"]
     for case in cases:
-        done = suite.run(*METHOD, "thread", "-k", case, seconds=40)
-        done.says("+ Timeout +", f"in {case}")
-        done.ended(1)
+        result = suite.run(*METHOD, "thread", "-k", case, seconds=40)
+        result.assert_says("+ Timeout +", f"in {case}")
+        result.assert_status(1)
 
 
 # What pytest-timeout does by signal, at every moment of a server's life.
@@ -256,9 +258,9 @@ MOMENTS = 60
 
 
 @rows.add("a time-out at any moment", limit=LIMIT, peers=False)
-def timeout_at_any_moment(subject: Subject) -> None:
-    suite = Suite(subject)
-    suite.tests("moments", ANY_MOMENT)
+def timeout_at_any_moment(sut: ServerUnderTest) -> None:
+    suite = Suite(sut)
+    suite.add_tests("moments", ANY_MOMENT)
     run_well(suite, MOMENTS, status=0)
 
 
@@ -391,38 +393,38 @@ SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 
 
 def _coroutines(suite: Suite, mark: str, *options: str, **environment: str) -> None:
-    tests = suite.tests("coroutines", COROUTINES.replace("<mark>", mark))
+    tests = suite.add_tests("coroutines", COROUTINES.replace("<mark>", mark))
     status = 0
-    if suite.ours:
-        tests += suite.tests("ours", OUR_COROUTINES.replace("<mark>", mark))
+    if suite.is_sidestage:
+        tests += suite.add_tests("ours", OUR_COROUTINES.replace("<mark>", mark))
         status = 1
     run_well(suite, tests, "-W", "error", *options, status=status, **environment)
 
 
 @rows.add("pytest-asyncio, auto mode", limit=LIMIT)
-def asyncio_auto(subject: Subject) -> None:
-    _coroutines(Suite(subject, "asyncio"), "", "--asyncio-mode=auto", *SCOPE)
+def asyncio_auto(sut: ServerUnderTest) -> None:
+    _coroutines(Suite(sut, "asyncio"), "", "--asyncio-mode=auto", *SCOPE)
 
 
 @rows.add("pytest-asyncio, strict mode", limit=LIMIT)
-def asyncio_strict(subject: Subject) -> None:
+def asyncio_strict(sut: ServerUnderTest) -> None:
     mark = "@pytest.mark.asyncio"
-    _coroutines(Suite(subject, "asyncio"), mark, "--asyncio-mode=strict", *SCOPE)
+    _coroutines(Suite(sut, "asyncio"), mark, "--asyncio-mode=strict", *SCOPE)
 
 
 @rows.add("pytest-asyncio, servers in fixtures of each loop's scope", limit=LIMIT, peers=False)
-def asyncio_scopes(subject: Subject) -> None:
-    suite = Suite(subject, "asyncio")
-    suite.tests("ours", OUR_COROUTINES.replace("<mark>", ""))
+def asyncio_scopes(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "asyncio")
+    suite.add_tests("ours", OUR_COROUTINES.replace("<mark>", ""))
     for scope in ("function", "session"):
-        suite.tests(scope, OUR_ASYNC_FIXTURES.replace("<scope>", scope))
+        suite.add_tests(scope, OUR_ASYNC_FIXTURES.replace("<scope>", scope))
     run_well(suite, 8, "test_function.py", "test_session.py", "-W", "error", *SCOPE)
 
 
 @rows.add("anyio on asyncio", limit=LIMIT)
-def anyio_on_asyncio(subject: Subject) -> None:
-    suite = Suite(subject, "anyio")
-    suite.conftest("anyio_backend = pytest.fixture(lambda: 'asyncio')")
+def anyio_on_asyncio(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "anyio")
+    suite.extend_conftest("anyio_backend = pytest.fixture(lambda: 'asyncio')")
     _coroutines(suite, "@pytest.mark.anyio")
 
 
@@ -473,13 +475,13 @@ async def test_async_with_says_why_not_and_passes():
 if importlib.util.find_spec("trio"):
 
     @rows.add("anyio on trio", limit=LIMIT)
-    def anyio_on_trio(subject: Subject) -> None:
-        suite = Suite(subject, "anyio")
-        suite.conftest("anyio_backend = pytest.fixture(lambda: 'trio')")
-        tests = suite.tests("trio", TRIO)
-        if suite.ours:
-            tests += suite.tests("ours", OUR_TRIO)
-        run_well(suite, tests, "-W", "error", status=1 if suite.ours else 0)
+    def anyio_on_trio(sut: ServerUnderTest) -> None:
+        suite = Suite(sut, "anyio")
+        suite.extend_conftest("anyio_backend = pytest.fixture(lambda: 'trio')")
+        tests = suite.add_tests("trio", TRIO)
+        if suite.is_sidestage:
+            tests += suite.add_tests("ours", OUR_TRIO)
+        run_well(suite, tests, "-W", "error", status=1 if suite.is_sidestage else 0)
 
 
 # What patches the process ------------------------------------------------------------------------
@@ -524,20 +526,20 @@ def test_unix_socket_passes(tmp_path):
 
 
 @rows.add("pytest-socket, --disable-socket", limit=LIMIT)
-def no_sockets(subject: Subject) -> None:
-    run_patched(subject, "socket", NO_SOCKETS, "--disable-socket")
+def no_sockets(sut: ServerUnderTest) -> None:
+    run_patched(sut, "socket", NO_SOCKETS, "--disable-socket")
 
 
 @rows.add("pytest-socket, --allow-hosts=127.0.0.1", limit=LIMIT)
-def only_loopback(subject: Subject) -> None:
-    run_patched(subject, "socket", LOOPBACK, "--allow-hosts=127.0.0.1")
+def only_loopback(sut: ServerUnderTest) -> None:
+    run_patched(sut, "socket", LOOPBACK, "--allow-hosts=127.0.0.1")
 
 
 @rows.add("pytest-socket, --allow-unix-socket", limit=LIMIT, peers=False)
-def only_unix_sockets(subject: Subject) -> None:
-    run_patched(subject, "socket", UNIX_SOCKETS, "--disable-socket", "--allow-unix-socket")
-    suite = Suite(subject, "socket", "asyncio")
-    tests = suite.tests("ours", UNIX_COROUTINES)
+def only_unix_sockets(sut: ServerUnderTest) -> None:
+    run_patched(sut, "socket", UNIX_SOCKETS, "--disable-socket", "--allow-unix-socket")
+    suite = Suite(sut, "socket", "asyncio")
+    tests = suite.add_tests("ours", UNIX_COROUTINES)
     run_well(suite, tests, "--disable-socket", "--allow-unix-socket", *SCOPE, status=0)
 
 
@@ -580,8 +582,8 @@ def test_start_outside_passes(port, fp):
 
 
 @rows.add("pytest-subprocess", limit=LIMIT)
-def fake_processes(subject: Subject) -> None:
-    run_patched(subject, "pytest-subprocess", FAKE_PROCESSES)
+def fake_processes(sut: ServerUnderTest) -> None:
+    run_patched(sut, "pytest-subprocess", FAKE_PROCESSES)
 
 
 FAKE_FILES = """
@@ -607,8 +609,8 @@ def test_after_passes(serve):
 
 
 @rows.add("pyfakefs", limit=LIMIT)
-def fake_files(subject: Subject) -> None:
-    run_patched(subject, "fakefs", FAKE_FILES)
+def fake_files(sut: ServerUnderTest) -> None:
+    run_patched(sut, "fakefs", FAKE_FILES)
 
 
 FROZEN = """
@@ -646,8 +648,8 @@ def test_time_outs_passes():
 
 
 @rows.add("freezegun's decorator", limit=LIMIT)
-def frozen(subject: Subject) -> None:
-    run_patched(subject, "", FROZEN + (OUR_FROZEN if subject.name == Sidestage.name else ""))
+def frozen(sut: ServerUnderTest) -> None:
+    run_patched(sut, "", FROZEN + (OUR_FROZEN if sut.name == Sidestage.name else ""))
 
 
 MOVED = """
@@ -671,8 +673,8 @@ def test_marked_passes(serve):
 
 
 @rows.add("time-machine's fixture", limit=LIMIT)
-def moved(subject: Subject) -> None:
-    run_patched(subject, "time_machine", MOVED)
+def moved(sut: ServerUnderTest) -> None:
+    run_patched(sut, "time_machine", MOVED)
 
 
 # Other ways to write tests -----------------------------------------------------------------------
@@ -682,17 +684,17 @@ import unittest
 
 class Test(unittest.TestCase):
     def setUp(self):
-        self.subject = SUBJECTS[os.environ["SUITE_SUBJECT"]]()
-        self.subject.start(lambda path: self.id().rpartition(".")[2])
+        self.sut = SERVERS[os.environ["SUITE_SERVER"]]()
+        self.sut.start(lambda path: self.id().rpartition(".")[2])
 
     def tearDown(self):
-        self.subject.stop()
+        self.sut.stop()
 
     def test_one_passes(self):
-        self.assertEqual(fetch(self.subject.port), "test_one_passes")
+        self.assertEqual(fetch(self.sut.port), "test_one_passes")
 
     def test_other_fails(self):
-        self.assertEqual(fetch(self.subject.port), "on purpose")
+        self.assertEqual(fetch(self.sut.port), "on purpose")
 """
 
 OUR_TEST_CASES = """
@@ -743,11 +745,11 @@ class TestCoroutines(unittest.IsolatedAsyncioTestCase):
 
 
 @rows.add("unittest.TestCase", limit=LIMIT)
-def cases(subject: Subject) -> None:
-    suite = Suite(subject)
-    tests = suite.tests("cases", TEST_CASES)
-    if suite.ours:
-        tests += suite.tests("ours", OUR_TEST_CASES)
+def cases(sut: ServerUnderTest) -> None:
+    suite = Suite(sut)
+    tests = suite.add_tests("cases", TEST_CASES)
+    if suite.is_sidestage:
+        tests += suite.add_tests("ours", OUR_TEST_CASES)
     run_well(suite, tests, "-W", "error")
 
 
@@ -755,12 +757,12 @@ DOCTESTS = '''
 def one_passes():
     """
     >>> import os
-    >>> from kit.servers import SUBJECTS, fetch
-    >>> subject = SUBJECTS[os.environ["SUITE_SUBJECT"]]()
-    >>> subject.start(lambda path: path)
-    >>> fetch(subject.port, "/a")
+    >>> from kit.servers import SERVERS, fetch
+    >>> sut = SERVERS[os.environ["SUITE_SERVER"]]()
+    >>> sut.start(lambda path: path)
+    >>> fetch(sut.port, "/a")
     '/a'
-    >>> subject.stop()
+    >>> sut.stop()
     """
 '''
 
@@ -790,10 +792,10 @@ def fixture_passes():
 
 
 @rows.add("--doctest-modules", limit=LIMIT)
-def doctests(subject: Subject) -> None:
-    suite = Suite(subject)
-    suite.write("greeter.py", DOCTESTS + (OUR_DOCTESTS if suite.ours else ""))
-    tests, status = (3, 1) if suite.ours else (1, 0)
+def doctests(sut: ServerUnderTest) -> None:
+    suite = Suite(sut)
+    suite.write("greeter.py", DOCTESTS + (OUR_DOCTESTS if suite.is_sidestage else ""))
+    tests, status = (3, 1) if suite.is_sidestage else (1, 0)
     run_well(suite, tests, "--doctest-modules", "-W", "error", status=status)
 
 
@@ -808,49 +810,53 @@ def test_print_fails(serve):
 """
 
 
-def _with(subject: Subject, *options: str, plugins: tuple[str, ...] = ()) -> Done:
-    suite = Suite(subject, *plugins)
-    tests = suite.one_of_each() + suite.tests("prints", PRINTS)
-    done = run_well(suite, tests, *options)
-    done.says("said by the handler")
-    return done
+def _with(sut: ServerUnderTest, *options: str, plugins: tuple[str, ...] = ()) -> SuiteResult:
+    suite = Suite(sut, *plugins)
+    tests = suite.one_of_each() + suite.add_tests("prints", PRINTS)
+    result = run_well(suite, tests, *options)
+    result.assert_says("said by the handler")
+    return result
 
 
 @rows.add("-W error", limit=LIMIT)
-def warnings_as_errors(subject: Subject) -> None:
-    _with(subject, "-W", "error")
+def warnings_as_errors(sut: ServerUnderTest) -> None:
+    _with(sut, "-W", "error")
 
 
 @rows.add("--capture=fd, sys and no", limit=LIMIT)
-def capture(subject: Subject) -> None:
+def capture(sut: ServerUnderTest) -> None:
     for how in ("fd", "sys"):
-        captured = _with(subject, f"--capture={how}").output
+        captured = _with(sut, f"--capture={how}").output
         assert "Captured stdout call -" in captured.partition("said by the handler")[0]
-    assert "Captured stdout call -" not in _with(subject, "--capture=no").output
+    assert "Captured stdout call -" not in _with(sut, "--capture=no").output
 
 
 @rows.add("--import-mode=importlib", limit=LIMIT)
-def import_mode(subject: Subject) -> None:
-    _with(subject, "--import-mode=importlib")
+def import_mode(sut: ServerUnderTest) -> None:
+    _with(sut, "--import-mode=importlib")
 
 
 @rows.add("-p no:threadexception", limit=LIMIT)
-def no_thread_exceptions(subject: Subject) -> None:
-    _with(subject, "-p", "no:threadexception", "-p", "no:unraisableexception")
+def no_thread_exceptions(sut: ServerUnderTest) -> None:
+    _with(sut, "-p", "no:threadexception", "-p", "no:unraisableexception")
 
 
 @rows.add("--setup-show", limit=LIMIT)
-def setup_show(subject: Subject) -> None:
-    _with(subject, "--setup-show").says("SETUP    F serve", "TEARDOWN F serve")
+def setup_show(sut: ServerUnderTest) -> None:
+    _with(sut, "--setup-show").assert_says("SETUP    F serve", "TEARDOWN F serve")
 
 
 @rows.add("--fixtures", limit=LIMIT, peers=False)
-def fixtures(subject: Subject) -> None:
-    done = Suite(subject).run("--fixtures")
+def fixtures(sut: ServerUnderTest) -> None:
+    result = Suite(sut).run("--fixtures")
     for name in ("http", "smtp", "tcp", "udp"):
-        done.says(f"{name}_server -- ", f"A started {name.upper()} server of this test; set")
-    done.says("server_manager [session scope] -- ", "A started manager for the whole run: ")
-    done.ended(0)
+        result.assert_says(
+            f"{name}_server -- ", f"A started {name.upper()} server of this test; set"
+        )
+    result.assert_says(
+        "server_manager [session scope] -- ", "A started manager for the whole run: "
+    )
+    result.assert_status(0)
 
 
 OFF = """
@@ -868,10 +874,10 @@ def test_class_passes():
 
 
 @rows.add("-p no:sidestage", limit=LIMIT, peers=False)
-def off(subject: Subject) -> None:
-    suite = Suite(subject, fixtures=False)
-    done = run_well(suite, suite.tests("off", OFF))
-    done.says("fixture 'http_server' not found")
+def off(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, fixtures=False)
+    result = run_well(suite, suite.add_tests("off", OFF))
+    result.assert_says("fixture 'http_server' not found")
 
 
 # Beside each other -------------------------------------------------------------------------------
@@ -895,18 +901,18 @@ def test_handler_fails(http_server, httpserver):
 
 
 @rows.add("pytest-httpserver", limit=LIMIT, peers=False)
-def both(subject: Subject) -> None:
-    suite = Suite(subject, "pytest_httpserver")
-    tests = suite.tests("both", BOTH) + suite.one_of_each()
+def both(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "pytest_httpserver")
+    tests = suite.add_tests("both", BOTH) + suite.one_of_each()
     run_well(suite, tests, "-W", "error")
 
 
 @rows.add("all that are installed, -n 2", limit=LIMIT)
-def every(subject: Subject) -> None:
-    suite = Suite(subject, every=True)
+def every(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, all_plugins=True)
     tests = suite.one_of_each() + suite.one_of_each("more")
-    if suite.ours:
-        tests += suite.tests("both", BOTH)
+    if suite.is_sidestage:
+        tests += suite.add_tests("both", BOTH)
     run_well(suite, tests, "-n2")
 
 
@@ -956,12 +962,12 @@ patch = subprocess
 """
 
 
-def _covered(subject: Subject, *options: str, core: str) -> None:
-    suite = Suite(subject)
+def _covered(sut: ServerUnderTest, *options: str, core: str) -> None:
+    suite = Suite(sut)
     suite.write(".coveragerc", COVERAGE_CONFIG)
-    tests = suite.tests("covered", COVERED)
-    if suite.ours:
-        tests += suite.tests("ours", OUR_COVERED)
+    tests = suite.add_tests("covered", COVERED)
+    if suite.is_sidestage:
+        tests += suite.add_tests("ours", OUR_COVERED)
     run = ("-m", "coverage", "run", *PYTEST)
     run_well(suite, tests, *options, status=0, python=run, COVERAGE_CORE=core)
     for command in ("combine", "json"):
@@ -969,24 +975,24 @@ def _covered(subject: Subject, *options: str, core: str) -> None:
     report: dict[str, Any] = json.loads(Path("coverage.json").read_text())
     missed = {name: file["missing_lines"] for name, file in report["files"].items()}
     assert not any(missed.values()), f"lines not counted: {missed}"
-    assert len(missed) == 1 + suite.ours, missed
+    assert len(missed) == 1 + suite.is_sidestage, missed
 
 
 @rows.add("coverage, C tracer", limit=LIMIT)
-def coverage_by_ctrace(subject: Subject) -> None:
-    _covered(subject, core="ctrace")
+def coverage_by_ctrace(sut: ServerUnderTest) -> None:
+    _covered(sut, core="ctrace")
 
 
 @rows.add("coverage, C tracer, -n 2", limit=LIMIT)
-def coverage_in_workers(subject: Subject) -> None:
-    _covered(subject, "-n2", core="ctrace")
+def coverage_in_workers(sut: ServerUnderTest) -> None:
+    _covered(sut, "-n2", core="ctrace")
 
 
 if sys.version_info >= (3, 12):
 
     @rows.add("coverage, sys.monitoring", limit=LIMIT)
-    def coverage_by_sysmon(subject: Subject) -> None:
-        _covered(subject, core="sysmon")
+    def coverage_by_sysmon(sut: ServerUnderTest) -> None:
+        _covered(sut, core="sysmon")
 
 
 test_row = pytest.mark.timeout(150)(rows.test())

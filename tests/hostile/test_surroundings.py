@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Any
 
 from kit.matrix import Rows
-from kit.servers import Clock, Sidestage, Subject, fetch
+from kit.servers import Clock, ServerUnderTest, Sidestage, fetch
 
 rows = Rows("Surroundings", __file__)
 
@@ -37,48 +37,48 @@ ODD = "für «alle» 'Tests': 漢字\tund\\mehr"
 UNDECODABLE = f"{ODD} \udcff"  # a byte that is no UTF-8
 
 
-def use(subject: Subject) -> None:
+def use(sut: ServerUnderTest) -> None:
     """Two servers, one after the other."""
     for _ in range(2):
-        subject = type(subject)()
-        subject.start(lambda path: path)
-        ask(subject)
-        subject.stop()
+        sut = type(sut)()
+        sut.start(lambda path: path)
+        ask(sut)
+        sut.stop()
 
 
-def ask(subject: Subject) -> None:
+def ask(sut: ServerUnderTest) -> None:
     """One request. It is no ``assert`` that judges, for there are none under -O."""
-    answer = fetch(subject.port, "/alive")
+    answer = fetch(sut.port, "/alive")
     if answer != "/alive":
         raise AssertionError(answer)
-    subject.wait_for(1)
+    sut.wait_for(1)
 
 
-def before(change: Change, imported: bool, subject: Subject) -> None:
+def before(change: Change, imported: bool, sut: ServerUnderTest) -> None:
     """The surroundings change before the first start."""
     if imported:
-        subject.load()
+        sut.load()
     change()
-    use(subject)
+    use(sut)
 
 
-def meanwhile(change: Change, subject: Subject) -> None:
+def meanwhile(change: Change, sut: ServerUnderTest) -> None:
     """The surroundings change between start and request, when all has been imported."""
-    subject = type(subject)()
-    subject.start(lambda path: path)
+    sut = type(sut)()
+    sut.start(lambda path: path)
     change()
-    ask(subject)
-    if isinstance(subject, Sidestage):
-        subject.stop_stuck()
+    ask(sut)
+    if isinstance(sut, Sidestage):
+        sut.stop_hung()
     else:
-        subject.stop()
-    use(subject)
+        sut.stop()
+    use(sut)
 
 
-def throughout(change: Change, subject: Subject) -> None:
+def throughout(change: Change, sut: ServerUnderTest) -> None:
     """The surroundings are odd from the beginning."""
-    before(change, False, subject)
-    meanwhile(lambda: None, subject)
+    before(change, False, sut)
+    meanwhile(lambda: None, sut)
 
 
 def odd(name: str, *, imported: bool = False) -> Callable[[Change], Change]:
@@ -165,18 +165,18 @@ def closed_umask() -> None:
 
 
 @rows.add("the library is in a directory with an odd name", peers=False)
-def odd_home(subject: Subject) -> None:
+def odd_home(sut: ServerUnderTest) -> None:
     import shutil
 
     home = Path(UNDECODABLE).absolute()
     shutil.copytree(SRC, home, ignore=shutil.ignore_patterns("__pycache__"))
     sys.path.insert(0, str(home))
-    use(subject)
+    use(sut)
     assert sys.modules["sidestage"].__file__ == str(home / "sidestage" / "__init__.py")
 
 
 @rows.add("a Unix socket in a directory with an odd name", peers=False)
-def odd_socket(subject: Subject) -> None:
+def odd_socket(sut: ServerUnderTest) -> None:
     from sidestage import TCPServer
 
     Path(ODD).mkdir()
@@ -192,7 +192,7 @@ def odd_socket(subject: Subject) -> None:
 
 
 @rows.add("a Unix socket in a directory that is not UTF-8", peers=False)
-def undecodable_socket(subject: Subject) -> None:
+def undecodable_socket(sut: ServerUnderTest) -> None:
     """It is refused, and that is all."""
     from sidestage import TCPServer
 
@@ -205,7 +205,7 @@ def undecodable_socket(subject: Subject) -> None:
         else:
             said = "it started"
         assert "must be UTF-8" in said
-    use(subject)
+    use(sut)
 
 
 # Descriptors -------------------------------------------------------------------------------------
@@ -233,30 +233,30 @@ def few_descriptors() -> None:
 
 
 @rows.add("no descriptor is left")
-def no_descriptor(subject: Subject) -> None:
+def no_descriptor(sut: ServerUnderTest) -> None:
     """A start fails and leaves nothing, a stop needs none, and later all is well."""
-    other = type(subject)()
-    for server in (subject, other):
+    other = type(sut)()
+    for server in (sut, other):
         server.start(lambda path: path)
         ask(server)
     few_descriptors()
     taken = take_descriptors()
-    failed = type(subject)()
+    failed = type(sut)()
     try:
         failed.start(lambda path: path)
     except OSError:
         pass
     else:
         raise AssertionError("it started")
-    subject.stop()
+    sut.stop()
     taken += take_descriptors()
     if isinstance(other, Sidestage):
-        other.stop_stuck()
+        other.stop_hung()
     else:
         other.stop()
     for fd in taken:
         os.close(fd)
-    use(subject)
+    use(sut)
 
 
 def take_descriptors() -> list[int]:
@@ -277,36 +277,36 @@ def take_descriptors() -> list[int]:
 @rows.add("python -bb", "-bb")
 @rows.add("python -O", "-O")
 @rows.add("python -OO", "-OO")
-def flags(subject: Subject) -> None:
-    throughout(lambda: None, subject)
+def flags(sut: ServerUnderTest) -> None:
+    throughout(lambda: None, sut)
 
 
 @rows.add("python -I")
-def isolated(subject: Subject) -> None:
+def isolated(sut: ServerUnderTest) -> None:
     """Apart from this one, which needs PYTHONPATH to find the tests."""
-    in_another_python(subject, "-I")
+    in_another_python(sut, "-I")
 
 
 @rows.add("ASCII is all that the locale knows")
-def ascii_only(subject: Subject) -> None:
+def ascii_only(sut: ServerUnderTest) -> None:
     odd_directory()
     os.environ |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    in_another_python(subject)
+    in_another_python(sut)
 
 
-def in_another_python(subject: Subject, *flags: str) -> None:
+def in_another_python(sut: ServerUnderTest, *flags: str) -> None:
     source = f"""
 import sys
 sys.path[:0] = {[*sys.path, str(Path(__file__).parent)]!r}
-from kit.servers import SUBJECTS
+from kit.servers import SERVERS
 from test_surroundings import flags
-flags(SUBJECTS[{subject.name!r}]())
+flags(SERVERS[{sut.name!r}]())
 """
     subprocess.run([sys.executable, *flags, "-c", source], check=True)
 
 
 @rows.add("sys.settrace and sys.setprofile")
-def observed(subject: Subject) -> None:
+def observed(sut: ServerUnderTest) -> None:
     """As coverage and debuggers have them; they see the handlers, too."""
     traced, profiled = set(), set()
 
@@ -325,10 +325,10 @@ def observed(subject: Subject) -> None:
     def handler(path: str) -> str:
         return path
 
-    throughout(observe, subject)
-    subject.start(handler)
-    ask(subject)
-    subject.stop()
+    throughout(observe, sut)
+    sut.start(handler)
+    ask(sut)
+    sut.stop()
     assert "handler" in traced & profiled
 
 
@@ -348,13 +348,13 @@ def no_faulthandler() -> None:
 
 
 @rows.add("gc.disable()")
-def no_collector_needed(subject: Subject) -> None:
+def no_collector_needed(sut: ServerUnderTest) -> None:
     """Nothing is left that only the collector would close."""
     gc.disable()
-    use(subject)
+    use(sut)
     before = descriptors()
     for _ in range(5):
-        use(subject)
+        use(sut)
     assert descriptors() <= before
 
 
@@ -366,7 +366,7 @@ def descriptors() -> int:
 
 
 @rows.add("SIGALRM every 5 ms")
-def interrupted(subject: Subject) -> None:
+def interrupted(sut: ServerUnderTest) -> None:
     """Each interrupts whatever the main thread waits for, and a time-out remains one."""
     alarms = 0
 
@@ -378,8 +378,8 @@ def interrupted(subject: Subject) -> None:
         signal.signal(signal.SIGALRM, count)
         signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
 
-    throughout(storm, subject)
-    if isinstance(subject, Sidestage):
+    throughout(storm, sut)
+    if isinstance(sut, Sidestage):
         time_out()
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert alarms > 10
@@ -399,18 +399,18 @@ def time_out() -> None:
 
 
 @rows.add("SIGPIPE ends the process")
-def deadly_pipes(subject: Subject) -> None:
+def deadly_pipes(sut: ServerUnderTest) -> None:
     """Where a client leaves before the answer, and where the server's process dies."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     left = threading.Event()
-    subject.start(lambda path: "x" * 1_000_000 if left.wait(10) and path == "/leave" else path)
-    with socket.create_connection(("127.0.0.1", subject.port)) as client:
+    sut.start(lambda path: "x" * 1_000_000 if left.wait(10) and path == "/leave" else path)
+    with socket.create_connection(("127.0.0.1", sut.port)) as client:
         client.sendall(b"GET /leave HTTP/1.1\r\nHost: x\r\n\r\n")
-        subject.wait_for(1)
+        sut.wait_for(1)
     left.set()
-    ask(subject)
-    subject.stop()
-    if isinstance(subject, Sidestage):
+    ask(sut)
+    sut.stop()
+    if isinstance(sut, Sidestage):
         kill_and_look(signal.SIGKILL)
 
 
@@ -432,7 +432,7 @@ def kill_and_look(number: signal.Signals) -> None:
 
 
 @rows.add("all signals are blocked or ignored")
-def no_signals(subject: Subject) -> None:
+def no_signals(sut: ServerUnderTest) -> None:
     """The server's process has none of that."""
 
     def close_the_ears() -> None:
@@ -440,8 +440,8 @@ def no_signals(subject: Subject) -> None:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
-    throughout(close_the_ears, subject)
-    if isinstance(subject, Sidestage):
+    throughout(close_the_ears, sut)
+    if isinstance(sut, Sidestage):
         kill_and_look(signal.SIGTERM)
 
 

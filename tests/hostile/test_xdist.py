@@ -15,8 +15,8 @@ import pytest
 
 from kit.matrix import Rows
 from kit.scripts import all_gone, eventually
-from kit.servers import Subject
-from kit.suite import OURS, PEERS, Suite
+from kit.servers import ServerUnderTest
+from kit.suite import PEER_TESTS, SIDESTAGE_TESTS, Suite
 
 rows = Rows("xdist", __file__)
 
@@ -47,21 +47,21 @@ QUICK = ("--assert=plain", "--tb=native")
 class Large:
     """500 tests that use everything, or with a server that stops as slowly as others do, 60."""
 
-    def __init__(self, subject: Subject) -> None:
-        self.suite = Suite(subject)
-        self.suite.conftest(NOTES)
-        source, modules = (OURS, 10) if self.suite.ours else (PEERS, 6)
+    def __init__(self, sut: ServerUnderTest) -> None:
+        self.suite = Suite(sut)
+        self.suite.extend_conftest(NOTES)
+        source, modules = (SIDESTAGE_TESTS, 10) if self.suite.is_sidestage else (PEER_TESTS, 6)
         for number in range(modules):
-            self.suite.tests(f"part{number}", source)
-        self.tests = 500 if self.suite.ours else 60
+            self.suite.add_tests(f"part{number}", source)
+        self.tests = 500 if self.suite.is_sidestage else 60
 
     def run_wholly(self, *options: str) -> None:
         """Run it; all is as expected, and no port was in two servers' hands."""
-        done = self.suite.run(*QUICK, *options, seconds=100)
-        done.as_named(self.tests)
-        done.ended(1)
+        result = self.suite.run(*QUICK, *options, seconds=100)
+        result.assert_as_named(self.tests)
+        result.assert_status(1)
         used = sorted(uses())
-        assert len(used) > 400 or not self.suite.ours
+        assert len(used) > 400 or not self.suite.is_sidestage
         clashes = [(a, b) for a, b in pairwise(used) if a[:2] == b[:2] and b[2] < a[3]]
         assert not clashes, clashes
 
@@ -86,23 +86,23 @@ def running(count: int) -> dict[int, int]:
 
 
 @rows.add("a large suite in one process", limit=LIMIT)
-def in_one_process(subject: Subject) -> None:
-    Large(subject).run_wholly()
+def in_one_process(sut: ServerUnderTest) -> None:
+    Large(sut).run_wholly()
 
 
 @rows.add("a large suite, -n 4 --dist load", limit=LIMIT)
-def load(subject: Subject) -> None:
-    Large(subject).run_wholly("-n4", "--dist=load")
+def load(sut: ServerUnderTest) -> None:
+    Large(sut).run_wholly("-n4", "--dist=load")
 
 
 @rows.add("a large suite, -n 4 --dist loadscope", limit=LIMIT)
-def loadscope(subject: Subject) -> None:
-    Large(subject).run_wholly("-n4", "--dist=loadscope")
+def loadscope(sut: ServerUnderTest) -> None:
+    Large(sut).run_wholly("-n4", "--dist=loadscope")
 
 
 @rows.add("a large suite, -n 4 --dist worksteal", limit=LIMIT)
-def worksteal(subject: Subject) -> None:
-    Large(subject).run_wholly("-n4", "--dist=worksteal")
+def worksteal(sut: ServerUnderTest) -> None:
+    Large(sut).run_wholly("-n4", "--dist=worksteal")
 
 
 # Forks ------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def pytest_runtest_protocol(item, nextitem):
 COMMON = """
 @pytest.hookimpl
 def pytest_sessionstart(session):
-    session.common = SUBJECTS[os.environ["SUITE_SUBJECT"]]()
+    session.common = SERVERS[os.environ["SUITE_SERVER"]]()
     session.common.start(lambda path: f"{os.getpid()} {path}")
 
 @pytest.hookimpl
@@ -183,36 +183,36 @@ pytest_forked.serialize_report = with_a_plain_id
 
 
 @rows.add("--forked", limit=LIMIT)
-def forked(subject: Subject) -> None:
-    suite = Suite(subject, "pytest_forked")
+def forked(sut: ServerUnderTest) -> None:
+    suite = Suite(sut, "pytest_forked")
     tests = suite.one_of_each()
-    suite.conftest(PLAIN_IDS)
-    suite.tests("crash", CRASH)
-    done = suite.run("--forked", seconds=100)
-    done.as_named(tests + CRASHES)
-    done.ended(1)
+    suite.extend_conftest(PLAIN_IDS)
+    suite.add_tests("crash", CRASH)
+    result = suite.run("--forked", seconds=100)
+    result.assert_as_named(tests + CRASHES)
+    result.assert_status(1)
 
 
 @rows.add("a fork for each test", limit=LIMIT)
-def fork_for_each_test(subject: Subject) -> None:
-    suite = Suite(subject)
+def fork_for_each_test(sut: ServerUnderTest) -> None:
+    suite = Suite(sut)
     tests = suite.one_of_each()
-    suite.conftest(FORK)
-    done = suite.run(seconds=100)
-    done.as_named(tests)
-    done.ended(1)
-    done.does_not_say("multi-threaded")
+    suite.extend_conftest(FORK)
+    result = suite.run(seconds=100)
+    result.assert_as_named(tests)
+    result.assert_status(1)
+    result.assert_does_not_say("multi-threaded")
 
 
 @rows.add("a fork for each test, and a server that all of them use", limit=LIMIT)
-def fork_beside_a_server(subject: Subject) -> None:
-    suite = Suite(subject)
+def fork_beside_a_server(sut: ServerUnderTest) -> None:
+    suite = Suite(sut)
     tests = suite.one_of_each()
-    suite.conftest(FORK + COMMON)
-    done = suite.run(seconds=40)
-    done.as_named(tests)
-    done.ended(1)
-    done.does_not_say("multi-threaded")  # as CPython 3.12 warns
+    suite.extend_conftest(FORK + COMMON)
+    result = suite.run(seconds=40)
+    result.assert_as_named(tests)
+    result.assert_status(1)
+    result.assert_does_not_say("multi-threaded")  # as CPython 3.12 warns
 
 
 # Runs that end early ----------------------------------------------------------------------------
@@ -237,50 +237,50 @@ CRASHES = 5
 
 
 @rows.add("workers crash in a test, -n 4", limit=LIMIT)
-def workers_crash(subject: Subject) -> None:
-    suite = Suite(subject)
+def workers_crash(sut: ServerUnderTest) -> None:
+    suite = Suite(sut)
     tests = sum(suite.one_of_each(f"part{number}") for number in range(6))
-    suite.tests("crash", CRASH)
-    done = suite.run("-n4", seconds=100)
-    done.as_named(tests + CRASHES)
-    done.ended(1)
+    suite.add_tests("crash", CRASH)
+    result = suite.run("-n4", seconds=100)
+    result.assert_as_named(tests + CRASHES)
+    result.assert_status(1)
 
 
 @rows.add("-x, -n 4", limit=LIMIT)
-def stop_at_the_first_failure(subject: Subject) -> None:
-    large = Large(subject)
-    done = large.suite.run(*QUICK, "-n4", "-x", seconds=100)
-    done.as_far_as_named()
-    assert 0 < len(done.outcomes) < large.tests
-    assert done.count("failed") + done.count("error") > 0
-    done.ended(2)
+def stop_at_the_first_failure(sut: ServerUnderTest) -> None:
+    large = Large(sut)
+    result = large.suite.run(*QUICK, "-n4", "-x", seconds=100)
+    result.assert_ran_as_named()
+    assert 0 < len(result.outcomes) < large.tests
+    assert result.count("failed") + result.count("error") > 0
+    result.assert_status(2)
 
 
 @rows.add("--maxfail=3, -n 4", limit=LIMIT)
-def stop_at_the_third_failure(subject: Subject) -> None:
-    large = Large(subject)
-    done = large.suite.run(*QUICK, "-n4", "--maxfail=3", seconds=100)
-    done.as_far_as_named()
-    assert 0 < len(done.outcomes) < large.tests
-    assert done.count("failed") + done.count("error") > 2
-    done.ended(2)
+def stop_at_the_third_failure(sut: ServerUnderTest) -> None:
+    large = Large(sut)
+    result = large.suite.run(*QUICK, "-n4", "--maxfail=3", seconds=100)
+    result.assert_ran_as_named()
+    assert 0 < len(result.outcomes) < large.tests
+    assert result.count("failed") + result.count("error") > 2
+    result.assert_status(2)
 
 
 @rows.add("Ctrl-C in the middle, -n 4", limit=LIMIT)
-def interrupted(subject: Subject) -> None:
-    large = Large(subject)
+def interrupted(sut: ServerUnderTest) -> None:
+    large = Large(sut)
     process = large.suite.start(large.suite.command(*QUICK, "-n4"))
     running(4)
     process.send_signal(signal.SIGINT)
-    done = large.suite.finish(process, 100)
-    done.as_far_as_named()
-    assert len(done.outcomes) < large.tests
-    done.ended(2)
+    result = large.suite.finish(process, 100)
+    result.assert_ran_as_named()
+    assert len(result.outcomes) < large.tests
+    result.assert_status(2)
 
 
 @rows.add("the controller is killed, -n 4", limit=LIMIT)
-def controller_killed(subject: Subject) -> None:
-    large = Large(subject)
+def controller_killed(sut: ServerUnderTest) -> None:
+    large = Large(sut)
     process = large.suite.start(large.suite.command(*QUICK, "-n4"))
     workers = running(4)
     process.send_signal(signal.SIGKILL)
@@ -298,15 +298,15 @@ def test_handler_hangs(serve):
 
 
 @rows.add("Ctrl-C while a handler hangs", limit=LIMIT)
-def interrupted_in_a_handler(subject: Subject) -> None:
-    suite = Suite(subject)
-    suite.tests("hang", HANG)
+def interrupted_in_a_handler(sut: ServerUnderTest) -> None:
+    suite = Suite(sut)
+    suite.add_tests("hang", HANG)
     process = suite.start(suite.command())
     assert eventually(Path("hanging").exists, 30)
     process.send_signal(signal.SIGINT)
-    done = suite.finish(process, 40)
-    done.says("KeyboardInterrupt")
-    done.ended(2)
+    result = suite.finish(process, 40)
+    result.assert_says("KeyboardInterrupt")
+    result.assert_status(2)
 
 
 test_row = pytest.mark.timeout(150)(rows.test())

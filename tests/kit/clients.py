@@ -1,7 +1,7 @@
-"""The four protocols behind one interface: a handler that does some work, and clients of it.
+"""Drivers: one interface to a server of any protocol, its handler, and its clients.
 
-A row that is about handlers is written once, for HTTP with whatever subject, and for the other
-protocols too if the subject is ours.
+A row about handlers is written once: it runs with HTTP for every server under test, and with the
+other protocols for Sidestage.
 """
 
 from __future__ import annotations
@@ -13,112 +13,113 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kit.scripts import eventually
-from kit.servers import Sidestage, Subject
+from kit.servers import ServerUnderTest, Sidestage
 
 Work = Callable[[], object]
 
-SECONDS = 8.0  # for what has to come, on a machine with other things to do
+SECONDS = 8.0  # a limit for what must happen, also on a busy machine
+HANGS = 15.0  # the limit of a row in which a peer may hang
 
 
-class Side(ABC):
+class Driver(ABC):
     """A server whose handler does some work, and a client that sends it requests.
 
-    A client gets ``success``, or ``failure`` if the work raises; ``None`` stands for nothing.
+    A client gets ``success``, or ``failure`` if the work raises; ``None`` means no answer.
     """
 
     protocol: str
     success: str
     failure: str | None
-    ours = True
+    is_sidestage = True
 
     @abstractmethod
-    def another(self) -> Side:
-        """One more of the kind."""
+    def another(self) -> Driver:
+        """A new driver of the same kind."""
 
     @abstractmethod
     def start(self, work: Work) -> None:
-        """Serve with a handler that does ``work``."""
+        """Start the server with a handler that does ``work``."""
 
     @property
     @abstractmethod
     def server(self) -> Any:
-        """Sidestage's."""
+        """Sidestage's server object."""
 
     @property
     def port(self) -> int:
-        """Where it serves."""
+        """The server's port."""
         port: int = self.server.port
         return port
 
     @abstractmethod
-    def call(self) -> socket.socket:
+    def send_request(self) -> socket.socket:
         """Connect and send a request."""
 
     @abstractmethod
-    def answer(self, client: socket.socket) -> str:
-        """What ``client`` gets for it."""
+    def read_answer(self, client: socket.socket) -> str:
+        """The answer to the request that ``client`` has sent."""
 
-    def ask(self) -> str:
-        """What a client gets for a request."""
-        with self.call() as client:
-            return self.answer(client)
+    def request(self) -> str:
+        """Send a request, and return the answer."""
+        with self.send_request() as client:
+            return self.read_answer(client)
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Stop, and raise what the handler has raised."""
+        """Stop the server; raises what the handler has raised."""
         self.server.stop(timeout)
 
-    def names_as_open(self, client: socket.socket) -> bool:
-        """Whether the report of the stop names the request of ``client``, and no other."""
+    def reports_as_open(self, client: socket.socket) -> bool:
+        """Whether the stop report lists the connection of ``client`` and no other."""
         found = self.server.stop_report.connections
         return [connection.client_address for connection in found] == [client.getsockname()]
 
 
-class HTTP(Side):
-    """What all subjects speak."""
+class HTTP(Driver):
+    """HTTP, which all servers under test speak."""
 
     protocol, success, failure = "HTTP", "200", "500"
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.ours = isinstance(subject, Sidestage)
+    def __init__(self, sut: ServerUnderTest) -> None:
+        self.sut = sut
+        self.is_sidestage = isinstance(sut, Sidestage)
 
     def another(self) -> HTTP:
-        return HTTP(type(self.subject)())
+        return HTTP(type(self.sut)())
 
     def start(self, work: Work) -> None:
         def answer(path: str) -> str:
             work()
             return path
 
-        self.subject.start(answer)
+        self.sut.start(answer)
 
     @property
     def server(self) -> Any:
-        assert isinstance(self.subject, Sidestage)
-        return self.subject.server
+        assert isinstance(self.sut, Sidestage)
+        return self.sut.server
 
     @property
     def port(self) -> int:
-        return self.subject.port
+        return self.sut.port
 
-    def call(self) -> socket.socket:
-        return send(self.port)
+    def send_request(self) -> socket.socket:
+        return send_http(self.port)
 
-    def answer(self, client: socket.socket) -> str:
-        return status(client)
+    def read_answer(self, client: socket.socket) -> str:
+        return read_status(client)
 
     def stop(self, timeout: float = 5.0) -> None:
-        self.subject.stop(timeout)
+        self.sut.stop(timeout)
 
 
-class Ours(Side):
-    """A server of ours, of which a test may set the handler and the options."""
+class SidestageDriver(Driver):
+    """Drives a server of Sidestage; a test may set the handler and the options."""
 
     kind: str
     result: object = None  # what the handler returns
     _server: Any = None
 
-    def another(self) -> Ours:
+    def another(self) -> SidestageDriver:
         return type(self)()
 
     def start(self, work: Work) -> None:
@@ -129,7 +130,7 @@ class Ours(Side):
         self.serve(handler)
 
     def serve(self, handler: Callable[[Any], Any], **options: Any) -> None:
-        """Serve with a handler that gets the request."""
+        """Start the server with a handler that gets the request."""
         import sidestage
 
         self._server = getattr(sidestage, self.kind)(handler=handler, **options).start()
@@ -139,37 +140,37 @@ class Ours(Side):
         return self._server
 
 
-class OurHTTP(Ours):
-    """HTTP, where the handler is more than its work."""
+class SidestageHTTP(SidestageDriver):
+    """HTTP, for handlers that need the request."""
 
     kind, protocol, success, failure = "HTTPServer", "HTTP", "200", "500"
 
-    def call(self) -> socket.socket:
-        return send(self.port)
+    def send_request(self) -> socket.socket:
+        return send_http(self.port)
 
-    def answer(self, client: socket.socket) -> str:
-        return status(client)
+    def read_answer(self, client: socket.socket) -> str:
+        return read_status(client)
 
 
-class SMTP(Ours):
+class SMTP(SidestageDriver):
     """A request is a mail."""
 
     kind, protocol, success, failure = "SMTPServer", "SMTP", "250", "451"
 
-    def call(self) -> socket.socket:
+    def send_request(self) -> socket.socket:
         client = connect(self.port)
-        assert line(client).startswith("220")
+        assert read_line(client).startswith("220")
         for command in ("HELO x", "MAIL FROM:<me@x>", "RCPT TO:<you@x>", "DATA"):
             client.sendall(f"{command}\r\n".encode())
-            assert line(client)[:1] in {"2", "3"}, command
+            assert read_line(client)[:1] in {"2", "3"}, command
         client.sendall(b"Subject: hello\r\n\r\nhello\r\n.\r\n")
         return client
 
-    def answer(self, client: socket.socket) -> str:
-        return line(client)[:3] or "no answer"
+    def read_answer(self, client: socket.socket) -> str:
+        return read_line(client)[:3] or "no answer"
 
 
-class TCP(Ours):
+class TCP(SidestageDriver):
     """A request is a connection."""
 
     kind, protocol, success, failure = "TCPServer", "TCP", "fine", "a reset"
@@ -182,100 +183,102 @@ class TCP(Ours):
 
         super().serve(reading, **options)
 
-    def call(self) -> socket.socket:
+    def send_request(self) -> socket.socket:
         client = connect(self.port)
         client.sendall(b"hello\n")
         return client
 
-    def answer(self, client: socket.socket) -> str:
+    def read_answer(self, client: socket.socket) -> str:
         try:
-            return everything(client).decode()
+            return read_all(client).decode()
         except ConnectionResetError:
             return "a reset"
 
 
-class UDP(Ours):
+class UDP(SidestageDriver):
     """A request is a datagram."""
 
     kind, protocol, success, failure = "UDPServer", "UDP", "fine", None
     result = b"fine"
 
-    def call(self) -> socket.socket:
+    def send_request(self) -> socket.socket:
         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         client.settimeout(SECONDS)
         client.connect(("127.0.0.1", self.port))
         client.send(b"hello")
         return client
 
-    def answer(self, client: socket.socket) -> str:
+    def read_answer(self, client: socket.socket) -> str:
         return client.recv(100).decode()
 
 
-def on_each_side(check: Callable[[Any], None]) -> Callable[[Subject], None]:
-    """A row that does ``check`` with HTTP, and where the subject is ours with each protocol."""
+def with_each_protocol(check: Callable[[Any], None]) -> Callable[[ServerUnderTest], None]:
+    """A row that runs ``check`` with HTTP, and for Sidestage with every protocol."""
 
-    def work(subject: Subject) -> None:
-        for side in _sides(subject):
-            _check(check, side)
-
-    return work
-
-
-def on_each_side_at_once(check: Callable[[Any], None]) -> Callable[[Subject], None]:
-    """The same, in a thread for each protocol, where there is much to wait for."""
-    return lambda subject: _check_at_once(check, _sides(subject))
-
-
-def on_each_of_ours(check: Callable[[Any], None]) -> Callable[[Subject], None]:
-    """A row that does ``check`` with each protocol of ours."""
-
-    def work(subject: Subject) -> None:
-        for side in (OurHTTP(), SMTP(), TCP(), UDP()):
-            _check(check, side)
+    def work(sut: ServerUnderTest) -> None:
+        for driver in _drivers(sut):
+            _check(check, driver)
 
     return work
 
 
-def on_each_of_ours_at_once(check: Callable[[Any], None]) -> Callable[[Subject], None]:
-    """The same, in a thread for each protocol, where there is much to wait for."""
-    return lambda subject: _check_at_once(check, [OurHTTP(), SMTP(), TCP(), UDP()])
+def with_each_protocol_at_once(check: Callable[[Any], None]) -> Callable[[ServerUnderTest], None]:
+    """The same with one thread per protocol, for checks that mostly wait."""
+    return lambda sut: _check_at_once(check, _drivers(sut))
 
 
-def _sides(subject: Subject) -> list[Side]:
-    others = [SMTP(), TCP(), UDP()] if isinstance(subject, Sidestage) else []
-    return [HTTP(subject), *others]
+def with_each_sidestage_protocol(check: Callable[[Any], None]) -> Callable[[ServerUnderTest], None]:
+    """A row that runs ``check`` with every protocol of Sidestage."""
+
+    def work(sut: ServerUnderTest) -> None:
+        for driver in (SidestageHTTP(), SMTP(), TCP(), UDP()):
+            _check(check, driver)
+
+    return work
 
 
-def _check(check: Callable[[Any], None], side: Side) -> None:
+def with_each_sidestage_protocol_at_once(
+    check: Callable[[Any], None],
+) -> Callable[[ServerUnderTest], None]:
+    """The same with one thread per protocol, for checks that mostly wait."""
+    return lambda sut: _check_at_once(check, [SidestageHTTP(), SMTP(), TCP(), UDP()])
+
+
+def _drivers(sut: ServerUnderTest) -> list[Driver]:
+    others = [SMTP(), TCP(), UDP()] if isinstance(sut, Sidestage) else []
+    return [HTTP(sut), *others]
+
+
+def _check(check: Callable[[Any], None], driver: Driver) -> None:
     try:
-        check(side)
+        check(driver)
     except AssertionError as error:
-        if side.ours:
-            error.add_note(f"with {side.protocol}")
+        if driver.is_sidestage:
+            error.add_note(f"with {driver.protocol}")
         raise
 
 
-def _check_at_once(check: Callable[[Any], None], sides: list[Side]) -> None:
-    with ThreadPoolExecutor(len(sides)) as pool:
-        list(pool.map(lambda side: _check(check, side), sides))
+def _check_at_once(check: Callable[[Any], None], drivers: list[Driver]) -> None:
+    with ThreadPoolExecutor(len(drivers)) as pool:
+        list(pool.map(lambda driver: _check(check, driver), drivers))
 
 
 def connect(port: int) -> socket.socket:
-    """A client's connection."""
+    """A TCP connection to a local port."""
     return socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
 
 
-def send(port: int, path: str = "/") -> socket.socket:
-    """A connection with an HTTP request on it."""
+def send_http(port: int, path: str = "/") -> socket.socket:
+    """Connect and send an HTTP request."""
     client = connect(port)
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     return client
 
 
-def status(client: socket.socket) -> str:
-    """The status of the one HTTP response that is to come."""
+def read_status(client: socket.socket) -> str:
+    """The status of the only HTTP response on the connection, or what came instead."""
     try:
-        came = everything(client)
+        came = read_all(client)
     except (ConnectionError, TimeoutError):
         return "no answer"
     answers = came.count(b"HTTP/1.")
@@ -284,43 +287,43 @@ def status(client: socket.socket) -> str:
     return came.split()[1].decode()
 
 
-def everything(client: socket.socket) -> bytes:
-    """What comes until the end."""
+def read_all(client: socket.socket) -> bytes:
+    """Read until the end of the stream."""
     return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
-def line(client: socket.socket) -> str:
-    """A line, and not a byte of the next."""
+def read_line(client: socket.socket) -> str:
+    """Read one line and nothing beyond it."""
     came = b""
     while not came.endswith(b"\n") and (byte := client.recv(1)):
         came += byte
     return came.decode()
 
 
-def succeed(side: Side) -> None:
-    """A client is served."""
+def expect_success(driver: Driver) -> None:
+    """Assert that a client gets the success of its protocol."""
     try:
-        answer = side.ask()
+        answer = driver.request()
     except OSError as error:
         raise AssertionError("it serves no more") from error
-    assert answer == side.success, f"the next client got {answer}"
+    assert answer == driver.success, f"the next client got {answer}"
 
 
-def fail(side: Side) -> None:
-    """A client gets the failure of its protocol; where that is nothing, the error has come."""
-    with side.call() as client:
-        if side.failure is None:
-            known = len(side.server.errors)
-            assert eventually(lambda: len(side.server.errors) > known or known > 0)
+def expect_failure(driver: Driver) -> None:
+    """Assert that a client gets the failure of its protocol, or that the error is recorded."""
+    with driver.send_request() as client:
+        if driver.failure is None:
+            known = len(driver.server.errors)
+            assert eventually(lambda: len(driver.server.errors) > known or known > 0)
         else:
-            answer = side.answer(client)
-            assert answer == side.failure, f"the client got {answer}"
+            answer = driver.read_answer(client)
+            assert answer == driver.failure, f"the client got {answer}"
 
 
 def error_of(work: Work) -> BaseException | None:
-    """What ``work`` raises, of whatever kind."""
+    """The exception that ``work`` raises, if any."""
     try:
         work()
-    except BaseException as error:  # noqa: BLE001 - any kind is what this is about
+    except BaseException as error:  # noqa: BLE001 - any kind counts
         return error
     return None

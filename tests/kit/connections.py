@@ -1,4 +1,4 @@
-"""A connection of the child's own transport, on a loop that goes round when the test says so."""
+"""A connection of the child's transport, on an event loop that the test runs step by step."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sidestage.child.net.stream import Stream
 
 
 class Receiver:
-    """Notes what it is told."""
+    """A protocol that records the calls it gets."""
 
     def __init__(self) -> None:
         self.transport: Any = None
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.data = bytearray()
         self.keeps_open = False
         self.error: Exception | None = None
@@ -26,7 +26,7 @@ class Receiver:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self.told.append("made")
+        self.calls.append("made")
         self.begin()
 
     def data_received(self, data: memoryview) -> None:
@@ -34,22 +34,22 @@ class Receiver:
         self.react()
 
     def eof_received(self) -> bool:
-        self.told.append("eof")
+        self.calls.append("eof")
         return self.keeps_open
 
     def pause_writing(self) -> None:
-        self.told.append("pause")
+        self.calls.append("pause")
 
     def resume_writing(self) -> None:
-        self.told.append("resume")
+        self.calls.append("resume")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append("lost")
+        self.calls.append("lost")
         self.error = exc
 
 
 class Connection:
-    """A stream with its receiver, and the client's end."""
+    """A stream, its receiver, and the client's socket."""
 
     def __init__(self) -> None:
         self.loop = asyncio.SelectorEventLoop()
@@ -63,24 +63,24 @@ class Connection:
         self.receiver = Receiver()
         self.stream = Stream(self.loop, self.served, peer, self.receiver)
 
-    def run(self, passes: int = 3) -> None:
-        """Let the loop go round."""
+    def run(self, iterations: int = 3) -> None:
+        """Run the loop for some iterations."""
 
-        async def some() -> None:
-            for _ in range(passes):
+        async def yield_control() -> None:
+            for _ in range(iterations):
                 await asyncio.sleep(0)
 
-        self.loop.run_until_complete(some())
+        self.loop.run_until_complete(yield_control())
 
     def run_until(self, condition: Callable[[], bool]) -> None:
-        def over() -> bool:
+        def met() -> bool:
             self.run()
             return condition()
 
-        assert eventually(over, 10)
+        assert eventually(met, 10)
 
     def rest(self) -> bytes:
-        """What the client gets until the end."""
+        """Read what the client gets until the end of the stream."""
         came = bytearray()
         self.client.setblocking(False)
 
@@ -96,7 +96,7 @@ class Connection:
         return bytes(came)
 
     def reset(self) -> None:
-        """Have the client go without a word."""
+        """Reset the connection from the client's side."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.client.close()
 

@@ -1,11 +1,10 @@
-"""Processes started as a server's are, which then play another part."""
+"""Processes launched like a server's that run something else: a script, or a patched host."""
 
 from __future__ import annotations
 
 import os
 import textwrap
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,15 +13,15 @@ from sidestage.process import launch
 from sidestage.process.fork_client import ForkClient
 from sidestage.process.handle import ServerProcess
 
-# What an actor finds: its pipes, and a way to say that it has come so far.
+# Runs before a fake child's own source: its pipes, and two functions that use them.
 _SCRIPT = """
 import os, signal, sys, threading
 commands_fd, events_fd, owner = map(int, sys.argv[int(sys.argv[1]) + 2:])
-def say(text): os.write(events_fd, text.encode() + b"\\n")
-def wait_for_end(): os.read(commands_fd, 1)
+def report(text): os.write(events_fd, text.encode() + b"\\n")
+def wait_for_stop(): os.read(commands_fd, 1)
 """
 
-# The real thing, with something in it replaced.
+# Imports what a server's process runs, so that a source can patch it.
 _HOST = """
 import asyncio, os, signal, sys, threading
 end_of_paths = int(sys.argv[1]) + 2
@@ -32,68 +31,58 @@ from sidestage.child import boot, host
 Host = host.Host
 """
 
-
-def own_threads() -> set[str]:
-    """The kernel's names of this process's threads."""
-    return {thread.name for thread in Path("/proc/self/task").iterdir()}
-
-
-def own_descriptors() -> set[str]:
-    """The numbers of this process's descriptors."""
-    return {fd.name for fd in Path("/proc/self/fd").iterdir()}
-
-
-Actor = Callable[[str], ServerProcess]
+StartFakeChild = Callable[[str], ServerProcess]
 
 
 @pytest.fixture
-def actor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
-    """Starts a process that runs a source; whatever is left of it is killed at the end."""
+def fake_child(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartFakeChild]:
+    """Start a process that runs the given source; kill what is left of it after the test."""
     processes: list[ServerProcess] = []
 
     def start(source: str) -> ServerProcess:
         with monkeypatch.context() as patch:
-            patch.setattr(launch, "_BOOT", _boot(_SCRIPT + textwrap.dedent(source)))
+            patch.setattr(launch, "_BOOT", _escaped(_SCRIPT + textwrap.dedent(source)))
             processes.append(ServerProcess(launch.launch()))
         return processes[-1]
 
     yield start
     for process in processes:
-        end(process)
+        kill_and_reap(process)
 
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Has every process started from now on be a server's in which a source has replaced things."""
+    """Patch the host of every server's process started from now on with the given source."""
 
-    def replace(source: str) -> None:
+    def patch(source: str) -> None:
         monkeypatch.setattr(ForkClient, "fork", lambda self: None)
-        monkeypatch.setattr(launch, "_BOOT", host_boot(source))
+        monkeypatch.setattr(launch, "_BOOT", patched_boot(source))
 
-    return replace
-
-
-def host_boot(source: str) -> str:
-    """What boots a server's process in which ``source`` has replaced things."""
-    return _boot(_HOST + textwrap.dedent(source) + "\nboot.main('host', *map(int, numbers))\n")
+    return patch
 
 
-def _boot(source: str) -> str:
+def patched_boot(source: str) -> str:
+    """The boot code of a server's process that runs ``source`` before it serves."""
+    return _escaped(_HOST + textwrap.dedent(source) + "\nboot.main('host', *map(int, numbers))\n")
+
+
+def _escaped(source: str) -> str:
+    """``launch`` fills in its boot code with ``str.format``."""
     return source.replace("{", "{{").replace("}", "}}")
 
 
-def end(process: ServerProcess) -> None:
-    """Kill and reap it, and let go of its descriptors."""
+def kill_and_reap(process: ServerProcess) -> None:
+    """End the process and close its descriptors."""
     process.kill()
     process.wait(Deadline(10))
     process.close()
 
 
-def hear(process: ServerProcess) -> str:
-    """The next line that an actor has said."""
+def read_line(process: ServerProcess) -> str:
+    """The next line that a fake child has reported."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(process.launched.events_fd, 1)
-        assert byte, "the actor has left without a word"
+        assert byte, "the fake child ended without a report"
         line += byte
     return line.decode().strip()

@@ -1,11 +1,11 @@
-"""Rows of the compatibility matrix: a piece of code, run in a process of its own for each server.
+"""Rows of the compatibility matrix: each is a function, run in its own process for each server.
 
 A test module makes its rows, asks for the test, and is itself the script that runs one:
 
     rows = Rows("Forks", __file__)
 
     @rows.add("the copy calls sys.exit")
-    def _(subject: Subject) -> None: ...
+    def _(sut: ServerUnderTest) -> None: ...
 
     test_row = rows.test()
 
@@ -13,7 +13,7 @@ A test module makes its rows, asks for the test, and is itself the script that r
         rows.main()
 
 The test asserts that the row works with Sidestage. With ``--peers`` it also runs with the others,
-asserts nothing of them, and notes what they did.
+asserts nothing about them, and records the outcome.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.servers import SUBJECTS, Clock, Sidestage, Subject
+from kit.servers import SERVERS, Clock, ServerUnderTest, Sidestage
 
 if TYPE_CHECKING:
     import psutil
@@ -40,22 +40,22 @@ if TYPE_CHECKING:
 WORKS = "works"
 _MARK = "SIDESTAGE_TEST_ROW"
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_GONE_SECONDS = 1.0  # in which nothing of a row's process may be left
+_GONE_SECONDS = 1.0  # the limit for all processes of a row to be gone
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is done, under which flags of the interpreter, and within how many seconds."""
+    """A function, the interpreter's flags to run it under, and its limit in seconds."""
 
     name: str
-    work: Callable[[Subject], None]
+    work: Callable[[ServerUnderTest], None]
     flags: tuple[str, ...]
     limit: float
     peers: bool
 
 
 class Rows:
-    """The rows of one theme, which are those of one module."""
+    """The rows of one module; the theme names their table in docs/compatibility.md."""
 
     def __init__(self, theme: str, file: str) -> None:
         self.theme = theme
@@ -64,13 +64,13 @@ class Rows:
 
     def add(
         self, name: str, *flags: str, limit: float = 20.0, peers: bool = True
-    ) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
-        """A row that works if the decorated function returns, its process ends well, silently.
+    ) -> Callable[[Callable[[ServerUnderTest], None]], Callable[[ServerUnderTest], None]]:
+        """Add a row: it works if the function returns and its process exits with 0 and no output.
 
-        ``peers=False`` is for what only Sidestage has.
+        ``peers=False`` is for features that only Sidestage has.
         """
 
-        def decorate(work: Callable[[Subject], None]) -> Callable[[Subject], None]:
+        def decorate(work: Callable[[ServerUnderTest], None]) -> Callable[[ServerUnderTest], None]:
             assert name not in self._rows, name
             self._rows[name] = Row(name, work, flags, limit, peers)
             return work
@@ -80,31 +80,31 @@ class Rows:
     def test(self) -> Callable[..., None]:
         """The test function of the module."""
 
-        def test_row(row: Row, subject: str, record_property: Any) -> None:
-            verdict = self.run(row, subject)
-            record_property("row", [self.theme, row.name, subject, verdict.splitlines()[0]])
-            if subject == Sidestage.name:
+        def test_row(row: Row, server: str, record_property: Any) -> None:
+            verdict = self.run(row, server)
+            record_property("row", [self.theme, row.name, server, verdict.splitlines()[0]])
+            if server == Sidestage.name:
                 assert verdict == WORKS, verdict
 
         test_row.rows = self  # type: ignore[attr-defined]  # for the parametrization
         return test_row
 
     def cases(self, *, peers: bool) -> list[tuple[str, Row, str]]:
-        """The test's cases: name, row and server."""
+        """The cases of the test: name, row and server."""
         return [
-            (f"{row.name}-{subject}", row, subject)
+            (f"{row.name}-{server}", row, server)
             for row in self._rows.values()
-            for subject in SUBJECTS
-            if subject == Sidestage.name or (peers and row.peers)
+            for server in SERVERS
+            if server == Sidestage.name or (peers and row.peers)
         ]
 
-    def run(self, row: Row, subject: str) -> str:
-        """What became of a row with one server: ``works``, or a line that says what did not."""
+    def run(self, row: Row, server: str) -> str:
+        """Run a row with one server; returns ``works``, or what went wrong and the output."""
         mark = uuid.uuid4().hex
         with tempfile.TemporaryDirectory(prefix="row-") as directory:
             verdict_file = Path(directory) / "verdict"
             process = subprocess.Popen(
-                [sys.executable, *row.flags, self._file, row.name, subject, str(verdict_file)],
+                [sys.executable, *row.flags, self._file, row.name, server, str(verdict_file)],
                 env={**os.environ, "PYTHONPATH": _path(), _MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -134,26 +134,26 @@ class Rows:
             verdict = f"ends with status {process.returncode}"
         if verdict == WORKS and b"Warning" in output:
             verdict = "warns"
-        if verdict == WORKS and output and subject == Sidestage.name:
+        if verdict == WORKS and output and server == Sidestage.name:
             verdict = "says something"
         return verdict if verdict == WORKS else f"{verdict}\n{output.decode()}"
 
     def main(self) -> None:
-        """Run one row: the script's arguments are its name, the server, and the verdict's file."""
+        """Run the row, with the server, that the arguments name; writes the verdict to a file."""
         import faulthandler
 
-        name, subject, path = sys.argv[1:]
+        name, server, path = sys.argv[1:]
         row = self._rows[name]
         faulthandler.enable()
-        # What a shell has started in the background ignores Ctrl-C, and so would all from here on.
+        # A shell's background jobs ignore SIGINT, and their descendants inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         write, fd = posix.write, posix.open(path, posix.O_WRONLY | posix.O_CREAT, 0o600)
         dumps, owner, getpid = json.dumps, posix.getpid(), posix.getpid
         verdict = WORKS
         try:
-            row.work(SUBJECTS[subject]())
+            row.work(SERVERS[server]())
         except BaseException as error:
-            if getpid() != owner:  # a forked copy: how it leaves is its own affair
+            if getpid() != owner:  # a forked copy may leave in any way
                 raise
             traceback.print_exc()
             said = str(error).strip().splitlines() or [""]
@@ -167,8 +167,8 @@ def _path() -> str:
 
 
 def _end_all(mark: str) -> list[int]:
-    """End what still has ``mark`` in its environment after a second; returns the pids."""
-    import psutil  # not above: a row is to find it not imported yet
+    """Kill the processes marked with ``mark`` that outlive the limit; returns their pids."""
+    import psutil  # late: rows start without it imported
 
     deadline = Clock.monotonic() + _GONE_SECONDS
     while (left := _marked(mark)) and Clock.monotonic() < deadline:

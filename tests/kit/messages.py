@@ -1,4 +1,4 @@
-"""Hypothesis strategies for every message that can cross the pipe."""
+"""Hypothesis strategies for the messages between the two processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 
 
 def of_type(hint: Any) -> st.SearchStrategy[Any]:
-    """Values of one field's type."""
+    """Values of a field's type."""
     if hint in _PLAIN:
         return _PLAIN[hint]
     origin, arguments = get_origin(hint), get_args(hint)
@@ -44,9 +44,9 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
 
 @functools.cache
 def of_class(kind: type[Any]) -> st.SearchStrategy[Any]:
-    """Values of one message class."""
+    """Messages of one class."""
     return st.builds(kind, **{n: of_type(hint) for n, hint in get_type_hints(kind).items()})
 
 
-commands: st.SearchStrategy[Any] = st.one_of(*map(of_class, COMMANDS))
-events: st.SearchStrategy[Any] = st.one_of(*map(of_class, EVENTS))
+any_command: st.SearchStrategy[Any] = st.one_of(*map(of_class, COMMANDS))
+any_event: st.SearchStrategy[Any] = st.one_of(*map(of_class, EVENTS))

@@ -1,7 +1,7 @@
-"""Processes that are there to die, and what is left of them.
+"""Test processes that are killed, interrupted or end early, and checks of what they leave.
 
-A victim plays a part: a function of a test module, which is itself the script that runs it. The
-module ends with ``main(rows, globals())``.
+A row starts a ``TestProcess`` that runs one function of the row's module, its body. The module is
+the script of both, and ends with ``main(rows, globals())``.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ import psutil
 
 from kit.matrix import Rows
 from kit.scripts import eventually
-from kit.servers import SUBJECTS, Clock, Subject
+from kit.servers import SERVERS, Clock, ServerUnderTest, fetch
 
 E = TypeVar("E", bound=BaseException)
-Play = Callable[[Subject], None]
-Act = Callable[[], object]
+Body = Callable[[ServerUnderTest], None]
+Action = Callable[[], object]
 
-FORKS = ("-W", "ignore::DeprecationWarning")  # 3.12 warns if a peer's thread is there at a fork
+FORKS = ("-W", "ignore::DeprecationWarning")  # since 3.12, forks beside a peer's thread warn
 
-_MARK = "SIDESTAGE_TEST_VICTIM"
-_BUSY = 3.0  # seconds that a busy machine may add to anything
-_SOON = 1.0 + _BUSY  # in which all must be gone
+_MARK = "SIDESTAGE_TEST_PROCESS"
+_BUSY = 3.0  # seconds that a busy machine may add to any limit
+_SOON = 1.0 + _BUSY  # the limit for everything to be gone
 
-# Leads a session at a terminal, with the victim as its job in the foreground, as shells do.
+# Leads a session at a terminal and runs a command as its foreground job, as shells do.
 _SHELL = """
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -51,28 +51,31 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]) & 0xFF)
 """
 
 
-def main(rows: Rows, plays: dict[str, Any]) -> None:
-    """Run a row, or play a part: ``victim``, its name, the server."""
-    if sys.argv[1] == "victim":
-        for number in (signal.SIGHUP, signal.SIGQUIT):  # what runs in the background ignores them
+def main(rows: Rows, functions: dict[str, Any]) -> None:
+    """Run a row; after ``test-process``, run the named function with the named server."""
+    if sys.argv[1] == "test-process":
+        for number in (signal.SIGHUP, signal.SIGQUIT):  # ignored in a shell's background jobs
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        plays[sys.argv[2]](SUBJECTS[sys.argv[3]]())
+        functions[sys.argv[2]](SERVERS[sys.argv[3]]())
     else:
         rows.main()
 
 
-class Victim:
-    """A process that plays a part, with a mark in its environment, as in that of all it starts.
+class TestProcess:
+    """A process that runs ``body`` with a server like ``sut``.
 
-    What it says on stderr goes to a file in the working directory, which is the row's own.
+    A mark in its environment, and so in that of all its descendants, identifies them. Its stderr
+    goes to a file in the working directory, which belongs to the row.
     """
 
-    def __init__(self, subject: Subject, play: Play) -> None:
+    __test__ = False  # pytest collects classes whose names begin with Test
+
+    def __init__(self, sut: ServerUnderTest, body: Body) -> None:
         self._mark = uuid.uuid4().hex
-        part = [sys.executable, play.__code__.co_filename, "victim", play.__name__, subject.name]
+        command = [sys.executable, sys.argv[0], "test-process", body.__name__, sut.name]
         with Path("stderr").open("ab") as stderr:
-            self.process = self._launch(part, stderr, {**os.environ, _MARK: self._mark})
+            self.popen = self._launch(command, stderr, {**os.environ, _MARK: self._mark})
 
     def _launch(
         self, command: list[str], stderr: IO[bytes], environment: dict[str, str]
@@ -87,45 +90,45 @@ class Victim:
             process_group=0,
         )
 
-    def hear(self) -> str:
-        """The next line that it says."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, Path("stderr").read_text() or "it ended without a word"
+    def read_line(self) -> str:
+        """The next line that it has reported."""
+        assert self.popen.stdout is not None
+        line = self.popen.stdout.readline()
+        assert line, Path("stderr").read_text() or "it ended without a report"
         return line.strip()
 
-    def port(self) -> int:
-        """The port that it says it serves on."""
-        return int(self.hear())
+    def read_port(self) -> int:
+        """The port of its server, which it reports first."""
+        return int(self.read_line())
 
     def kill(self) -> None:
-        """SIGKILL, and wait."""
-        self.process.kill()
-        self.process.wait()
+        """Send SIGKILL, and wait for the end."""
+        self.popen.kill()
+        self.popen.wait()
 
-    def status(self) -> int:
-        """How it ends, which it does by itself."""
-        return self.process.wait()
+    def wait(self) -> int:
+        """Wait until it ends by itself; returns the exit status."""
+        return self.popen.wait()
 
     def assert_gone(self, *ports: int, beside: Iterable[int] = ()) -> None:
-        """Nothing of it is left soon after, no process and no port, ``beside`` these."""
-        spared = set(beside)
-        eventually(lambda: marked(self._mark) <= spared and all(map(free, ports)), _SOON)
-        assert marked(self._mark) <= spared, "leaves a process behind"
-        assert all(map(free, ports)), "leaves a port bound"
+        """Soon, no marked process except ``beside`` lives, and nobody listens on ``ports``."""
+        expected = set(beside)
+        eventually(lambda: marked(self._mark) <= expected and all(map(is_free, ports)), _SOON)
+        assert marked(self._mark) <= expected, "leaves a process behind"
+        assert all(map(is_free, ports)), "leaves a port bound"
 
 
-class Terminal(Victim):
-    """A victim that is the foreground job of a shell at a terminal."""
+class TerminalProcess(TestProcess):
+    """A test process that is the foreground job of a shell at a terminal."""
 
-    def __init__(self, subject: Subject, play: Play) -> None:
-        super().__init__(subject, play)
-        self.job = psutil.Process(int(self.hear()))
+    def __init__(self, sut: ServerUnderTest, body: Body) -> None:
+        super().__init__(sut, body)
+        self.job = psutil.Process(int(self.read_line()))
 
     def _launch(
         self, command: list[str], stderr: IO[bytes], environment: dict[str, str]
     ) -> subprocess.Popen[str]:
-        self.keys, terminal = pty.openpty()
+        self._controller, terminal = pty.openpty()
         try:
             return subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _SHELL, *command],
@@ -140,12 +143,12 @@ class Terminal(Victim):
             os.close(terminal)
 
     def press(self, key: bytes) -> None:
-        """Type a key."""
-        os.write(self.keys, key)
+        """Press a key at the terminal."""
+        os.write(self._controller, key)
 
     def hang_up(self) -> None:
         """Close the terminal."""
-        os.close(self.keys)
+        os.close(self._controller)
 
 
 def marked(mark: str) -> set[int]:
@@ -158,97 +161,111 @@ def marked(mark: str) -> set[int]:
     return found
 
 
-def free(port: int) -> bool:
+def is_free(port: int) -> bool:
     """Whether nobody listens on a port."""
     with socket.socket() as client:
         client.settimeout(1)  # where nobody accepts, the queue fills up
         return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
-def own_descriptors() -> set[str]:
-    """The numbers of this process's descriptors."""
-    return {fd.name for fd in Path("/proc/self/fd").iterdir()}
-
-
-def say(*what: object) -> None:
-    """Tell whom the victim belongs to."""
+def report(*what: object) -> None:
+    """Write a line to the process that started this one."""
     sys.stdout.write(" ".join(map(str, what)) + "\n")
     sys.stdout.flush()
 
 
-def forever() -> None:
-    """Wait for the end, and notice a signal that comes just before CPython waits for a lock."""
+def wait_forever() -> None:
+    """Wait to be ended, 0.1 s at a time.
+
+    CPython does not notice a signal that comes just before it waits for a lock.
+    """
     while True:
         threading.Event().wait(0.1)
+
+
+def serve(sut: ServerUnderTest) -> None:
+    """Start the server, and make sure that it answers."""
+    sut.start(str)
+    fetch(sut.port)
+
+
+def serve_until_killed(sut: ServerUnderTest) -> None:
+    """The body of a test process that only serves."""
+    serve(sut)
+    report(sut.port)
+    wait_forever()
 
 
 # At any moment -----------------------------------------------------------------------------------
 
 
-class Strike:
-    """Counts what this thread calls, and strikes a blow at one of the calls."""
+class CallTrigger:
+    """Counts the function calls of this thread, and runs ``fault`` at call number ``at``."""
 
-    def __init__(self, blow: Act, at: int = 0) -> None:
+    def __init__(self, fault: Action, at: int = 0) -> None:
         self.calls = 0
         self._at = at
-        self._blow = blow
+        self._fault = fault
 
     def __enter__(self) -> None:
         sys.setprofile(self._note)
 
     def __exit__(self, *exception: object) -> None:
         sys.setprofile(None)
-        if self.calls < self._at:  # there were fewer than when they were counted
-            self._blow()
+        if self.calls < self._at:  # this time there were fewer calls
+            self._fault()
 
     def _note(self, frame: FrameType, event: str, argument: object) -> None:
-        if event in ("call", "c_return"):  # where the interpreter looks for signals, too
+        if event in ("call", "c_return"):  # the interpreter looks for signals there, too
             self.calls += 1
             if self.calls == self._at:
-                self._blow()
+                self._fault()
 
 
-class Copies:
-    """Forked copies of a test process, each struck by a blow at another moment of what it does.
+class ForkedCopies:
+    """Forked copies of this process; ``fault`` strikes each at a different moment of an action.
 
-    It forks because so many processes that import everything would take their time.
+    They are forks because starting new interpreters, with all their imports, would take too long.
     """
 
-    def __init__(self, blow: Act, moments: int = 8) -> None:
-        self._blow = blow
+    def __init__(self, fault: Action, moments: int = 8) -> None:
+        self._fault = fault
         self._moments = moments
         self._mark = uuid.uuid4().hex
 
-    def run(self, prepare: Act, act: Callable[[Strike], object]) -> set[int]:
-        """How the copies ended; ``act`` is to enter the strike that it gets."""
+    def run(self, prepare: Action, action: Callable[[CallTrigger], object]) -> set[int]:
+        """Prepare and act in each copy; returns the exit statuses.
+
+        ``action`` enters the trigger it gets around the calls to be counted.
+        """
         reader, writer = os.pipe()
 
         def count() -> None:
-            counter = Strike(int)
-            act(counter)
+            counter = CallTrigger(int)
+            action(counter)
             os.write(writer, str(counter.calls).encode())
 
         assert _status(self._copy(prepare, count)) == 0
         calls = int(os.read(reader, 100))
         moments = [calls * (2 * n + 1) // (2 * self._moments) for n in range(self._moments)]
         copies = [
-            self._copy(prepare, partial(act, Strike(self._blow, max(1, moment))))
+            self._copy(prepare, partial(action, CallTrigger(self._fault, max(1, moment))))
             for moment in moments
         ]
         return {_status(copy) for copy in copies}
 
-    def _copy(self, prepare: Act, act: Act) -> int:
+    def _copy(self, prepare: Action, action: Action) -> int:
         pid = os.fork()
         if pid == 0:
-            os.environ[_MARK] = self._mark  # of what it starts
+            os.environ[_MARK] = self._mark  # descendants inherit it
             os.dup2(os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
             prepare()
-            act()
+            action()
             sys.exit(0)
         return pid
 
     def assert_gone(self) -> None:
-        """Nothing is left soon after."""
+        """Soon, no process that the copies started is left."""
         assert eventually(lambda: not marked(self._mark), _SOON), "leaves a process behind"
 
 
@@ -256,36 +273,36 @@ def _status(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_myself() -> None:
-    """SIGKILL."""
+def kill_own_process() -> None:
+    """Send this process SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def interrupt_myself() -> None:
-    """Ctrl-C, as the interpreter delivers it."""
+def interrupt_own_process() -> None:
+    """Send this process SIGINT, as Ctrl-C does."""
     signal.raise_signal(signal.SIGINT)
 
 
 # The server's process ----------------------------------------------------------------------------
 
 
-def replaced(source: str) -> None:
-    """Have every server's process from now on be one in which ``source`` has replaced things."""
-    from kit.fake_children import host_boot
+def patch_host(source: str) -> None:
+    """Patch the host of every server's process started from now on with ``source``."""
+    from kit.fake_children import patched_boot
     from sidestage.process import launch
 
-    launch._BOOT = host_boot(source)
+    launch._BOOT = patched_boot(source)
 
 
-def hit(server: Any, number: int = signal.SIGKILL) -> int:
+def signal_server(server: Any, number: int = signal.SIGKILL) -> int:
     """Send a signal to a server's process; returns its pid."""
     pid: int = server.pid
     os.kill(pid, number)
     return pid
 
 
-def dropped(client: socket.socket) -> bool:
-    """Whether the connection ends, in whatever way."""
+def connection_ends(client: socket.socket) -> bool:
+    """Read until the connection ends, by a close or a reset."""
     client.settimeout(10)
     with contextlib.suppress(ConnectionResetError):
         while client.recv(65536):
@@ -297,7 +314,7 @@ def dropped(client: socket.socket) -> bool:
 
 
 def raised(kind: type[E], call: Callable[..., object], *arguments: object) -> E:
-    """What the call raises."""
+    """The exception that the call raises, which must be of this kind."""
     try:
         call(*arguments)
     except kind as error:
@@ -306,8 +323,8 @@ def raised(kind: type[E], call: Callable[..., object], *arguments: object) -> E:
 
 
 @contextlib.contextmanager
-def in_time(seconds: float) -> Iterator[None]:
-    """The block ends within ``seconds``, and what a busy machine may add."""
+def time_limit(seconds: float) -> Iterator[None]:
+    """Assert that the block ends within ``seconds``, plus what a busy machine may add."""
     began = Clock.monotonic()
     yield
     assert Clock.monotonic() - began < seconds + _BUSY, "takes too long"

@@ -1,4 +1,4 @@
-"""What several test modules need: scripts in processes of their own, and waits."""
+"""Scripts in processes of their own, and waits."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pathlib import Path
 
 import psutil
 
-SETTLE = 5.0  # seconds for what a test has let go to be gone
+SETTLE = 5.0  # seconds within which a condition must come true
 SRC = str(Path(__file__).resolve().parent.parent.parent / "src")
 
 
 def environment() -> dict[str, str]:
-    """This one's, so that a script finds Sidestage where the tests do."""
+    """The environment of this process, with the Sidestage that the tests import."""
     return {**os.environ, "PYTHONPATH": SRC}
 
 
 def run_python(*arguments: str, stdin: str = "", timeout: float = 30.0) -> str:
-    """What a Python process prints; fails if it ends with an error or says anything on stderr."""
+    """The output of a Python process; it must exit with 0 and leave stderr empty."""
     done = subprocess.run(
         [sys.executable, *arguments],
         input=stdin,
@@ -40,13 +40,13 @@ def run_python(*arguments: str, stdin: str = "", timeout: float = 30.0) -> str:
 
 
 def run_script(source: str, *flags: str) -> str:
-    """What ``source`` prints."""
+    """The output of ``source``, run as a script."""
     return run_python(*flags, "-c", textwrap.dedent(source))
 
 
 @contextmanager
 def background(source: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs ``source`` and is killed at the end."""
+    """A process that runs ``source``, killed at the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(source)],
         env=environment(),
@@ -64,7 +64,7 @@ def background(source: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = SETTLE) -> bool:
-    """Whether ``condition`` comes true; for what has no event to wait for."""
+    """Whether ``condition`` comes true in time; for conditions without an event to wait for."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -74,10 +74,10 @@ def eventually(condition: Callable[[], bool], seconds: float = SETTLE) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether no live process has this number; one that has ended can be waited for."""
+    """Whether no process with this pid runs; a zombie counts as gone."""
     try:
         process = psutil.Process(pid)
-        # Its first thread may end, and shows as a zombie, before the others have.
+        # A process shows as a zombie when its first thread has ended, maybe before the others.
         return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True

@@ -1,8 +1,7 @@
-"""The servers that go through the same hostile tests: ours, and what it is compared with.
+"""The servers under test: Sidestage, and the peers it is compared with.
 
-Each is driven as its users drive it, through one small interface, so that a row of the matrix is
-one piece of code whatever serves. Nothing is imported before it is needed: a row may have to
-patch the process first.
+Each is used as its users use it, through one small interface, so that a row of the matrix is the
+same code for all of them. Imports are late: a row may have to patch the process first.
 """
 
 from __future__ import annotations
@@ -29,52 +28,52 @@ _monotonic = staticmethod(time.monotonic)
 
 
 class Clock:
-    """Taken before a row patches it, and where freezegun does not look."""
+    """The real clock, saved before a row patches it, in a place where freezegun does not look."""
 
     monotonic = _monotonic
 
 
-class Subject(ABC):
+class ServerUnderTest(ABC):
     """An HTTP server that answers each path with what ``answer`` makes of it."""
 
     name: str
     module: str
 
     def load(self) -> None:
-        """Import it, as a test module does at its top."""
+        """Import the server's module, as a test module does at its top."""
         importlib.import_module(self.module)
 
     @abstractmethod
     def start(self, answer: Answer) -> None:
-        """Serve on a port of the kernel's choice."""
+        """Start serving on a port that the kernel chooses."""
 
     @property
     @abstractmethod
     def port(self) -> int:
-        """Where it serves."""
+        """The port it serves on."""
 
     @abstractmethod
     def wait_for(self, count: int, timeout: float = 10.0) -> None:
-        """Block until so many requests have come; raises TimeoutError."""
+        """Block until ``count`` requests have arrived; raises TimeoutError."""
 
     @abstractmethod
     def stop(self, timeout: float = 5.0) -> None:
-        """Stop as its users do, within ``timeout`` seconds where it knows such a thing."""
+        """Stop as its users do, within ``timeout`` seconds if it has a timeout."""
 
     def start_canned(self) -> None:
-        """Serve replies that are known beforehand."""
+        """Start serving fixed replies, which need no handler."""
         self.start(lambda path: "")
 
-    def check(self) -> None:  # noqa: B027 - most have nothing of the kind
-        """Raise what handlers have raised, for those who do that before the stop."""
+    def check(self) -> None:  # noqa: B027 - most servers raise at the stop or never
+        """Raise what handlers have raised, if the server has a call for that."""
 
     @abstractmethod
-    def get_stuck(self) -> None:
-        """Bring it into the worst state that a stop is expected to cope with."""
+    def hang(self) -> None:
+        """Bring it into the worst state that its stop must handle."""
 
 
-class Sidestage(Subject):
-    """Ours."""
+class Sidestage(ServerUnderTest):
+    """Sidestage's HTTP server."""
 
     name = "sidestage"
     module = "sidestage.protocols.http.server"
@@ -103,14 +102,14 @@ class Sidestage(Subject):
     def stop(self, timeout: float = 5.0) -> None:
         self.server.stop(timeout)
 
-    def get_stuck(self) -> None:
-        """Stop the whole process, so that it answers nothing and ignores even SIGTERM."""
+    def hang(self) -> None:
+        """Suspend the server's process: it answers nothing, and SIGTERM does not end it."""
         posix.kill(self.server.pid, signal.SIGSTOP)
 
-    def stop_stuck(self) -> None:
-        """Be stopped while stuck: it takes SIGKILL, is warned of, and comes to an end."""
+    def stop_hung(self) -> None:
+        """Stop while hanging: the stop warns, sends SIGKILL, and returns."""
         pid = self.server.pid
-        self.get_stuck()
+        self.hang()
         began = Clock.monotonic()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -127,8 +126,8 @@ class Sidestage(Subject):
         raise AssertionError("the process is still there")
 
 
-class _Threaded(Subject):
-    """What servers in a thread share: a count of requests, and a handler that does not return."""
+class _Threaded(ServerUnderTest):
+    """What servers in a thread share: a count of requests, and a client that keeps them busy."""
 
     def __init__(self) -> None:
         self._seen = 0
@@ -144,15 +143,15 @@ class _Threaded(Subject):
             if not self._changed.wait_for(lambda: self._seen >= count, timeout):
                 raise TimeoutError(f"{self._seen} of {count} requests came")
 
-    def get_stuck(self) -> None:
-        """Connect and say nothing, as an idle client of a keep-alive connection does."""
+    def hang(self) -> None:
+        """Leave a keep-alive connection open after one request, as an idle client does."""
         self._idle = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         self._idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         self._idle.recv(10)
 
 
 class StdlibThread(_Threaded):
-    """The standard library's server in a thread, as its documentation and most tests have it."""
+    """The standard library's server in a thread, as in its documentation and most tests."""
 
     name = "ThreadingHTTPServer"
     module = "http.server"
@@ -209,7 +208,7 @@ class PytestHTTPServer(_Threaded):
             self._count()
             return Response(answer(request.path))
 
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or each request is on stderr
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line on stderr per request
         self.server = HTTPServer(host="127.0.0.1", port=0)
         self.server.expect_request(re.compile(".*")).respond_with_handler(respond)
         self.server.start()
@@ -225,7 +224,7 @@ class PytestHTTPServer(_Threaded):
         self.server.stop()
 
 
-SUBJECTS: dict[str, type[Subject]] = {
+SERVERS: dict[str, type[ServerUnderTest]] = {
     kind.name: kind for kind in (Sidestage, StdlibThread, PytestHTTPServer)
 }
 
@@ -234,7 +233,7 @@ SUBJECTS: dict[str, type[Subject]] = {
 
 
 def fetch(port: int, path: str = "/", timeout: float = 10.0) -> str:
-    """The body of one GET, from this process; the connection is closed after it."""
+    """The body of one GET, sent from this process on a connection of its own."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         parts = []
@@ -247,7 +246,7 @@ def fetch(port: int, path: str = "/", timeout: float = 10.0) -> str:
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens there, not even somebody who no longer accepts."""
+    """Whether nothing listens on the port, not even a socket whose queue is full."""
     with contextlib.suppress(TimeoutError):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
@@ -257,7 +256,7 @@ def refuses(port: int) -> bool:
 
 
 class OutsideClient:
-    """A client in a process of its own, which nothing that a row patches can touch."""
+    """A client in a process of its own, out of reach of what a row patches."""
 
     _SOURCE = """
 import http.client, sys

@@ -1,9 +1,9 @@
-"""A suite as a user has it, written into the working directory and run by a pytest of its own.
+"""A user's test suite, written into the working directory and run by its own pytest.
 
-The name of each of its tests ends with what is to become of it, whoever runs it and in whatever
-order: ``passes``, ``fails``, ``errs`` (in its teardown), ``skips``, ``xfails``, ``crashes`` (takes
-its process with it) or ``hangs`` (until a time-out ends it). What goes wrong on purpose says so,
-so that a failure for another reason is not taken for the right one.
+The name of each test ends with its expected outcome, in any order and under any runner: ``passes``,
+``fails``, ``errs`` (in its teardown), ``skips``, ``xfails``, ``crashes`` (with its process) or
+``hangs`` (until a timeout). Deliberate failures say "on purpose", so that no other failure is
+mistaken for them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
-from kit.servers import Sidestage, Subject
+from kit.servers import ServerUnderTest, Sidestage
 
-# The outcome that an ending stands for, and what the report then says.
+# The ending of a name -> the outcome, and a pattern that its report matches.
 _ENDINGS = {
     "passes": ("passed", ""),
     "fails": ("failed", "on purpose"),
@@ -40,14 +40,14 @@ addopts = -p no:cacheprovider --tb=short -ra
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one test, and what its report says."""
+    """The outcome of one test, and the text of its report."""
 
     word: str
     text: str
 
 
-class Done:
-    """A run of pytest that has ended."""
+class SuiteResult:
+    """The outcome of a finished run of pytest."""
 
     def __init__(self, status: int, output: str, report: Path) -> None:
         self.status = status
@@ -55,51 +55,53 @@ class Done:
         self.outcomes: dict[str, Outcome] = {}
         if report.exists():
             for case in ET.parse(report).iter("testcase"):
-                if case.get("name"):  # else it is the one in which the run was interrupted
+                if case.get("name"):  # the test that an interrupt ended has none
                     name = f"{case.get('classname')}.{case.get('name')}"
                     self._note(name, _outcome(case))
 
     def _note(self, name: str, outcome: Outcome) -> None:
         known = self.outcomes.get(name)
-        # One that failed and had an error besides comes twice, as do tries that were repeated.
+        # A test that failed and then had an error is listed twice, and so is one that was rerun.
         if known is not None and known.word != "passed":
             outcome = Outcome(f"{known.word} and {outcome.word}", known.text + outcome.text)
         self.outcomes[name] = outcome
 
     def count(self, word: str) -> int:
-        """How many tests this became of."""
+        """How many tests had this outcome."""
         return sum(outcome.word == word for outcome in self.outcomes.values())
 
-    def as_named(self, tests: int) -> None:
-        """Each of so many tests had the outcome that its name says."""
-        assert len(self.outcomes) == tests, self.told(f"{len(self.outcomes)} of {tests} tests ran")
-        self.as_far_as_named()
+    def assert_as_named(self, tests: int) -> None:
+        """Assert that this many tests ran, each with the outcome that its name says."""
+        assert len(self.outcomes) == tests, self.message(
+            f"{len(self.outcomes)} of {tests} tests ran"
+        )
+        self.assert_ran_as_named()
 
-    def as_far_as_named(self) -> None:
-        """Each test that ran had the outcome that its name says."""
+    def assert_ran_as_named(self) -> None:
+        """Assert that each test that ran had the outcome that its name says."""
         wrong = [
             f"{name.rpartition('.')[2]} {outcome.word}"
             for name, outcome in sorted(self.outcomes.items())
             if not _as_named(name, outcome)
         ]
         tests = len(self.outcomes)
-        assert not wrong, self.told(f"{len(wrong)} of {tests} tests: {wrong[0]}")
+        assert not wrong, self.message(f"{len(wrong)} of {tests} tests: {wrong[0]}")
 
-    def says(self, *texts: str) -> None:
-        """All of this is in the output."""
+    def assert_says(self, *texts: str) -> None:
+        """Assert that the output contains all of these texts."""
         for text in texts:
-            assert text in self.output, self.told(f"does not say {text!r}")
+            assert text in self.output, self.message(f"does not say {text!r}")
 
-    def does_not_say(self, text: str) -> None:
-        """This is not in the output."""
-        assert text not in self.output, self.told(f"says {text!r}")
+    def assert_does_not_say(self, text: str) -> None:
+        """Assert that the output does not contain this text."""
+        assert text not in self.output, self.message(f"says {text!r}")
 
-    def ended(self, status: int) -> None:
-        """It ended with this status."""
-        assert self.status == status, self.told(f"the run ends with status {self.status}")
+    def assert_status(self, status: int) -> None:
+        """Assert that the run ended with this status."""
+        assert self.status == status, self.message(f"the run ends with status {self.status}")
 
-    def told(self, what: str) -> str:
-        """A message with the output below its first line."""
+    def message(self, what: str) -> str:
+        """``what``, followed by the output."""
         return f"{what}\n{self.output}"
 
 
@@ -119,23 +121,24 @@ def _as_named(name: str, outcome: Outcome) -> bool:
 
 
 class Suite:
-    """Files in the working directory, and pytest over them.
+    """Test files in the working directory, run by pytest.
 
-    Only ``plugins`` are loaded beside Sidestage and xdist, by their entry points as in any run, or
-    every one that is installed. With ``fixtures=False`` its tests do without those of Sidestage.
+    Beside Sidestage and xdist, only ``plugins`` are loaded, by their entry points as in any run, or
+    with ``all_plugins`` every installed one. ``fixtures=False`` turns Sidestage's plugin off.
     """
 
     def __init__(
-        self, subject: Subject, *plugins: str, every: bool = False, fixtures: bool = True
+        self, sut: ServerUnderTest, *plugins: str, all_plugins: bool = False, fixtures: bool = True
     ) -> None:
-        self.subject = subject
-        self.ours = subject.name == Sidestage.name
+        self.sut = sut
+        self.is_sidestage = sut.name == Sidestage.name
         for earlier in Path().glob("test_*.py"):
             earlier.unlink()
         self.write("pytest.ini", _INI)
-        self.write("conftest.py", _HEAD + (_OURS if self.ours and fixtures else _PEER))
+        fixture = _SIDESTAGE_FIXTURE if self.is_sidestage and fixtures else _PEER_FIXTURE
+        self.write("conftest.py", _HEAD + fixture)
         self._off: list[str] = []
-        if not every:
+        if not all_plugins:
             for entry in importlib.metadata.entry_points(group="pytest11"):
                 if entry.name not in _STAY.union(plugins):
                     self._off += ["-p", f"no:{entry.name}"]
@@ -143,40 +146,41 @@ class Suite:
             self._off += ["-p", "no:sidestage"]
 
     def write(self, name: str, source: str) -> None:
-        """A file."""
+        """Write a file."""
         Path(name).write_text(source)
 
-    def tests(self, name: str, source: str) -> int:
-        """A module of tests, which finds imported what they usually need; returns their number."""
+    def add_tests(self, name: str, source: str) -> int:
+        """Write a test module, with common imports on top; returns its number of tests."""
         self.write(f"test_{name}.py", _HEAD + textwrap.dedent(source))
         return source.count("def test_")
 
-    def conftest(self, source: str) -> None:
-        """More for the conftest."""
+    def extend_conftest(self, source: str) -> None:
+        """Append to the conftest."""
         with Path("conftest.py").open("a") as file:
             file.write(textwrap.dedent(source))
 
     def one_of_each(self, name: str = "each") -> int:
-        """A module with one test of each kind; returns how many that are."""
-        return self.tests(name, re.sub(r"range\(\d+\)", "range(1)", OURS if self.ours else PEERS))
+        """Write a module with one test of each kind; returns their number."""
+        source = SIDESTAGE_TESTS if self.is_sidestage else PEER_TESTS
+        return self.add_tests(name, re.sub(r"range\(\d+\)", "range(1)", source))
 
     def command(self, *options: str, python: tuple[str, ...] = ("-m", "pytest")) -> list[str]:
-        """What runs it."""
+        """The command that runs the suite."""
         own = ["-c", "pytest.ini", "--rootdir=.", "--basetemp=temp", "--junitxml=report.xml"]
         return [sys.executable, *python, *own, *self._off, *options]
 
     def start(self, command: list[str], **environment: str) -> subprocess.Popen[bytes]:
-        """Run it in the background; its output goes to the file ``output``."""
+        """Start the run in the background; its output goes to the file ``output``."""
         kept = {key: value for key, value in os.environ.items() if not _of_a_run(key)}
-        kept["SUITE_SUBJECT"] = self.subject.name
+        kept["SUITE_SERVER"] = self.sut.name
         Path("report.xml").unlink(missing_ok=True)
         with Path("output").open("wb") as output:
             return subprocess.Popen(
                 command, env={**kept, **environment}, stdout=output, stderr=subprocess.STDOUT
             )
 
-    def finish(self, process: subprocess.Popen[bytes], seconds: float) -> Done:
-        """Wait until the run has ended; one that does not is aborted, and that is an error."""
+    def finish(self, process: subprocess.Popen[bytes], seconds: float) -> SuiteResult:
+        """Wait for the end of the run; abort it, and fail, after ``seconds``."""
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -188,7 +192,7 @@ class Suite:
                 process.wait()
             output = Path("output").read_text(errors="replace")
             raise AssertionError(f"the run does not end\n{output}") from None
-        return Done(status, Path("output").read_text(errors="replace"), Path("report.xml"))
+        return SuiteResult(status, Path("output").read_text(errors="replace"), Path("report.xml"))
 
     def run(
         self,
@@ -196,8 +200,8 @@ class Suite:
         python: tuple[str, ...] = ("-m", "pytest"),
         seconds: float = 60.0,
         **environment: str,
-    ) -> Done:
-        """Run it to its end."""
+    ) -> SuiteResult:
+        """Run the suite to its end."""
         return self.finish(
             self.start(self.command(*options, python=python), **environment), seconds
         )
@@ -211,11 +215,11 @@ def _of_a_run(variable: str) -> bool:
 _HEAD = """
 import os, pathlib, smtplib, socket, sys, threading, time, urllib.error, urllib.request
 import pytest
-from kit.servers import SUBJECTS, fetch
+from kit.servers import SERVERS, fetch
 """
 
 # The same test has to run with every server: it asks for ``serve``, and gets the port.
-_OURS = """
+_SIDESTAGE_FIXTURE = """
 @pytest.fixture
 def serve(http_server):
     http_server.stop_timeout = 0.5  # where a handler hangs
@@ -225,22 +229,22 @@ def serve(http_server):
     return serve
 """
 
-_PEER = """
+_PEER_FIXTURE = """
 @pytest.fixture
 def serve():
     started = []
     def serve(answer):
-        subject = SUBJECTS[os.environ["SUITE_SUBJECT"]]()
-        subject.start(answer)
-        started.append(subject)
-        return subject.port
+        sut = SERVERS[os.environ["SUITE_SERVER"]]()
+        sut.start(answer)
+        started.append(sut)
+        return sut.port
     yield serve
-    for subject in started:
-        subject.stop()
+    for sut in started:
+        sut.stop()
 """
 
 # 50 tests. Each says who it is in what it sends, and looks that its servers got that only.
-OURS = """
+SIDESTAGE_TESTS = """
 from sidestage import HTTPServer, HTTPResponse
 
 @pytest.fixture
@@ -390,7 +394,7 @@ def test_body_xfails(http_server):
     assert fetch(http_server.port) == "something else"
 """
 
-PEERS = """
+PEER_TESTS = """
 @pytest.mark.parametrize("number", range(6))
 def test_http_passes(serve, number):
     port = serve(lambda path: f"{os.getpid()} {path}")

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from conftest import eventually
-from kit.fake_children import own_threads
+from kit.resources import own_threads
 from kit.scripts import run_script
 from sidestage import HTTPServer
 from sidestage.pristine import system

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kit.fake_children import own_descriptors
+from kit.resources import own_descriptors
 from kit.scripts import all_gone, background, eventually, gone, run_script
 from sidestage import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer
 from sidestage.pristine.waits import Deadline

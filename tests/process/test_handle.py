@@ -14,14 +14,15 @@ import psutil
 import pytest
 from pyfakefs.fake_filesystem_unittest import Patcher
 
-from kit.fake_children import Actor, actor, end, hear, own_descriptors
+from kit.fake_children import StartFakeChild, fake_child, kill_and_reap, read_line
+from kit.resources import own_descriptors
 from kit.scripts import all_gone
 from sidestage.pristine import system
 from sidestage.pristine.waits import Deadline
 from sidestage.process import launch
 from sidestage.process.handle import TAIL, ServerProcess
 
-__all__ = ["actor"]  # the fixture
+__all__ = ["fake_child"]  # the fixture
 
 NOW = Deadline(0)
 FAMILY = """
@@ -30,7 +31,7 @@ FAMILY = """
         if pid == 0:
             if new_session:
                 os.setsid()
-            say(str(os.getpid()))
+            report(str(os.getpid()))
             threading.Event().wait()
 """
 
@@ -49,49 +50,49 @@ def any_platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("any_platform")
 class TestExit:
     @pytest.mark.parametrize("status", [0, 1, 77])
-    def test_its_status(self, actor: Actor, status: int) -> None:
-        process = actor(f"sys.exit({status})")
+    def test_its_status(self, fake_child: StartFakeChild, status: int) -> None:
+        process = fake_child(f"sys.exit({status})")
         assert process.wait(soon())
         assert process.exit_code == status
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
-    def test_its_signal(self, actor: Actor, number: signal.Signals) -> None:
-        process = actor("say('up'); wait_for_end()")
-        hear(process)
+    def test_its_signal(self, fake_child: StartFakeChild, number: signal.Signals) -> None:
+        process = fake_child("report('up'); wait_for_stop()")
+        read_line(process)
         process.signal(number)
         assert process.wait(soon())
         assert process.exit_code == -number
 
-    def test_a_wait_ends_at_the_deadline(self, actor: Actor) -> None:
-        process = actor("wait_for_end()")
+    def test_a_wait_ends_at_the_deadline(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("wait_for_stop()")
         assert not process.wait(NOW)
         assert not process.wait(Deadline(0.03))
         assert process.exit_code is None
 
-    def test_it_ends_when_its_pipe_is_closed(self, actor: Actor) -> None:
-        process = actor("wait_for_end()")
+    def test_it_ends_when_its_pipe_is_closed(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("wait_for_stop()")
         process.close_commands()
         assert process.wait(soon())
         assert process.exit_code == 0
 
-    def test_reaped_by_another(self, actor: Actor) -> None:
-        process = actor("pass")
+    def test_reaped_by_another(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("pass")
         os.waitpid(process.launched.pid, 0)
         assert process.wait(soon())
         assert process.exit_code is None
 
-    def test_reaped_by_the_kernel(self, actor: Actor) -> None:
+    def test_reaped_by_the_kernel(self, fake_child: StartFakeChild) -> None:
         before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         try:
-            process = actor("wait_for_end()")
+            process = fake_child("wait_for_stop()")
             assert not process.wait(NOW)
             process.kill()
             assert process.wait(soon())
         finally:
             signal.signal(signal.SIGCHLD, before)
 
-    def test_several_that_wait_all_see_it(self, actor: Actor) -> None:
-        process = actor("wait_for_end()")
+    def test_several_that_wait_all_see_it(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("wait_for_stop()")
         seen: list[bool] = []
         threads = [
             threading.Thread(target=lambda: seen.append(process.wait(soon()))) for _ in range(4)
@@ -103,8 +104,8 @@ class TestExit:
             thread.join(10)
         assert seen == [True] * 4
 
-    def test_signals_after_the_end_reach_nobody(self, actor: Actor) -> None:
-        process = actor("pass")
+    def test_signals_after_the_end_reach_nobody(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("pass")
         assert process.wait(soon())
         process.terminate()
         process.kill()
@@ -112,50 +113,52 @@ class TestExit:
 
 
 class TestKill:
-    def test_one_that_ignores_being_asked(self, actor: Actor) -> None:
-        process = actor("signal.signal(15, signal.SIG_IGN); say('up'); threading.Event().wait()")
-        hear(process)
+    def test_one_that_ignores_being_asked(self, fake_child: StartFakeChild) -> None:
+        process = fake_child(
+            "signal.signal(15, signal.SIG_IGN); report('up'); threading.Event().wait()"
+        )
+        read_line(process)
         process.terminate()
         assert not process.wait(Deadline(0.05))
         process.kill()
         assert process.wait(soon())
 
-    def test_one_that_is_stopped(self, actor: Actor) -> None:
-        process = actor("say('up'); wait_for_end()")
-        hear(process)
+    def test_one_that_is_stopped(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("report('up'); wait_for_stop()")
+        read_line(process)
         process.signal(signal.SIGSTOP)
         process.kill()
         assert process.wait(soon())
 
-    def test_its_group_too(self, actor: Actor) -> None:
-        process = actor(FAMILY + "\n    family(False); wait_for_end()")
-        child = int(hear(process))
+    def test_its_group_too(self, fake_child: StartFakeChild) -> None:
+        process = fake_child(FAMILY + "\n    family(False); wait_for_stop()")
+        child = int(read_line(process))
         process.kill()
         assert all_gone([process.launched.pid, child])
 
 
 class TestSweep:
-    def test_descendants_in_another_session(self, actor: Actor) -> None:
-        process = actor(FAMILY + "\n    family(True); wait_for_end()")
-        child = int(hear(process))
+    def test_descendants_in_another_session(self, fake_child: StartFakeChild) -> None:
+        process = fake_child(FAMILY + "\n    family(True); wait_for_stop()")
+        child = int(read_line(process))
         process.snapshot(soon())
         process.kill()
         assert process.wait(soon())
         assert process.sweep() == [child]
         assert all_gone([child])
 
-    def test_also_when_the_root_dies_first(self, actor: Actor) -> None:
+    def test_also_when_the_root_dies_first(self, fake_child: StartFakeChild) -> None:
         """That is why the tree is noted before the first signal."""
-        process = actor(FAMILY + "\n    family(True); wait_for_end()")
-        child = int(hear(process))
+        process = fake_child(FAMILY + "\n    family(True); wait_for_stop()")
+        child = int(read_line(process))
         process.snapshot(soon())
         os.kill(process.launched.pid, signal.SIGKILL)
         assert process.wait(soon())
         assert process.sweep() == [child]
         assert all_gone([child])
 
-    def test_a_root_that_has_died_before(self, actor: Actor) -> None:
-        process = actor("pass")
+    def test_a_root_that_has_died_before(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("pass")
         assert process.wait(soon())
         process.snapshot(soon())
         assert process.sweep() == []
@@ -170,10 +173,10 @@ class TestSweep:
         ids=["raising open", "mocked open", "pyfakefs"],
     )
     def test_where_the_test_has_hidden_the_processes(
-        self, actor: Actor, veil: Callable[[], AbstractContextManager[Any]]
+        self, fake_child: StartFakeChild, veil: Callable[[], AbstractContextManager[Any]]
     ) -> None:
-        process = actor(FAMILY + "\n    family(True); wait_for_end()")
-        child = int(hear(process))
+        process = fake_child(FAMILY + "\n    family(True); wait_for_stop()")
+        child = int(read_line(process))
         with veil():
             process.snapshot(soon())
             process.kill()
@@ -182,15 +185,17 @@ class TestSweep:
         assert swept == [child]
         assert all_gone([child])
 
-    def test_nothing_to_sweep(self, actor: Actor) -> None:
-        process = actor("wait_for_end()")
+    def test_nothing_to_sweep(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("wait_for_stop()")
         process.snapshot(soon())
         process.kill()
         assert process.wait(soon())
         assert process.sweep() == []
 
-    def test_never_a_process_that_has_got_the_number_since(self, actor: Actor) -> None:
-        process, other = actor("wait_for_end()"), actor("wait_for_end()")
+    def test_never_a_process_that_has_got_the_number_since(
+        self, fake_child: StartFakeChild
+    ) -> None:
+        process, other = fake_child("wait_for_stop()"), fake_child("wait_for_stop()")
         process.snapshot(soon())
         stranger = psutil.Process(other.launched.pid)
         stranger._create_time = stranger.create_time() - 100  # an older one had the number
@@ -201,38 +206,40 @@ class TestSweep:
 
 
 class TestStderr:
-    def test_nothing(self, actor: Actor) -> None:
-        process = actor("say('up'); wait_for_end()")
-        hear(process)
+    def test_nothing(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("report('up'); wait_for_stop()")
+        read_line(process)
         assert process.stderr_tail() == ""
         assert process.stderr_size() == 0
 
-    def test_both_streams(self, actor: Actor) -> None:
-        process = actor("print('out', flush=True); print('err', file=sys.stderr)")
+    def test_both_streams(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("print('out', flush=True); print('err', file=sys.stderr)")
         assert process.wait(soon())
         assert process.stderr_tail() == "out\nerr"
 
-    def test_since_some_point(self, actor: Actor) -> None:
-        process = actor("print('first')")
+    def test_since_some_point(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("print('first')")
         assert process.wait(soon())
         assert process.stderr_tail(3) == "st"
         assert process.stderr_tail(process.stderr_size()) == ""
 
-    def test_much_of_it_does_not_block_and_the_end_is_kept(self, actor: Actor) -> None:
-        process = actor("sys.stderr.write('x' * 1_000_000 + 'the end')")
+    def test_much_of_it_does_not_block_and_the_end_is_kept(
+        self, fake_child: StartFakeChild
+    ) -> None:
+        process = fake_child("sys.stderr.write('x' * 1_000_000 + 'the end')")
         assert process.wait(soon())
         assert process.stderr_size() == 1_000_007
         tail = process.stderr_tail()
         assert len(tail) == TAIL
         assert tail.endswith("xthe end")
 
-    def test_what_is_no_text(self, actor: Actor) -> None:
-        process = actor("os.write(2, b'\\xff bytes')")
+    def test_what_is_no_text(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("os.write(2, b'\\xff bytes')")
         assert process.wait(soon())
         assert process.stderr_tail() == "� bytes"
 
-    def test_after_the_close(self, actor: Actor) -> None:
-        process = actor("print('words')")
+    def test_after_the_close(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("print('words')")
         assert process.wait(soon())
         process.close()
         assert process.stderr_tail() == ""
@@ -243,13 +250,13 @@ class TestDescriptors:
         before = own_descriptors()
         process = ServerProcess(launch.launch())
         assert {str(fd) for fd in process.descriptors()} <= own_descriptors()
-        end(process)
+        kill_and_reap(process)
         process.close()
         assert process.descriptors() == frozenset()
         assert own_descriptors() == before
 
-    def test_close_commands_closes_nothing_twice(self, actor: Actor) -> None:
-        process = actor("wait_for_end()")
+    def test_close_commands_closes_nothing_twice(self, fake_child: StartFakeChild) -> None:
+        process = fake_child("wait_for_stop()")
         process.close_commands()
         reused = os.open(os.devnull, os.O_RDONLY)
         process.close_commands()
@@ -259,19 +266,19 @@ class TestDescriptors:
 
 
 class TestEndAll:
-    def test_all_end_under_one_deadline(self, actor: Actor) -> None:
-        stubborn = [actor("say('up'); threading.Event().wait()") for _ in range(3)]
-        polite = actor("wait_for_end()")
+    def test_all_end_under_one_deadline(self, fake_child: StartFakeChild) -> None:
+        stubborn = [fake_child("report('up'); threading.Event().wait()") for _ in range(3)]
+        polite = fake_child("wait_for_stop()")
         for process in stubborn:
-            hear(process)
+            read_line(process)
         ServerProcess.end_all([*stubborn, polite], 0.5)
         assert [process.exit_code for process in stubborn] == [-signal.SIGKILL] * 3
         assert polite.exit_code == 0
 
 
-def test_what_it_uses(actor: Actor) -> None:
-    process = actor("say('up'); wait_for_end()")
-    hear(process)
+def test_what_it_uses(fake_child: StartFakeChild) -> None:
+    process = fake_child("report('up'); wait_for_stop()")
+    read_line(process)
     usage = process.usage()
     assert set(usage) == {"rss", "cpu_seconds", "fds", "threads", "connections"}
     assert usage["threads"] == 1

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 import sidestage
-from kit.fake_children import Actor, actor, end, hear, own_descriptors
+from kit.fake_children import StartFakeChild, fake_child, kill_and_reap, read_line
+from kit.resources import own_descriptors
 from kit.scripts import eventually, gone, run_script
 from sidestage import StartError, TCPServer
 from sidestage.pristine import system
@@ -23,7 +24,7 @@ from sidestage.process import launch
 from sidestage.process.fork_client import ForkClient
 from sidestage.process.handle import ServerProcess
 
-__all__ = ["actor"]  # the fixture
+__all__ = ["fake_child"]  # the fixture
 
 
 def soon() -> Deadline:
@@ -112,45 +113,47 @@ def test_the_descriptors_are_not_inherited_by_others() -> None:
     try:
         assert not any(os.get_inheritable(fd) for fd in process.descriptors())
     finally:
-        end(process)
+        kill_and_reap(process)
 
 
-def test_the_child_has_its_three_streams_and_its_two_pipes(actor: Actor) -> None:
-    process = actor(
+def test_the_child_has_its_three_streams_and_its_two_pipes(fake_child: StartFakeChild) -> None:
+    process = fake_child(
         "for fd in (0, 1, 2, commands_fd, events_fd): os.fstat(fd)\n"
-        "say(os.readlink('/proc/self/fd/0') + ' ' + os.readlink('/proc/self/fd/2'))"
+        "report(os.readlink('/proc/self/fd/0') + ' ' + os.readlink('/proc/self/fd/2'))"
     )
-    words = hear(process).split(maxsplit=1)
+    words = read_line(process).split(maxsplit=1)
     assert words[0] == os.devnull
     assert words[1].endswith("(deleted)")  # a file without a name
 
 
-def test_the_child_leads_a_group_of_its_own_in_our_session(actor: Actor) -> None:
-    process = actor("wait_for_end()")
+def test_the_child_leads_a_group_of_its_own_in_our_session(fake_child: StartFakeChild) -> None:
+    process = fake_child("wait_for_stop()")
     assert os.getpgid(process.launched.pid) == process.launched.pid
     assert os.getsid(process.launched.pid) == os.getsid(0)
 
 
-def test_the_child_inherits_no_blocked_and_no_ignored_signal(actor: Actor) -> None:
+def test_the_child_inherits_no_blocked_and_no_ignored_signal(fake_child: StartFakeChild) -> None:
     old = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
-        process = actor("say('up'); wait_for_end()")
+        process = fake_child("report('up'); wait_for_stop()")
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         signal.signal(signal.SIGTERM, old)
-    hear(process)
+    read_line(process)
     process.terminate()
     assert process.wait(soon())
     assert process.exit_code == -signal.SIGTERM
 
 
-def test_the_child_outlives_the_thread_that_started_it(actor: Actor) -> None:
+def test_the_child_outlives_the_thread_that_started_it(fake_child: StartFakeChild) -> None:
     started: list[ServerProcess] = []
-    thread = threading.Thread(target=lambda: started.append(actor("say('up'); wait_for_end()")))
+    thread = threading.Thread(
+        target=lambda: started.append(fake_child("report('up'); wait_for_stop()"))
+    )
     thread.start()
     thread.join()
-    assert hear(started[0]) == "up"
+    assert read_line(started[0]) == "up"
     assert not started[0].wait(Deadline(0.05))
 
 
@@ -161,7 +164,7 @@ def test_the_command_line_names_no_code_of_the_test() -> None:
         assert eventually(lambda: bool(psutil.Process(process.launched.pid).cmdline()))
         words = psutil.Process(process.launched.pid).cmdline()
     finally:
-        end(process)
+        kill_and_reap(process)
     assert words[0] == sys.executable
     assert str(Path(__file__).parent) not in " ".join(words)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from kit.fake_children import own_descriptors
+from kit.resources import own_descriptors
 from kit.scripts import all_gone, eventually, gone, run_script
 from sidestage import TCPServer
 from sidestage.pristine.waits import Deadline

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import messages as any_message
+from kit.messages import EVENTS, any_command, any_event
 from sidestage.wire import frames
 from sidestage.wire.frames import HEAD, MAX_FRAME, WireError, encode
 from sidestage.wire.messages import Ack, Data, End, Hello, Message, Sync
 
-some_events = st.lists(any_message.events, max_size=6)
+some_events = st.lists(any_event, max_size=6)
 
 
 def head(size: int) -> bytes:
@@ -37,19 +37,19 @@ def test_any_cuts_give_the_same_messages(messages: list[Any], points: list[int])
 
 
 @settings(max_examples=40)
-@given(st.lists(any_message.events, max_size=3))
+@given(st.lists(any_event, max_size=3))
 def test_byte_by_byte_gives_the_same_messages(messages: list[Any]) -> None:
     assert fed([bytes([byte]) for byte in encode(*messages)]) == messages
 
 
 @settings(max_examples=40)
-@given(st.lists(any_message.commands, max_size=4))
+@given(st.lists(any_command, max_size=4))
 def test_commands_cross_as_well(messages: list[Any]) -> None:
     assert frames.commands().feed(bytes(encode(*messages))) == messages
 
 
 @settings(max_examples=40)
-@given(st.lists(any_message.events, min_size=1, max_size=4))
+@given(st.lists(any_event, min_size=1, max_size=4))
 def test_messages_are_the_same_one_by_one_and_together(messages: list[Any]) -> None:
     one_by_one = b"".join(encode(message) for message in messages)
     assert fed([one_by_one]) == fed([bytes(encode(*messages))]) == messages
@@ -133,7 +133,7 @@ def test_any_bytes_are_messages_or_a_wire_error(garbage: bytes) -> None:
         messages = frames.events().feed(garbage)
     except WireError:
         return
-    assert all(isinstance(message, any_message.EVENTS) for message in messages)
+    assert all(isinstance(message, EVENTS) for message in messages)
 
 
 def test_nothing_is_no_message() -> None:

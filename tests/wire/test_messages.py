@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from kit import messages as any_message
+from kit.messages import CLASSES, COMMANDS, EVENTS, any_command, any_event
 from sidestage.wire import messages
 from sidestage.wire.messages import Command, Event, Message
 
@@ -19,28 +19,28 @@ to_command = msgspec.msgpack.Decoder(Command).decode
 to_event = msgspec.msgpack.Decoder(Event).decode
 
 
-@given(any_message.commands)
+@given(any_command)
 def test_commands_survive_the_wire(message: Message) -> None:
     decoded = to_command(encode(message))
     assert decoded == message
     assert type(decoded) is type(message)
 
 
-@given(any_message.events)
+@given(any_event)
 def test_events_survive_the_wire(message: Message) -> None:
     decoded = to_event(encode(message))
     assert decoded == message
     assert type(decoded) is type(message)
 
 
-@given(any_message.commands | any_message.events)
+@given(any_command | any_event)
 def test_they_are_frozen(message: Message) -> None:
     for name in get_type_hints(type(message)):
         with pytest.raises(AttributeError):
             setattr(message, name, getattr(message, name))
 
 
-@given(any_message.commands | any_message.events)
+@given(any_command | any_event)
 def test_they_compare_by_value(message: Message) -> None:
     kind = type(message)
     same = kind(**{name: getattr(message, name) for name in get_type_hints(kind)})
@@ -50,7 +50,7 @@ def test_they_compare_by_value(message: Message) -> None:
 
 
 def test_their_tags_are_unique() -> None:
-    tags = [kind.__struct_config__.tag for kind in any_message.CLASSES]
+    tags = [kind.__struct_config__.tag for kind in CLASSES]
     assert len(set(tags)) == len(tags)
 
 
@@ -61,11 +61,11 @@ def test_every_message_class_can_be_decoded() -> None:
         for value in vars(messages).values()
         if isinstance(value, type) and issubclass(value, Message) and value is not Message
     }
-    assert defined == set(any_message.CLASSES)
+    assert defined == set(CLASSES)
 
 
 def test_only_streams_go_both_ways() -> None:
-    both = set(any_message.COMMANDS) & set(any_message.EVENTS)
+    both = set(COMMANDS) & set(EVENTS)
     assert both == {messages.Data, messages.Ack, messages.End}
 
 

@@ -71,10 +71,10 @@ def test_small_writes_are_not_held_back(connection: Connection) -> None:
     listener.setblocking(False)
     acceptor = Acceptor(connection.loop, listener, 10, lambda: connection.receiver)
     with socket.create_connection(listener.getsockname(), 10):
-        connection.run_until(lambda: connection.receiver.told == ["made"])
+        connection.run_until(lambda: connection.receiver.calls == ["made"])
         accepted = connection.receiver.transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    connection.run_until(lambda: "lost" in connection.receiver.told)
+    connection.run_until(lambda: "lost" in connection.receiver.calls)
     acceptor.close()
 
 

@@ -17,7 +17,7 @@ from sidestage.child.net.stream import HIGH_WATER
 def test_what_has_come_already_is_read_at_once(connection: Connection) -> None:
     connection.client.sendall(b"early")
     connection.stream.start()
-    assert connection.receiver.told == ["made"]
+    assert connection.receiver.calls == ["made"]
     assert connection.receiver.data == b"early"
     connection.client.sendall(b" and late")
     connection.run_until(lambda: connection.receiver.data == b"early and late")
@@ -50,20 +50,20 @@ def test_the_end_closes_unless_it_is_to_stay_half_open(
     connection.receiver.keeps_open = keeps_open
     connection.stream.start()
     connection.client.shutdown(socket.SHUT_WR)
-    connection.run_until(lambda: "eof" in connection.receiver.told)
+    connection.run_until(lambda: "eof" in connection.receiver.calls)
     connection.stream.resume_reading()  # which finds nothing to read any more
     connection.run()
     assert connection.stream.is_closing() is not keeps_open
     connection.stream.write(b"answer")
     connection.stream.close()
     assert connection.rest() == (b"answer" if keeps_open else b"")
-    assert connection.receiver.told == ["made", "eof", "lost"]
+    assert connection.receiver.calls == ["made", "eof", "lost"]
 
 
 def test_a_reset_is_told_as_what_it_is(connection: Connection) -> None:
     connection.stream.start()
     connection.reset()
-    connection.run_until(lambda: "lost" in connection.receiver.told)
+    connection.run_until(lambda: "lost" in connection.receiver.calls)
     assert isinstance(connection.receiver.error, ConnectionResetError)
     assert connection.failures == []
 
@@ -79,7 +79,7 @@ def test_a_defect_of_the_receiver_ends_its_connection_and_is_told(
     connection.client.sendall(b"data")
     connection.stream.start()
     connection.run()
-    assert connection.receiver.told == ["made", "lost"]
+    assert connection.receiver.calls == ["made", "lost"]
     assert [str(failure["exception"]) for failure in connection.failures] == ["defect"]
     assert connection.served.fileno() == -1
 
@@ -110,7 +110,7 @@ def test_all_that_is_written_arrives_in_order(writes: list[tuple[int, bool]], en
         else:
             connection.stream.write_eof()
         assert connection.rest() == expected
-        told = connection.receiver.told
+        told = connection.receiver.calls
         assert told.count("pause") == told.count("resume")
         assert connection.stream.get_write_buffer_size() == 0
     finally:
@@ -120,12 +120,12 @@ def test_all_that_is_written_arrives_in_order(writes: list[tuple[int, bool]], en
 def test_whoever_writes_is_told_when_too_much_waits(connection: Connection) -> None:
     connection.stream.start()
     while connection.stream.get_write_buffer_size() <= HIGH_WATER:
-        assert connection.receiver.told == ["made"]
+        assert connection.receiver.calls == ["made"]
         connection.stream.write(b"x" * 10000)
-    assert connection.receiver.told == ["made", "pause"]
+    assert connection.receiver.calls == ["made", "pause"]
     connection.stream.close()
     connection.rest()
-    assert connection.receiver.told == ["made", "pause", "resume", "lost"]
+    assert connection.receiver.calls == ["made", "pause", "resume", "lost"]
 
 
 def test_a_client_that_has_gone_gets_nothing(connection: Connection) -> None:
@@ -135,7 +135,7 @@ def test_a_client_that_has_gone_gets_nothing(connection: Connection) -> None:
     connection.stream.write(b"x")
     connection.stream.write(b"y")
     connection.run()
-    assert connection.receiver.told == ["made", "lost"]
+    assert connection.receiver.calls == ["made", "lost"]
     assert isinstance(connection.receiver.error, ConnectionError)
     connection.stream.write(b"z")  # is no error
     assert connection.failures == []
@@ -157,8 +157,8 @@ def test_an_abort_is_at_once(connection: Connection, with_unsent: bool) -> None:
         connection.stream.write(b"x" * 100_000)
     connection.stream.abort()
     connection.stream.abort()
-    assert "lost" not in connection.receiver.told  # not within what the receiver does
+    assert "lost" not in connection.receiver.calls  # not within what the receiver does
     connection.run()
-    assert connection.receiver.told.count("lost") == 1
+    assert connection.receiver.calls.count("lost") == 1
     assert connection.receiver.error is None
     assert connection.served.fileno() == -1
