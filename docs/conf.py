@@ -24,5 +24,5 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!sidestage\b).*"),
     # In signatures only: type variables, and the files that requests and connections hand out.
-    (r"py:class", r"sidestage\.(view\.R|manager\.S|response\.Responder|streams\.StreamWriter)"),
+    (r"py:class", r"sidestage\.[a-z_.]+\.(R|S|Responder|StreamWriter)"),
 ]
