@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from kit.runs import run_of
 from kit.scripts import all_gone, background, eventually, run_python, run_script
 from sidestage import (
     ForcedStopWarning,
@@ -25,7 +26,6 @@ from sidestage import (
     TCPServer,
     UDPServer,
 )
-from sidestage.server import view
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
 
@@ -157,10 +157,7 @@ class TestTheServerHangs:
             server.stop(0.2)
         assert not path.exists()
 
-    def test_what_it_is_asked_while_a_handler_sends_ends_in_time(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(view, "SYNC_SECONDS", 0.2)
+    def test_what_it_is_asked_while_a_handler_sends_ends_in_time(self) -> None:
         entered, go = threading.Event(), threading.Event()
 
         def handler(connection: Any) -> None:
@@ -170,13 +167,12 @@ class TestTheServerHangs:
                 connection.sendall(b"x" * (1 << 20))
 
         server = TCPServer(handler=handler).start()
+        server._sync_seconds = 0.2
         with socket.create_connection(server.server_address):
             entered.wait()
             kill(server, signal.SIGSTOP)
             go.set()
-            run = server._run
-            assert run is not None
-            assert eventually(run.child.channel._writing.locked)  # the pipe is full
+            assert eventually(run_of(server).child.channel._writing.locked)  # the pipe is full
             looks = threading.Thread(target=lambda: server.diagnostics)
             looks.start()
             looks.join(10)

@@ -9,11 +9,14 @@ replaced by a subclass before ``start``.
 from __future__ import annotations
 
 import socket
+import weakref
 from collections.abc import Callable, Coroutine
 from http.server import BaseHTTPRequestHandler
 from socketserver import BaseRequestHandler, DatagramRequestHandler, StreamRequestHandler
 from typing import TYPE_CHECKING, Any
 
+from .dispatch.slot import Slot
+from .errors import ServerStopped
 from .journal.facts import Diagnostic
 from .protocols.smtp.server import SMTPServer
 from .protocols.tcp.server import TCPServer
@@ -38,6 +41,21 @@ __all__ = [
 ]
 
 
+class _ClassicSlot(Slot):
+    """Calls the handler through the server's own method, without keeping the server alive."""
+
+    def __init__(self, server: _Classic, handler: Callable[..., Any] | None) -> None:
+        super().__init__(handler)
+        self._server = weakref.ref(server)
+
+    def run_handler(self, request: Any) -> Any:
+        __tracebackhide__ = True
+        server = self._server()
+        if server is None:
+            raise ServerStopped("this belongs to a server that was never stopped")
+        return server._handle(request)
+
+
 class _Classic(Server[Any]):
     """What ``socketserver`` servers have beyond ours."""
 
@@ -45,21 +63,29 @@ class _Classic(Server[Any]):
     address_family: int = socket.AF_INET
     RequestHandlerClass: type[BaseRequestHandler]
 
-    def _begin_start(self, loop: Any) -> None:
+    def begin_start(self, loop: Any = None) -> None:
         if self.address_family == getattr(socket, "AF_INET6", None):
             host = {"localhost": "::1", "": "::"}.get(self._listen.host or "", self._listen.host)
             self._listen = Listen(host, self._listen.port, self._listen.path)
-        super()._begin_start(loop)
+        super().begin_start(loop)
+
+    def _make_slot(self, handler: Callable[..., Any] | None) -> Slot:
+        return _ClassicSlot(self, handler)
+
+    def _handle(self, request: Any) -> Any:
+        """Call the handler as it is called there."""
+        raise AssertionError("each has its own")
 
     def delegate(self, request: Any) -> None:
         """Call the handler, for the internal request-handler class."""
-        assert self._handler is not None
-        result = self._handler(request)
+        handler = self._slot.handler
+        assert handler is not None
+        result = handler(request)
         if isinstance(result, Coroutine):
             result.close()
             raise TypeError(
                 "a classic handler is called from socketserver's classes, which await nothing: "
-                f"{self._handler!r} must not be async"
+                f"{handler!r} must not be async"
             )
 
     def server_bind(self) -> None:
@@ -202,7 +228,7 @@ class TestHTTPServer(_Classic, TCPServer):
             secured: Any = TLSConnection(request, self.sslctx)
         except OSError as error:  # as there: the client's failed handshake fails no test
             text = f"the TLS handshake failed: {error}"
-            self._diagnosed(Diagnostic(client_address=request.client_address, text=text))
+            self._journal.diagnosed(Diagnostic(client_address=request.client_address, text=text))
             return
         self.RequestHandlerClass(secured, request.client_address, self)  # type: ignore[arg-type]  # socket-like
         secured.unwrap()
@@ -233,8 +259,8 @@ class TestSMTPServer(_Classic, SMTPServer):
 
     def process_message(self, peer: Any, mailfrom: str, rcpttos: list[str], data: str) -> Any:
         """Delegate to the handler; may be overridden. Returns ``None`` or an SMTP reply."""
-        assert self._handler is not None
-        return self._handler(peer, mailfrom, rcpttos, data)
+        assert self._slot.handler is not None
+        return self._slot.handler(peer, mailfrom, rcpttos, data)
 
 
 class TestUnixStreamServer(TestTCPServer):

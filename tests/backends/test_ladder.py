@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psutil
@@ -18,8 +19,9 @@ import pytest
 from conftest import eventually
 from kit.fake_children import host
 from kit.scripts import all_gone, gone
-from sidestage import ForcedStopWarning, HTTPServer, ServerDied, TCPServer
-from sidestage.backends import ladder
+from sidestage import ForcedStopWarning, HTTPServer, Server, ServerDied, TCPServer
+from sidestage.backends.hosted import HostedBackend
+from sidestage.backends.ladder import Rungs
 
 __all__ = ["host"]  # the fixture
 
@@ -57,9 +59,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
         parts = {"ask": 0.002, "close": 0.1 if rung == "terminate" else 0.004, "terminate": 0.11}
         if rung in parts:
             parts[rung] = 0.9
-        monkeypatch.setattr(ladder, "_ASK", parts["ask"])
-        monkeypatch.setattr(ladder, "_CLOSE", parts["close"])
-        monkeypatch.setattr(ladder, "_TERMINATE", max(parts.values()))
+        rungs = Rungs(ask=parts["ask"], close=parts["close"], terminate=max(parts.values()))
+        monkeypatch.setattr(Server, "_make_backend", partial(HostedBackend, rungs=rungs))
 
     up_to("kill")
     return up_to
@@ -227,7 +228,7 @@ def test_an_interruption_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatc
     def interrupt(*arguments: Any) -> None:
         raise Interruption
 
-    monkeypatch.setattr("sidestage.dispatch.threads.Dispatcher.wait_until", interrupt)
+    monkeypatch.setattr("sidestage.dispatch.reader.Reader.wait_until", interrupt)
     with pytest.raises(Interruption):
         server.stop()
     assert gone(pid or 0)

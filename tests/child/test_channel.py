@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from sidestage.child.channel import Outbox
-from sidestage.wire import frames
-from sidestage.wire.messages import Data, Dropped, Event, Message, Synced
+from sidestage.wire.frames import FrameBuffer
+from sidestage.wire.messages import EVENTS, Data, Dropped, Message, Synced
 
 FULL = 1 << 21  # bytes: more than a pipe takes at once
 
@@ -24,12 +24,12 @@ class Parent:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         self.outbox = Outbox(self.loop, self._writer)
-        self._buffer = frames.events()
+        self._buffer = FrameBuffer(EVENTS)
         self._open = True
 
-    def read(self) -> list[Event]:
+    def read(self) -> list[Message]:
         """Everything that is in the pipe and comes into it when there is room."""
-        came: list[Event] = []
+        came: list[Message] = []
         while True:
             self.outbox.flush()
             try:
@@ -64,11 +64,11 @@ def record(number: int, size: int = 100) -> Data:
     return Data(call=number, data=bytes(size))
 
 
-def numbers(came: list[Event]) -> list[int]:
+def numbers(came: list[Message]) -> list[int]:
     return [message.call for message in came if isinstance(message, Data)]
 
 
-def dropped(came: list[Event]) -> int:
+def dropped(came: list[Message]) -> int:
     return sum(message.count for message in came if isinstance(message, Dropped))
 
 

@@ -16,10 +16,16 @@ import pytest
 
 from conftest import eventually
 from kit.fake_children import host
+from kit.messages import EVENTS
 from sidestage.pristine.waits import Deadline
 from sidestage.process.channel import Channel, ChannelClosed
 from sidestage.process.handle import ServerProcess
 from sidestage.process.launch import launch
+from sidestage.protocols.http.messages import HTTPSettings, Respond
+from sidestage.protocols.smtp.messages import MailReply, SMTPSettings
+from sidestage.protocols.tcp.messages import SetOption, TCPSettings, TranscriptIn
+from sidestage.protocols.udp.messages import SendTo, UDPSettings
+from sidestage.wire.frames import pack
 from sidestage.wire.messages import (
     WIRE_VERSION,
     Ack,
@@ -28,22 +34,17 @@ from sidestage.wire.messages import (
     Data,
     Draining,
     End,
-    Event,
     Failed,
     Handle,
     Hello,
+    Idle,
     LogLine,
-    MailReply,
     Message,
     Ready,
-    Respond,
-    SendTo,
-    SetOption,
     Stop,
     Stopped,
     Sync,
     Synced,
-    TranscriptIn,
 )
 
 __all__ = ["host"]  # the fixture
@@ -57,7 +58,8 @@ class Child:
     def __init__(self) -> None:
         self.process = ServerProcess(launch())
         self._channel = Channel(self.process.launched.events_fd, self.process.launched.commands_fd)
-        self.said: list[Event] = []
+        self._channel.learn(EVENTS)
+        self.said: list[Message] = []
 
     def tell(self, *messages: Message) -> None:
         self._channel.send(*messages, deadline=Deadline(SECONDS))
@@ -110,10 +112,17 @@ def configure(**changes: Any) -> Configure:
         "keep": 1 << 20,
         "backlog": 16,
     }
-    return Configure(**{**fields, **changes})
+    fields |= changes
+    return Configure(settings=pack(SETTINGS[fields["protocol"]]), **fields)
 
 
-STOP = Stop(drain=1.0, spare=0)
+SETTINGS: dict[str, Message] = {
+    "http": HTTPSettings(),
+    "smtp": SMTPSettings(),
+    "tcp": TCPSettings(),
+    "udp": UDPSettings(),
+}
+STOP = Stop(drain=1.0, caller=0)
 
 
 def port_of(ready: Ready) -> int:
@@ -152,21 +161,25 @@ class TestEachProtocol:
 
     def test_stray_commands_are_ignored(self, child: Child, protocol: str) -> None:
         child.ask(configure(protocol=protocol, handled=True), Ready)
-        child.tell(*STRAYS)
+        child.tell(*STRAYS, *OWN_STRAYS[protocol])
         assert child.ask(Sync(token=1), Synced)
         assert child.ask(STOP, Stopped).clean
         assert not [event for event in child.said if isinstance(event, LogLine)]
 
 
 STRAYS: list[Message] = [
-    Respond(call=999, status=200, reason="", headers=(), body=b"", length=0, more=False),
-    MailReply(call=999, reply="250 OK"),
     Close(call=999, reset=True),
-    SetOption(call=999, level=6, name=1, value=1),
     Data(call=999, data=b"x"),
     Ack(call=999, size=1),
     End(call=999),
+    Idle(),
 ]
+OWN_STRAYS: dict[str, list[Message]] = {
+    "http": [Respond(call=999, status=200, reason="", headers=(), body=b"", length=0, more=False)],
+    "smtp": [MailReply(call=999, reply="250 OK")],
+    "tcp": [SetOption(call=999, level=6, name=1, value=1)],
+    "udp": [SendTo(listener=9, address="", data=b"")],
+}
 
 
 class TestConfigure:
@@ -195,7 +208,16 @@ class TestConfigure:
 
 class TestCommands:
     def test_strays_before_there_is_a_server(self, child: Child) -> None:
-        child.tell(*STRAYS, SendTo(listener=9, address="", data=b""))
+        child.tell(*STRAYS)
+        assert child.ask(Sync(token=1), Synced) == Synced(token=1)
+
+    def test_late_ones_of_the_protocol_that_was_served_before(self, child: Child) -> None:
+        """A handler of an earlier server may be slow to answer."""
+        child.ask(configure(protocol="http"), Ready)
+        child.ask(STOP, Stopped)
+        child.tell(*OWN_STRAYS["http"])
+        child.ask(configure(protocol="udp"), Ready)
+        child.tell(*OWN_STRAYS["http"])
         assert child.ask(Sync(token=1), Synced) == Synced(token=1)
 
     def test_a_change_of_handling_is_confirmed(self, child: Child) -> None:

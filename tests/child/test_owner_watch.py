@@ -16,8 +16,8 @@ WATCHED = """
 import os, select, sys, threading
 if {without_pidfd}:
     del os.pidfd_open
-from sidestage.child.owner_watch import OrphanWatch
-watch = OrphanWatch(int(sys.argv[1]))
+from sidestage.child.owner_watch import OwnerWatch
+watch = OwnerWatch(int(sys.argv[1]))
 watch.interval = 0.02
 print("watched", os.getpid(), flush=True)
 threading.Event().wait()

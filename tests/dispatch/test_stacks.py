@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kit.runs import run_of
 from kit.scripts import eventually, run_script
 from sidestage import HTTPServer, TCPServer
 from sidestage.dispatch import stacks
@@ -40,8 +41,7 @@ def test_a_thread_in_a_handler_is_the_tests(handler_thread: int) -> None:
 
 def test_one_that_waits_for_requests_is_ours() -> None:
     with HTTPServer(handler=lambda request: "hello") as server:
-        run: Any = server._run
-        threads = run.dispatcher._threads
+        threads = run_of(server).threads._threads
         assert eventually(lambda: bool(threads))
         assert all(stacks.is_ours(thread) for thread in threads)
 

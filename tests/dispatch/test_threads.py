@@ -17,14 +17,15 @@ import pytest
 from conftest import eventually
 from kit.resources import own_threads
 from sidestage import HTTPServer, TCPServer
-from sidestage.dispatch import threads as dispatch
+from sidestage.dispatch import threads
 from sidestage.dispatch.gate import EpollGate, Gate, LockGate
-from sidestage.dispatch.threads import Dispatcher, Job
+from sidestage.dispatch.reader import Job, Reader
+from sidestage.dispatch.threads import HandlerThreads
 from sidestage.pristine import system
 from sidestage.pristine.waits import Deadline
 from sidestage.process.channel import Channel
 from sidestage.wire.frames import LARGE_PIPE_SIZE, encode
-from sidestage.wire.messages import Event, Synced
+from sidestage.wire.messages import Message, Synced
 
 GATES = [EpollGate, LockGate]
 WAIT = 10.0  # seconds at most for what comes at once
@@ -50,7 +51,7 @@ class Recorder:
         """Do something before the next event of this token becomes a job."""
         self._after[token] = act
 
-    def event(self, message: Event) -> Job | None:
+    def event(self, message: Message) -> Job | None:
         assert isinstance(message, Synced)
         if message.token < 0:
             raise ValueError(message.token)
@@ -77,10 +78,11 @@ class Stage:
         reader, commands_fd = os.pipe()
         self._fds = [events_fd, reader, commands_fd]
         self.sink = Recorder(before)
-        self.dispatcher = Dispatcher(Channel(events_fd, commands_fd), self.sink)
+        self.reader = Reader(Channel(events_fd, commands_fd), self.sink)
+        self.threads = HandlerThreads(self.reader)
 
     def threaded(self) -> Stage:
-        self.dispatcher.start_threads(lambda: None)
+        self.threads.start()
         return self
 
     def say(self, *tokens: int) -> None:
@@ -97,14 +99,14 @@ class Stage:
         return eventually(lambda: sorted(self.sink.done) == sorted(tokens), WAIT)
 
     def close(self) -> None:
-        self.dispatcher.close()
+        self.threads.close()
         for fd in {self.writer, *self._fds} - {-1}:
             os.close(fd)
 
 
 @pytest.fixture(params=GATES, ids=lambda gate: gate.__name__)
 def gate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
-    monkeypatch.setattr(dispatch, "make_gate", request.param)
+    monkeypatch.setattr(threads, "make_gate", request.param)
     kind: type[Any] = request.param
     return kind
 
@@ -126,7 +128,7 @@ def test_who_waits_for_threads_waits_until_they_run(monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patched:
         patched.setattr(system, "start_thread", start_late)
         stage.threaded()
-    waiter = threading.Thread(target=stage.dispatcher.wait_for_threads)
+    waiter = threading.Thread(target=stage.threads.wait_for_threads)
     waiter.start()
     waiter.join(0.05)
     assert waiter.is_alive()
@@ -157,7 +159,7 @@ class Blocking:
         self.stage.say(1)
         assert self.have_blocked(1)
         self.release.set()
-        assert eventually(lambda: self.stage.dispatcher._idle == count, WAIT)
+        assert eventually(lambda: self.stage.threads._idle == count, WAIT)
         self.release.clear()
 
 
@@ -225,7 +227,7 @@ class TestJobs:
 
         def between() -> None:
             blocking.stage.say(10)
-            assert eventually(lambda: blocking.stage.dispatcher._watching > 0, WAIT)
+            assert eventually(lambda: blocking.stage.threads._watching > 0, WAIT)
 
         blocking.stage.sink.after_seeing(1, between)
         blocking.stage.say(1)
@@ -234,23 +236,23 @@ class TestJobs:
 
     def test_run_soon(self, stage: Stage) -> None:
         ran = threading.Event()
-        stage.dispatcher.run_soon(ran.set)
+        stage.threads.run_soon(ran.set)
         assert ran.wait(WAIT)
 
     def test_run_soon_while_all_jobs_block(self, blocking: Blocking) -> None:
         blocking.stage.say(1, 2, 3)
         assert blocking.have_blocked(3)
         ran = threading.Event()
-        blocking.stage.dispatcher.run_soon(ran.set)
+        blocking.stage.threads.run_soon(ran.set)
         assert ran.wait(WAIT)
 
     def test_run_soon_at_the_end(self, stage: Stage) -> None:
         ran = threading.Semaphore(0)
 
         def finish() -> None:
-            stage.dispatcher.run_soon(ran.release)
-            stage.dispatcher.finish()
-            stage.dispatcher.run_soon(ran.release)
+            stage.threads.run_soon(ran.release)
+            stage.threads.finish()
+            stage.threads.run_soon(ran.release)
 
         stage.sink.after_seeing(1, finish)
         stage.say(1)
@@ -261,7 +263,7 @@ class TestJobs:
         blocking.stage.say(*range(9))
         assert blocking.have_blocked(9)
         blocking.release.set()
-        most = len(before) + dispatch.MAX_IDLE + 1
+        most = len(before) + threads.MAX_IDLE + 1
         assert eventually(lambda: len(own_threads()) <= most, WAIT)
 
 
@@ -269,11 +271,11 @@ class TestDefects:
     def test_who_watches_takes_over_from_a_reader_that_an_error_ends(self, stage: Stage) -> None:
         def end() -> None:
             stage.say(10)
-            assert eventually(lambda: stage.dispatcher._watching > 0, WAIT)
+            assert eventually(lambda: stage.threads._watching > 0, WAIT)
             raise SystemExit  # no Exception: nobody catches it, and it ends the thread silently
 
         stage.say(2)
-        assert eventually(lambda: stage.dispatcher._idle == 2, WAIT)
+        assert eventually(lambda: stage.threads._idle == 2, WAIT)
         stage.sink.after_seeing(1, end)
         stage.say(1)
         assert stage.is_done(2, 10)
@@ -288,7 +290,7 @@ class TestDefects:
     def test_garbage_ends_it(self, stage: Stage) -> None:
         stage.say_raw(b"\xff" * 8)
         assert eventually(lambda: stage.sink.ends == 1, WAIT)
-        assert not stage.dispatcher.connected
+        assert not stage.reader.connected
 
 
 class TestGate:
@@ -317,7 +319,7 @@ class TestTheEnd:
     def test_comes_after_what_was_said(self, stage: Stage) -> None:
         stage.say(1, 2)
         stage.hang_up()
-        assert stage.dispatcher.wait_until(lambda: stage.sink.ends == 1, soon())
+        assert stage.reader.wait_until(lambda: stage.sink.ends == 1, soon())
         assert stage.sink.seen == [1, 2]
 
     def test_close_ends_the_idle_threads(self, gate: type[Any]) -> None:
@@ -331,14 +333,14 @@ class TestTheEnd:
     def test_close_never_waits_for_a_job(self, blocking: Blocking) -> None:
         blocking.stage.say(1)
         assert blocking.have_blocked(1)
-        blocking.stage.dispatcher.close()
+        blocking.stage.threads.close()
         assert blocking.stage.sink.done == []
 
     def test_close_in_a_job(self, gate: type[Any]) -> None:
         closed = threading.Event()
 
         def close(token: int) -> None:
-            stage.dispatcher.close()
+            stage.threads.close()
             closed.set()
 
         stage = Stage(close).threaded()
@@ -348,10 +350,10 @@ class TestTheEnd:
         stage.close()
 
     def test_close_is_final_and_can_be_repeated(self, stage: Stage) -> None:
-        stage.dispatcher.close()
-        stage.dispatcher.close()
+        stage.threads.close()
+        stage.threads.close()
         stage.say(1)
-        assert not stage.dispatcher.wait_until(lambda: bool(stage.sink.seen), Deadline(0))
+        assert not stage.reader.wait_until(lambda: bool(stage.sink.seen), Deadline(0))
 
     def test_closing_again_and_again_while_events_come_leaves_no_thread(
         self, gate: type[Any]
@@ -370,7 +372,7 @@ class TestParking:
         stage = Stage().threaded()
         stage.say(*range(20))
         assert stage.is_done(*range(20))
-        stage.dispatcher.park()
+        stage.threads.park()
         assert eventually(lambda: own_threads() <= before, WAIT)
         stage.close()
 
@@ -379,39 +381,39 @@ class TestParking:
         assert stage.is_done(1)
         threads = own_threads()
         system.ended_threads.clear()
-        stage.dispatcher.park()
+        stage.threads.park()
         ended = {str(tid) for tid in system.ended_threads}
         assert ended
         assert ended <= threads
         assert eventually(lambda: not ended & own_threads(), WAIT)
-        stage.dispatcher.resume()
+        stage.threads.resume()
 
     def test_loses_nothing(self, stage: Stage) -> None:
         expected: list[int] = []
         for round_ in range(20):
             tokens = range(round_ * 10, round_ * 10 + 10)
             stage.say(*tokens[:5])
-            stage.dispatcher.park()
+            stage.threads.park()
             stage.say(*tokens[5:])
-            stage.dispatcher.resume()
+            stage.threads.resume()
             expected += tokens
         assert stage.is_done(*expected)
 
     def test_leaves_a_job_alone(self, blocking: Blocking) -> None:
         blocking.stage.say(1)
         assert blocking.have_blocked(1)
-        blocking.stage.dispatcher.park()
+        blocking.stage.threads.park()
         blocking.release.set()
         assert blocking.stage.is_done(1)
-        blocking.stage.dispatcher.resume()
+        blocking.stage.threads.resume()
         blocking.stage.say(10)
         assert blocking.stage.is_done(1, 10)
 
     def test_resume_after_the_end_starts_nothing(self, stage: Stage) -> None:
-        stage.dispatcher.park()
-        stage.dispatcher.close()
+        stage.threads.park()
+        stage.threads.close()
         before = own_threads()
-        stage.dispatcher.resume()
+        stage.threads.resume()
         assert own_threads() <= before
 
 
@@ -425,21 +427,21 @@ class TestWithoutThreads:
     def test_who_waits_reads(self, stage: Stage) -> None:
         before = own_threads()
         stage.say(1)
-        assert stage.dispatcher.wait_until(lambda: stage.sink.seen == [1], soon())
+        assert stage.reader.wait_until(lambda: stage.sink.seen == [1], soon())
         assert own_threads() == before
 
     def test_until_the_deadline(self, stage: Stage) -> None:
-        assert not stage.dispatcher.wait_until(lambda: False, Deadline(0.01))
+        assert not stage.reader.wait_until(lambda: False, Deadline(0.01))
 
     def test_until_the_end(self, stage: Stage) -> None:
         stage.hang_up()
-        assert not stage.dispatcher.wait_until(lambda: False, Deadline(None))
+        assert not stage.reader.wait_until(lambda: False, Deadline(None))
 
     def test_several_that_wait_all_see_it(self, stage: Stage) -> None:
         seen: list[bool] = []
 
         def wait() -> None:
-            seen.append(stage.dispatcher.wait_until(lambda: 2 in stage.sink.seen, soon()))
+            seen.append(stage.reader.wait_until(lambda: 2 in stage.sink.seen, soon()))
 
         threads = [threading.Thread(target=wait) for _ in range(5)]
         for thread in threads:
@@ -456,7 +458,7 @@ class TestWithoutThreads:
             seen: list[bool] = []
             waits = threading.Thread(target=self.wait_for_token, args=(stage, 3, seen))
             waits.start()
-            stage.dispatcher.start_threads(lambda stage=stage: stage.say(1))
+            stage.threads.start(lambda stage=stage: stage.say(1))
             stage.say(2, 3)
             assert stage.is_done(1, 2, 3)
             waits.join(WAIT)
@@ -464,7 +466,7 @@ class TestWithoutThreads:
             stage.close()
 
     def wait_for_token(self, stage: Stage, token: int, seen: list[bool]) -> None:
-        reached = stage.dispatcher.wait_until(lambda: token in stage.sink.seen, Deadline(5))
+        reached = stage.reader.wait_until(lambda: token in stage.sink.seen, Deadline(5))
         seen.append(reached)
 
     def test_a_start_that_fails_leaves_it_as_it_was(self, stage: Stage) -> None:
@@ -472,8 +474,8 @@ class TestWithoutThreads:
             raise ConnectionError
 
         with pytest.raises(ConnectionError):
-            stage.dispatcher.start_threads(fail)
-        assert not stage.dispatcher.threaded
+            stage.threads.start(fail)
+        assert not stage.threads.running
         seen: list[bool] = []
         threads = [
             threading.Thread(target=self.wait_for_token, args=(stage, token, seen))
@@ -515,7 +517,7 @@ class TestServers:
 
         server = HTTPServer().start()
         with monkeypatch.context() as patch:
-            patch.setattr(dispatch, "make_gate", refuse)
+            patch.setattr(threads, "make_gate", refuse)
             with pytest.raises(OSError, match="no descriptor"):
                 server.handler = lambda request: "fine"
         assert server.handler is None

@@ -31,6 +31,7 @@ from kit.processes import (
     time_limit,
 )
 from kit.resources import own_descriptors
+from kit.runs import run_of
 from kit.scripts import eventually, gone
 from kit.servers import ServerUnderTest, Sidestage, fetch
 from sidestage import (
@@ -217,11 +218,9 @@ def stopped_in_the_pool(sut: ServerUnderTest) -> None:
 
 @rows.add("the server is stopped (SIGSTOP): calls end in time", peers=False)
 def stopped(sut: ServerUnderTest) -> None:
-    from sidestage.server import view
-
-    view.SYNC_SECONDS = 0.2
     for handler in (None, lambda request: "fine"):
         server = HTTPServer(handler=handler).start()
+        server._sync_seconds = 0.2
         fetch(server.port)
         server.wait_for(1)
         port, pid = server.port, signal_server(server, signal.SIGSTOP)
@@ -294,8 +293,7 @@ def reused(sut: ServerUnderTest) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, process_group=0
     ) as other:
-        assert server._run is not None
-        server._run.child.process.launched.pid = other.pid
+        run_of(server).child.process.launched.pid = other.pid
         with time_limit(0):
             raised(ServerDied, server.stop)
         assert other.poll() is None, "the stranger was killed"

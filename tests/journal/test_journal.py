@@ -1,21 +1,22 @@
-"""What is kept of what was received, and how much of it."""
+"""What is kept of what came and went wrong, in which order, and how much of it."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage import Received
-from sidestage.journal.journal import Records
+from sidestage import Diagnostic, Received, ServerDied
+from sidestage.journal.facts import Answer
+from sidestage.journal.journal import OVERHEAD, Journal
 
 sizes = st.lists(st.integers(0, 20), max_size=30)
 
 
 def kept_of(keep: int, *added: int) -> Received[object]:
-    records: Records[object] = Records(keep)
+    journal: Journal[object] = Journal(keep)
     for number, size in enumerate(added):
-        records.add(number, size)
-    return records.snapshot()
+        journal.received(number, size)
+    return journal.records()
 
 
 @given(st.integers(0, 50), sizes)
@@ -38,42 +39,115 @@ def test_one_that_is_too_large_alone_is_kept() -> None:
 
 
 def test_a_record_that_grows_drops_older_ones() -> None:
-    records: Records[str] = Records(10)
-    records.add("old", 4)
-    records.add("growing", 4)
-    records.grow("growing", 4)
-    assert records.snapshot() == ["growing"]
-    assert records.dropped == 1
+    journal: Journal[str] = Journal(10)
+    journal.received("old", 4)
+    journal.received("growing", 4)
+    journal.grow("growing", 4)
+    assert journal.records() == ["growing"]
+    assert journal.dropped == 1
 
 
 def test_one_that_grows_is_known_by_identity() -> None:
     first, second = [0], [0]
-    records: Records[list[int]] = Records(10)
-    records.add(first, 1)
-    records.add(second, 1)
-    records.grow(first, 20)
-    assert records.snapshot() == [second]
-    assert records.snapshot()[0] is second
+    journal: Journal[list[int]] = Journal(10)
+    journal.received(first, 1)
+    journal.received(second, 1)
+    journal.grow(first, 20)
+    assert journal.records() == [second]
+    assert journal.records()[0] is second
 
 
 def test_one_that_is_gone_does_not_grow() -> None:
-    records: Records[str] = Records(10)
-    records.add("gone", 8)
-    records.add("there", 8)
-    records.grow("gone", 100)
-    assert records.snapshot() == ["there"]
+    journal: Journal[str] = Journal(10)
+    journal.received("gone", 8)
+    journal.received("there", 8)
+    journal.grow("gone", 100)
+    assert journal.records() == ["there"]
 
 
 def test_a_snapshot_does_not_change() -> None:
-    records: Records[int] = Records(10)
-    records.add(1, 1)
-    before = records.snapshot()
-    records.add(2, 1)
+    journal: Journal[int] = Journal(10)
+    journal.received(1, 1)
+    before = journal.records()
+    journal.received(2, 1)
     assert before == [1]
-    assert len(records.snapshot()) == 2
+    assert len(journal.records()) == 2
 
 
 def test_a_snapshot_is_a_list_that_lacks_nothing_by_itself() -> None:
     received: Received[int] = Received([1, 2])
     assert isinstance(received, list)
     assert received.dropped == 0
+
+
+class Came:
+    """A record."""
+
+    connection_number = 1
+
+    def __init__(self, at: float, answer: Answer | None = None) -> None:
+        self.received_at = at
+        self.answer = answer
+
+
+def diagnostic(text: str = "odd") -> Diagnostic:
+    return Diagnostic(client_address="", text=text)
+
+
+class TestOrder:
+    def test_everything_is_in_the_order_of_time(self) -> None:
+        journal: Journal[Came] = Journal(1 << 20)
+        early = Came(1.0, Answer(at=4.0, status=200, size=0, seconds=3.0))
+        late, error = Came(3.0), ValueError("no")
+        journal.diagnosed(diagnostic(), at=2.0, connection=7)
+        journal.received(late, 0)  # the child may report it before what came earlier
+        journal.received(early, 0)
+        journal.logged("sidestage.child: hm", at=3.5)
+        journal.failed(error, connection=1)
+        assert [(entry.kind, entry.at, entry.connection) for entry in journal.entries()[:5]] == [
+            ("received", 1.0, 1),
+            ("diagnosed", 2.0, 7),
+            ("received", 3.0, 1),
+            ("logged", 3.5, 0),
+            ("answered", 4.0, 1),
+        ]
+        (failed,) = journal.entries()[5:]
+        assert (failed.kind, failed.value, failed.connection) == ("failed", error, 1)
+
+    def test_a_death_is_an_entry(self) -> None:
+        journal: Journal[Came] = Journal(10)
+        death = ServerDied("a server", pid=1, exit_code=-9)
+        journal.died(death)
+        assert [(entry.kind, entry.value) for entry in journal.entries()] == [("died", death)]
+        assert journal.failures.death is death
+
+
+class TestBounds:
+    def test_diagnostics_and_log_lines_are_bounded_too(self) -> None:
+        journal: Journal[Came] = Journal(10 * OVERHEAD)
+        for number in range(1000):
+            journal.diagnosed(diagnostic(str(number)))
+            journal.logged(str(number))
+        assert len(journal.entries()) <= 10
+        assert journal.diagnostics()[-1].text == "999"
+        assert journal.notes_dropped + len(journal.entries()) == 2000
+
+    def test_the_oldest_go_first_whatever_they_are(self) -> None:
+        journal: Journal[Came] = Journal(3 * OVERHEAD + 10)
+        journal.received(Came(1.0), OVERHEAD)
+        journal.diagnosed(diagnostic("a"), at=2.0)
+        journal.received(Came(3.0), OVERHEAD)
+        journal.diagnosed(diagnostic("b"), at=4.0)
+        assert [entry.at for entry in journal.entries()] == [2.0, 3.0, 4.0]
+        journal.received(Came(5.0), OVERHEAD)
+        assert [entry.at for entry in journal.entries()] == [3.0, 4.0, 5.0]
+        assert (journal.dropped, journal.notes_dropped) == (1, 1)
+
+    def test_failures_are_never_dropped(self) -> None:
+        journal: Journal[Came] = Journal(1)
+        errors = [ValueError(str(number)) for number in range(50)]
+        for error in errors:
+            journal.failed(error)
+            journal.received(Came(1.0), 100)
+        assert journal.failures.errors == errors
+        assert sum(entry.kind == "failed" for entry in journal.entries()) == 50

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from sidestage.wire.messages import Command, Event, Message
+from sidestage.child.service import protocols
+from sidestage.wire import messages
+from sidestage.wire.messages import Vocabulary
 
-COMMANDS: tuple[type[Message], ...] = get_args(Command)
-EVENTS: tuple[type[Message], ...] = get_args(Event)
+VOCABULARIES: dict[str, Vocabulary] = {
+    name: importlib.import_module(f"sidestage.protocols.{name}.messages").VOCABULARY
+    for name in protocols()
+}
+COMMANDS = (*messages.COMMANDS, *(k for v in VOCABULARIES.values() for k in v.commands))
+EVENTS = (*messages.EVENTS, *(k for v in VOCABULARIES.values() for k in v.events))
+SETTINGS = tuple(vocabulary.settings for vocabulary in VOCABULARIES.values())
 CLASSES = tuple(dict.fromkeys((*COMMANDS, *EVENTS)))
 
 _PLAIN: dict[Any, st.SearchStrategy[Any]] = {

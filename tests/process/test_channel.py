@@ -13,9 +13,8 @@ import pytest
 from conftest import eventually
 from sidestage.pristine.waits import Deadline
 from sidestage.process.channel import Channel, ChannelClosed
-from sidestage.wire import frames
-from sidestage.wire.frames import MAX_FRAME, WireError, encode
-from sidestage.wire.messages import Data, End, Message, Sync
+from sidestage.wire.frames import MAX_FRAME, FrameBuffer, WireError, encode
+from sidestage.wire.messages import COMMANDS, Data, End, Message, Sync
 
 NOW = Deadline(0)
 BIG = Data(call=1, data=bytes(1 << 20))  # no pipe takes that much at once
@@ -38,7 +37,7 @@ class Pipes:
         self.commands, commands_fd = os.pipe()
         self.channel = Channel(events_fd, commands_fd)
         self._open = {events_fd, commands_fd, self.events, self.commands}
-        self._buffer = frames.commands()
+        self._buffer = FrameBuffer(COMMANDS)
 
     def commands_read(self) -> list[Message]:
         """What has arrived whole at the other end with the next bytes."""

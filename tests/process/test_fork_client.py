@@ -108,7 +108,7 @@ class TestRefusals:
         assert client.process is not None
         before = {process.pid for process in psutil.Process().children()}
         reader, writer = os.pipe()
-        os.write(client.process.launched.commands_fd, b"%d %d %d\n" % (reader, writer, writer))
+        os.write(client.process.launched.commands_fd, b"tcp %d %d %d\n" % (reader, writer, writer))
         events = client.process.launched.events_fd
         assert eventually(lambda: _has_more(events))
         assert len({process.pid for process in psutil.Process().children()} - before) == 1
@@ -127,7 +127,7 @@ class TestRefusals:
     def test_a_request_that_cannot_be_met(self, client: ForkClient) -> None:
         client._boot()
         with pytest.raises(fork_client._Refusal) as caught:
-            client._ask(999999, 999999, 999999)
+            client._ask("tcp", 999999, 999999, 999999)
         assert caught.value.lasting
 
     def test_ctrl_c_while_it_forks(
@@ -171,7 +171,7 @@ class TestInThePool:
     def test_where_none_can_be_forked_interpreters_boot(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ForkClient, "fork", lambda self: None)
+        monkeypatch.setattr(ForkClient, "fork", lambda self, protocol: None)
         pool = Pool()
         children = [pool.acquire() for _ in range(2)]
         assert pool.processes() == []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kit.runs import run_of
 from kit.scripts import eventually, run_python, run_script
 from sidestage import HTTPServer, StateError, TCPServer
 from sidestage.process import fork_hooks
@@ -126,8 +127,7 @@ def test_a_fork_while_another_thread_waits(server: HTTPServer) -> None:
     came: list[int] = []
     waiting = threading.Thread(target=lambda: came.append(len(recording.wait_for(1, timeout=30))))
     waiting.start()
-    assert recording._run is not None
-    assert eventually(recording._run.dispatcher._pumping.locked)
+    assert eventually(run_of(recording).reader._reading.locked)
     with warnings.catch_warnings():  # the thread that waits is the test's own
         warnings.simplefilter("ignore", DeprecationWarning)
         assert in_fork(lambda: None) == 0

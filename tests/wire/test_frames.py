@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.messages import EVENTS, any_command, any_event
+from kit.messages import COMMANDS, EVENTS, SETTINGS, any_command, any_event, of_class
+from sidestage.protocols.udp.messages import Packet
 from sidestage.wire import frames
-from sidestage.wire.frames import HEAD, MAX_FRAME, WireError, encode
+from sidestage.wire.frames import HEAD, MAX_FRAME, FrameBuffer, WireError, encode
 from sidestage.wire.messages import Ack, Data, End, Hello, Message, Sync
 
 some_events = st.lists(any_event, max_size=6)
@@ -21,7 +22,7 @@ def head(size: int) -> bytes:
 
 
 def fed(parts: list[bytes]) -> list[Message]:
-    buffer = frames.events()
+    buffer = FrameBuffer(EVENTS)
     return [message for part in parts for message in buffer.feed(part)]
 
 
@@ -45,7 +46,7 @@ def test_byte_by_byte_gives_the_same_messages(messages: list[Any]) -> None:
 @settings(max_examples=40)
 @given(st.lists(any_command, max_size=4))
 def test_commands_cross_as_well(messages: list[Any]) -> None:
-    assert frames.commands().feed(bytes(encode(*messages))) == messages
+    assert FrameBuffer(COMMANDS).feed(bytes(encode(*messages))) == messages
 
 
 @settings(max_examples=40)
@@ -57,7 +58,7 @@ def test_messages_are_the_same_one_by_one_and_together(messages: list[Any]) -> N
 
 def test_a_message_comes_with_its_last_byte_and_not_before() -> None:
     frame = bytes(encode(End(call=7)))
-    buffer = frames.events()
+    buffer = FrameBuffer(EVENTS)
     assert [buffer.feed(frame[at : at + 1]) for at in range(len(frame))] == [
         *([[]] * (len(frame) - 1)),
         [End(call=7)],
@@ -65,7 +66,7 @@ def test_a_message_comes_with_its_last_byte_and_not_before() -> None:
 
 
 def test_what_was_given_does_not_change_when_more_comes() -> None:
-    buffer = frames.events()
+    buffer = FrameBuffer(EVENTS)
     first = encode(Data(call=1, data=b"first"))
     (message,) = buffer.feed(bytes(first))
     buffer.feed(bytes(encode(Data(call=2, data=b"XXXXX")))[:-1])
@@ -83,18 +84,18 @@ def test_a_large_message_in_many_pieces() -> None:
 @pytest.mark.parametrize("size", [MAX_FRAME + 1, (1 << 32) - 1])
 def test_an_oversized_frame_is_refused_by_its_head(size: int) -> None:
     with pytest.raises(WireError, match=f"a frame of {size} bytes"):
-        frames.events().feed(head(size))
+        FrameBuffer(EVENTS).feed(head(size))
 
 
 def test_an_oversized_frame_after_good_ones() -> None:
-    buffer = frames.events()
+    buffer = FrameBuffer(EVENTS)
     assert buffer.feed(bytes(encode(End(call=1)))) == [End(call=1)]
     with pytest.raises(WireError):
         buffer.feed(head(MAX_FRAME + 1))
 
 
 def test_the_largest_frame_is_waited_for() -> None:
-    assert frames.events().feed(head(MAX_FRAME)) == []
+    assert FrameBuffer(EVENTS).feed(head(MAX_FRAME)) == []
 
 
 @pytest.mark.parametrize(
@@ -114,12 +115,12 @@ def test_the_largest_frame_is_waited_for() -> None:
 )
 def test_garbage_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError, match="not messages"):
-        frames.events().feed(head(len(payload)) + payload)
+        FrameBuffer(EVENTS).feed(head(len(payload)) + payload)
 
 
 @pytest.mark.parametrize(
     "buffer, message",
-    [(frames.events(), Sync(token=1)), (frames.commands(), Hello(pid=1, version=1))],
+    [(FrameBuffer(EVENTS), Sync(token=1)), (FrameBuffer(COMMANDS), Hello(pid=1, version=1))],
     ids=["a command among events", "an event among commands"],
 )
 def test_neither_side_takes_its_own_messages(buffer: Any, message: Message) -> None:
@@ -130,15 +131,15 @@ def test_neither_side_takes_its_own_messages(buffer: Any, message: Message) -> N
 @given(st.binary(max_size=200))
 def test_any_bytes_are_messages_or_a_wire_error(garbage: bytes) -> None:
     try:
-        messages = frames.events().feed(garbage)
+        messages = FrameBuffer(EVENTS).feed(garbage)
     except WireError:
         return
     assert all(isinstance(message, EVENTS) for message in messages)
 
 
 def test_nothing_is_no_message() -> None:
-    assert frames.events().feed(b"") == []
-    assert frames.events().feed(bytes(encode())) == []
+    assert FrameBuffer(EVENTS).feed(b"") == []
+    assert FrameBuffer(EVENTS).feed(bytes(encode())) == []
 
 
 def test_a_frame_says_how_long_its_messages_are() -> None:
@@ -154,7 +155,7 @@ def test_a_frame_says_how_long_its_messages_are() -> None:
 def test_streams_cross_both_ways() -> None:
     stream = [Data(call=1, data=b"x"), Ack(call=1, size=1), End(call=1)]
     whole = bytes(encode(*stream))
-    assert frames.events().feed(whole) == frames.commands().feed(whole) == stream
+    assert FrameBuffer(EVENTS).feed(whole) == FrameBuffer(COMMANDS).feed(whole) == stream
 
 
 def test_more_is_asked_of_a_pipe_as_long_as_it_gives_a_pipeful() -> None:
@@ -167,3 +168,25 @@ def test_more_is_asked_of_a_pipe_as_long_as_it_gives_a_pipeful() -> None:
     assert size.bytes == frames.LARGE_PIPE_SIZE
     assert not size.got(100)
     assert size.bytes == frames.PIPE_SIZE
+
+
+def test_a_buffer_learns_the_messages_of_a_protocol_and_forgets_none() -> None:
+    """A late message of the protocol that was served before is no defect."""
+    one, other = Packet(call=0, listener=0, peer="", at=0.0, data=b""), Hello(pid=1, version=1)
+    buffer = FrameBuffer([Hello])
+    with pytest.raises(WireError):
+        buffer.feed(bytes(encode(one)))
+    buffer = FrameBuffer([Hello])
+    buffer.learn([Packet])
+    buffer.learn([Sync])
+    assert buffer.feed(bytes(encode(one, other))) == [one, other]
+
+
+@given(st.sampled_from(SETTINGS).flatmap(of_class))
+def test_settings_survive_inside_another_message(settings: Message) -> None:
+    assert frames.unpack(type(settings), frames.pack(settings)) == settings
+
+
+def test_settings_of_another_kind_are_refused() -> None:
+    with pytest.raises(WireError, match="not Packet"):
+        frames.unpack(Packet, frames.pack(Hello(pid=1, version=1)))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
-from typing import get_type_hints
+from typing import Union, get_type_hints
 
 import msgspec
 import pytest
 from hypothesis import given
 
-from kit.messages import CLASSES, COMMANDS, EVENTS, any_command, any_event
+from kit.messages import CLASSES, COMMANDS, EVENTS, SETTINGS, VOCABULARIES, any_command, any_event
 from sidestage.wire import messages
-from sidestage.wire.messages import Command, Event, Message
+from sidestage.wire.messages import Message
 
 encode = msgspec.msgpack.encode
-to_command = msgspec.msgpack.Decoder(Command).decode
-to_event = msgspec.msgpack.Decoder(Event).decode
+to_command = msgspec.msgpack.Decoder(Union[COMMANDS]).decode  # noqa: UP007 - made at run time
+to_event = msgspec.msgpack.Decoder(Union[EVENTS]).decode  # noqa: UP007 - made at run time
 
 
 @given(any_command)
@@ -54,14 +55,21 @@ def test_their_tags_are_unique() -> None:
     assert len(set(tags)) == len(tags)
 
 
+MODULES = [
+    messages,
+    *(importlib.import_module(f"sidestage.protocols.{name}.messages") for name in VOCABULARIES),
+]
+
+
 def test_every_message_class_can_be_decoded() -> None:
-    """None is forgotten in both unions."""
+    """None is forgotten: each is a command, an event, or a protocol's settings."""
     defined = {
         value
-        for value in vars(messages).values()
+        for module in MODULES
+        for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Message) and value is not Message
     }
-    assert defined == set(CLASSES)
+    assert defined == {*CLASSES, *SETTINGS}
 
 
 def test_only_streams_go_both_ways() -> None:

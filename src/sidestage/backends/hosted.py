@@ -1,4 +1,4 @@
-"""The start of a server, under one deadline: take a child, tell it what to be, wait until it is.
+"""A server that runs in a child process: takes a child, configures it, and ends or returns it.
 
 A start that fails leaves nothing: its child goes back to the pool if it only could not bind, and
 is ended otherwise.
@@ -8,170 +8,249 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import importlib
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..errors import SidestageError, StartError, StartTimeout
-from ..pristine import system
+from ..errors import ServerDied, SidestageError, StartError, StartTimeout, StateError
+from ..journal.facts import ServerStats, StopReport
 from ..pristine.imports import importing_once
+from ..pristine.socketfile import SocketFile
+from ..pristine.waits import Deadline
 from ..process import fork_hooks
-from ..process.pool import Child, end, pool
+from ..process.pool import end, pool
+from .base import Plan
+from .ladder import RUNGS, Ladder, Rungs
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from ..dispatch.calls import Protocol
     from ..dispatch.run import Run
-    from ..pristine.waits import Deadline
     from ..process.channel import Channel
     from ..wire import messages as wire
 
-
 _ROOT = __name__.partition(".")[0]
-_NEEDED = (
-    "process.fork_client",
-    "dispatch.run",
-    "protocols.http.request",
-    "protocols.smtp.mail",
-    "protocols.tcp.connection",
-    "protocols.udp.datagram",
-)
 
 
-class Owner(Protocol):
-    """What a start needs of its server.
+class HostedBackend:
+    """One run of a server in a child process."""
 
-    Both are called only once a child boots, since what they need takes time to import.
-    """
-
-    def _new_run(self, loop: asyncio.AbstractEventLoop | None, child: Child) -> Run:
-        """A run of ``child``, whose coroutine handlers run on ``loop``."""
-        ...
-
-    def _configuration(self) -> wire.Configure:
-        """What the child is to be."""
-        ...
-
-
-class Start:
-    """One start: ``begin``, then ``finish`` or ``cancel``.
-
-    ``kind`` and ``address`` are for messages. A server keeps its start, so this does not keep the
-    server: a forgotten one is to be gone at once, with all that it has received.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        address: object,
-        deadline: Deadline,
-        loop: asyncio.AbstractEventLoop | None,
-    ) -> None:
-        self.caller = system.caller_id()
+    def __init__(self, plan: Plan, rungs: Rungs = RUNGS) -> None:
         self.run: Run | None = None
-        self._kind = kind
-        self._address = address
-        self._deadline = deadline
-        self._loop = loop
+        self._plan = plan
+        self._rungs = rungs
+        self._protocol: Protocol | None = None  # once a child boots: it takes time to import
+        self._ladder: Ladder | None = None
+        self._file: SocketFile | None = None
 
-    def begin(self, owner: Owner, *, fresh: bool) -> None:
-        """Take a child and tell it what to be; raises StartError."""
+    @property
+    def death(self) -> ServerDied | None:
+        return None if self.run is None else self.run.death
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.run is None else self.run.child.process.launched.pid
+
+    # Start ---------------------------------------------------------------------------------------
+
+    def begin(self, deadline: Deadline) -> None:
+        plan = self._plan
         try:
-            self._configure(owner, fresh=fresh)
-        except BaseException:
-            self.cancel()
-            raise
+            with fork_hooks.launch_lock:
+                self._begin(deadline, fresh=plan.fresh or plan.outside is not None)
+        except OSError as error:
+            raise self._failed_by(error) from error.__cause__
 
-    def _configure(self, owner: Owner, *, fresh: bool = False) -> None:
-        with fork_hooks.launch_lock:
-            child = pool.acquire(functools.partial(self._tell, owner), fresh=fresh)
-            self.run = run = owner._new_run(self._loop, child)
-            fork_hooks.live.add(run)
+    def _begin(self, deadline: Deadline, *, fresh: bool = False) -> None:
+        """Take a child and configure it; what that needs is imported while a new one boots."""
+        plan = self._plan
+        protocol = None if plan.outside is not None else plan.protocol
 
-    def _tell(self, owner: Owner, channel: Channel) -> None:
+        def configure(channel: Channel) -> None:
+            self._configure(channel, deadline)
+
+        child = pool.acquire(configure, protocol=protocol, fresh=fresh)
+        with importing_once():
+            from ..dispatch.run import Run
+        assert self._protocol is not None
+        self.run = Run(
+            child,
+            open=self._protocol.open,
+            slot=plan.slot,
+            journal=plan.journal,
+            label=plan.label,
+            ready=plan.ready,
+            loop=plan.loop,
+        )
+        fork_hooks.live.add(self.run)
+
+    def _configure(self, channel: Channel, deadline: Deadline) -> None:
+        plan = self._plan
         with importing_once():
             from ..process.channel import ChannelClosed
-
-        with contextlib.suppress(ChannelClosed):  # it has died: the wait for Ready will tell
+            from ..wire.frames import pack
+            from ..wire.messages import Configure
+        self._protocol, settings = plan.load()
+        channel.learn(self._protocol.vocabulary.events)
+        message = Configure(
+            protocol=plan.protocol,
+            settings=pack(settings),
+            host=plan.host,
+            port=plan.port,
+            path=plan.path,
+            cwd=plan.directory,
+            poll_interval=plan.poll_interval,
+            handled=plan.slot.handler is not None,
+            handler_timeout=plan.handler_timeout,
+            keep=plan.keep,
+            backlog=plan.backlog,
+            _outside=plan.outside,
+        )
+        with contextlib.suppress(ChannelClosed):  # it has died: the wait for Ready reports it
             try:
-                channel.send(owner._configuration(), deadline=self._deadline)
+                channel.send(message, deadline=deadline)
             except TimeoutError:  # it does not even read
                 raise self._not_in_time() from None
 
-    def finish(self, owner: Owner) -> Run:
-        """Wait until the child serves; raises StartError."""
+    def finish(self, deadline: Deadline) -> list[wire.Address]:
+        plan = self._plan
         try:
-            return self._bound(owner)
-        except BaseException:
-            self.cancel()
-            raise
+            run = self._bound(deadline)
+            if plan.path is not None:
+                path = plan.path if plan.directory is None else f"{plan.directory}/{plan.path}"
+                self._file = SocketFile(path)
+            if plan.slot.handler is not None:
+                run.threads.start()
+        except OSError as error:
+            raise self._failed_by(error) from error.__cause__
+        return run.addresses or []
 
-    def _bound(self, owner: Owner) -> Run:
+    def _bound(self, deadline: Deadline) -> Run:
         run = self.run
         assert run is not None
-        run.dispatcher.wait_until(run.answered, self._deadline)
+        run.reader.wait_until(run.answered, deadline)
         if run.addresses is not None:
             return run
         if run.failure is not None:
             raise self._refused(run.failure)
-        if run.dispatcher.connected:
+        if run.reader.connected:
             raise self._not_in_time()
         if not run.child.waited:
             raise self._died(run) from run.death
         # It had died in the pool, where nobody could notice: take another.
-        self.cancel()
-        self._configure(owner)
-        return self._bound(owner)
+        self.abandon()
+        with fork_hooks.launch_lock:
+            self._begin(deadline)
+        return self._bound(deadline)
 
-    def cancel(self) -> None:
-        """Let go of what was taken."""
+    # Stop ----------------------------------------------------------------------------------------
+
+    def ask(self, seconds: float) -> None:
+        assert self.run is not None
+        self._ladder = Ladder(self.run, seconds, self._rungs, reuse=self._plan.outside is None)
+        self._ladder.ask()
+
+    def end(self) -> StopReport:
+        assert self._ladder is not None
+        assert self.run is not None
+        report = self._ladder.climb()
+        self._forget(self.run)
+        return report
+
+    def abandon(self) -> None:
         run, self.run = self.run, None
         if run is None:
             return
-        run.detach()
-        fork_hooks.live.discard(run)
-        if run.failure is not None and run.dispatcher.connected:
+        run.ended = True
+        process, bound = run.child.process, run.failure is None
+        reusable = not bound and run.reader.connected and self._plan.outside is None
+        if not reusable:
+            process.kill()  # first: a collection may come anywhere, and this needs no lock
+        run.detach(0.0)
+        if reusable:
             pool.release(run.child)
         else:
-            run.child.process.kill()
             end([run.child])
+        self._forget(run)
 
-    # Errors ------------------------------------------------------------------------------------
+    def _forget(self, run: Run) -> None:
+        self.run = None
+        fork_hooks.live.discard(run)
+        if self._file is not None:  # the child could not, if it was killed
+            self._file.remove()
 
-    def failed_by(self, error: BaseException) -> BaseException:
+    # While it serves -----------------------------------------------------------------------------
+
+    def sync(self, deadline: Deadline) -> None:
+        if self.run is not None:
+            self.run.sync(deadline)
+
+    def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        return self.run is not None and self.run.reader.wait_until(condition, deadline)
+
+    def handle(self, on: bool, deadline: Deadline) -> None:
+        if self.run is not None:
+            self.run.handle(on, deadline)
+
+    def in_handler(self) -> bool:
+        return self.run is not None and self.run.current_call() != 0
+
+    def facts(self) -> ServerStats:
+        with importing_once():
+            import psutil
+
+        run = self.run
+        if run is not None:
+            with contextlib.suppress(psutil.Error):
+                return ServerStats(**run.child.process.usage())
+            run.sync(Deadline(_EXIT_SECONDS))
+            if run.death is not None:
+                raise run.death
+        raise StateError(f"{self._plan.label} has no process")
+
+    def stderr_tail(self) -> str:
+        return "" if self.run is None else self.run.child.stderr_tail()
+
+    # Errors --------------------------------------------------------------------------------------
+
+    def _failed_by(self, error: OSError) -> OSError:
         """``error`` as a start raises it: what the system refuses is a StartError."""
-        if not isinstance(error, OSError) or isinstance(error, SidestageError):
+        if isinstance(error, SidestageError):
             return error
         return StartError(
             error.errno,
-            f"{self._kind} could not start: {error.strerror or error}{_relief(error.errno)}",
-            address=self._address,
+            f"{self._plan.label.title()} could not start: {error.strerror or error}"
+            f"{_relief(error.errno)}",
+            address=self._plan.asked,
         ).with_traceback(error.__traceback__)
 
     def _refused(self, failure: wire.Failed) -> StartError:
+        plan = self._plan
         return StartError(
             failure.errno,
-            f"{self._kind} cannot listen on {self._address!r}: {failure.text}"
-            f"{_advice(failure.errno, self._address)}",
-            address=self._address,
+            f"{plan.label.title()} cannot listen on {plan.asked!r}: {failure.text}"
+            f"{_advice(failure.errno, plan.asked)}",
+            address=plan.asked,
         )
 
     def _not_in_time(self) -> StartTimeout:
         return StartTimeout(
             errno.ETIMEDOUT,
-            f"{self._kind} was not ready within its start_timeout; is the machine overloaded? "
-            "A larger start_timeout gives it more",
-            address=self._address,
+            f"{self._plan.label.title()} was not ready within its start_timeout; is the machine "
+            "overloaded? A larger start_timeout gives it more",
+            address=self._plan.asked,
         )
 
     def _died(self, run: Run) -> StartError:
         how = "ended" if run.death is None else run.death.how
         return StartError(
             errno.ECHILD,
-            f"the process of {self._kind} {how} before it was ready",
-            address=self._address,
+            f"the process of {self._plan.label.title()} {how} before it was ready",
+            address=self._plan.asked,
             stderr=run.child.stderr_tail(),
         )
+
+
+_EXIT_SECONDS = 5.0  # for a process that psutil finds no more to be known as dead
 
 
 def _advice(number: int | None, address: object) -> str:
@@ -196,6 +275,10 @@ def prepare() -> None:
     """Do ahead what a first start would have to: a child, and the imports of this process."""
     pool.warm()
     with importing_once():
-        for module in _NEEDED:
-            importlib.import_module(f"{_ROOT}.{module}")
+        import pkgutil
+
+        package = importlib.import_module(f"{_ROOT}.protocols")
+        for found in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{_ROOT}.protocols.{found.name}.call")
+        importlib.import_module(f"{_ROOT}.process.fork_client")
         importlib.import_module("psutil")  # for a stop that has to go further than to ask

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..journal.facts import OpenConnection, Rung, StopReport
-from ..pristine import system, waits
+from ..pristine import waits
 from ..pristine.waits import Deadline
 from ..process.pool import Child, end, pool
 
 if TYPE_CHECKING:
     from ..dispatch.run import Run
 
-# Up to which part of the stop's time each rung may take.
-_DRAIN, _ASK, _CLOSE, _TERMINATE = 0.75, 0.8, 0.87, 0.94
-# From the end of the drain to that of the rung: four changes of process, on a busy machine. Of a
-# shorter stop than a second it is that part.
+
+class Rungs(NamedTuple):
+    """Up to which part of a stop's time each rung may take."""
+
+    drain: float = 0.75
+    ask: float = 0.8
+    close: float = 0.87
+    terminate: float = 0.94
+
+
+RUNGS = Rungs()
+# From the end of the drain to that of the rung: four context switches, on a busy machine. Of a
+# stop shorter than a second it is that part.
 _ANSWER_SECONDS = 0.3
 _REAP_SECONDS = 5.0  # after SIGKILL, which takes a process of ours a millisecond
 
@@ -30,9 +39,12 @@ _OUR_DOING: dict[Rung, tuple[int | None, ...]] = {
 class Ladder:
     """One stop, rung by rung, under one deadline."""
 
-    def __init__(self, run: Run, seconds: float) -> None:
-        self.caller = system.caller_id()
+    def __init__(
+        self, run: Run, seconds: float, rungs: Rungs = RUNGS, *, reuse: bool = True
+    ) -> None:
         self._run = run
+        self._rungs = rungs
+        self._reuse = reuse  # the child may go back to the pool
         self._process = run.child.process
         self._seconds = seconds
         self._began = waits.Clock.monotonic()
@@ -44,38 +56,31 @@ class Ladder:
         run = self._run
         if run.death is None:
             answer = _ANSWER_SECONDS * min(self._seconds, 1.0)
-            drain = min(self._seconds * _DRAIN, self._seconds * _ASK - answer)
-            run.ask_to_stop(drain, self._rung(_ASK))
+            drain = self._seconds * self._rungs.drain
+            drain = min(drain, self._seconds * self._rungs.ask - answer)
+            run.ask_to_stop(drain, self._rung(self._rungs.ask))
 
     def climb(self) -> StopReport:
-        """Climb until the child is back in the pool, or has ended and is reaped.
-
-        Whoever is interrupted here, or on the way here, is to ``abandon`` the stop.
-        """
+        """Climb until the child is back in the pool, or has ended and is reaped."""
         run = self._run
         if run.death is None:
-            run.dispatcher.wait_until(lambda: run.stopped is not None, self._rung(_ASK))
+            ask = self._rung(self._rungs.ask)
+            run.reader.wait_until(run.has_stopped, ask)
             if run.stopped is not None and not run.stopped.open:
-                run.settle(self._rung(_ASK))
+                run.settle(ask)
         open_now = self._open_connections()
         run.detach(self._deadline.left())
         if run.stopped is not None:
             self._give_back(run.child, clean=run.stopped.clean)
             return self._reported("ask", open_now)
-        if run.death is None and run.dispatcher.connected and self._process.wait(Deadline(0.0)):
-            run.mourn()  # it had died, and there was no time to read that
-        if run.death is not None or not run.dispatcher.connected:
+        if run.death is None and run.reader.connected and self._process.wait(Deadline(0.0)):
+            run.note_death()  # it had died, and there was no time to read that
+        if run.death is not None or not run.reader.connected:
             return self._bury(open_now)
         return self._force(open_now)
 
-    def abandon(self) -> None:
-        """End the child now, wherever it is: the pool hands out none that has ended."""
-        self._run.detach(0.0)
-        self._process.kill()
-        end([self._run.child])
-
     def _give_back(self, child: Child, *, clean: bool) -> None:
-        if clean:
+        if clean and self._reuse:
             pool.release(child)
         else:
             end([child])
@@ -88,16 +93,18 @@ class Ladder:
 
     def _force(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
         process = self._process
-        process.snapshot(self._rung(_TERMINATE))  # at once, unless /proc is hidden from us
+        process.snapshot(
+            self._rung(self._rungs.terminate)
+        )  # at once, unless /proc is hidden from us
         self._stderr_start = process.stderr_size()
         process.signal(signal.SIGUSR1)  # faulthandler writes where every thread is
         rung: Rung = "close"
         self._run.child.channel.closed = True  # first: nobody may write to a reused descriptor
         process.close_commands()
-        if not process.wait(self._rung(_CLOSE)):
+        if not process.wait(self._rung(self._rungs.close)):
             rung = "terminate"
             process.terminate()
-            if not process.wait(self._rung(_TERMINATE)):
+            if not process.wait(self._rung(self._rungs.terminate)):
                 rung = "kill"
                 process.kill()
                 process.wait(Deadline(_REAP_SECONDS))
@@ -105,7 +112,7 @@ class Ladder:
         stack = process.stderr_tail(self._stderr_start) or None
         process.close()
         if rung in _OUR_DOING and process.exit_code not in _OUR_DOING[rung]:
-            self._run.mourn()  # something else was quicker
+            self._run.note_death()  # something else was quicker
             rung = "died"
         return self._reported(rung, open_now, stack, swept)
 
@@ -127,17 +134,17 @@ class Ladder:
     def _open_connections(self) -> tuple[OpenConnection, ...]:
         told = self._run.stopped.open if self._run.stopped is not None else []
         known = {entry.call for entry in told}
-        spared = self._run.current_call()
+        mine = self._run.current_call()
         found = [
             OpenConnection(client_address=entry.client_address, state=entry.state) for entry in told
         ]
         found += [
             OpenConnection(
-                client_address=exchange.client_address,
-                state=f"{exchange.describe()}: handler running",
+                client_address=call.client_address,
+                state=f"{call.describe()}: handler running",
             )
-            for exchange in self._run.unfinished()
-            if exchange.call not in known and exchange.call != spared
+            for call in self._run.unfinished()
+            if call.id not in known and call.id != mine
         ]
         return tuple(found)
 

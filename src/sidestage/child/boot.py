@@ -11,7 +11,7 @@ import os
 import sys
 from types import ModuleType
 
-from .owner_watch import OrphanWatch
+from .owner_watch import OwnerWatch
 
 FORK_SERVER = "fork_server"  # the module that must have no thread when it forks
 
@@ -23,7 +23,7 @@ def main(module: str, commands_fd: int, events_fd: int, owner: int, *arguments: 
     """Run ``main`` of this package's ``module`` until the process may end."""
     _close_inherited({commands_fd, events_fd})
     os.chdir("/")  # the test's directory may have to be removed
-    watch = OrphanWatch(owner, thread=module != FORK_SERVER)
+    watch = OwnerWatch(owner, thread=module != FORK_SERVER)
     _import_module(module).main(commands_fd, events_fd, watch, *arguments)
 
 

@@ -1,20 +1,23 @@
-"""Frames on their way to the parent; a parent that does not read never blocks the loop.
+"""The child's ends of the pipes; a parent that does not read never blocks the loop.
 
-What is sent in one pass of the loop is written at once at its end, so that a burst of requests is
-one call of the kernel here and one wake-up there. What the pipe does not take waits here. Records
-may wait in any number, because a server without a handler has nobody reading until the test
-looks: past the limit the oldest go, and are counted.
+Messages sent in one iteration of the loop are written together at its end, so that a burst of
+requests is one system call here and one wake-up there. What the pipe does not take waits here. Any
+number of records may wait, because a server without a handler has nobody reading until the test
+looks: past the limit the oldest are dropped and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 from collections import deque
 
-from ..wire.frames import CHUNK, Frame, encode
+from ..wire.frames import CHUNK, LARGE_PIPE_SIZE, Frame, encode
 from ..wire.messages import Dropped, Message
-from . import pipes
+
+_SET_SIZE: int | None = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
 
 
 class Outbox:
@@ -78,7 +81,7 @@ class Outbox:
         except BlockingIOError:
             if not self._enlarged:
                 self._enlarged = True
-                pipes.enlarge(self._fd)
+                enlarge(self._fd)
                 self._write()
         except BrokenPipeError:  # the parent is gone, and so are we in a moment
             self._head = memoryview(b"")
@@ -108,3 +111,14 @@ class Outbox:
             else:
                 kept.append((frames, records))
         self._queue.extendleft(reversed(kept))
+
+
+def enlarge(fd: int) -> None:
+    """Have the pipe hold more, now that it was full.
+
+    Not from the beginning: Linux counts the sizes of all of a user's pipes, and once they are too
+    many MiB it gives nobody more.
+    """
+    if _SET_SIZE is not None:
+        with contextlib.suppress(OSError):  # it has been given too much already
+            fcntl.fcntl(fd, _SET_SIZE, LARGE_PIPE_SIZE)

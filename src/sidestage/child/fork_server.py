@@ -14,11 +14,11 @@ import select
 from collections.abc import Iterator
 
 from . import host
-from .owner_watch import OrphanWatch
+from .owner_watch import OwnerWatch
+from .service import protocols, service_of
 
-# What all are sure to need; the rest is imported when nobody wants a process just now.
-_AT_ONCE = ("tcp", "udp", "http")
-_LATER = ("smtp",)
+NONE = "-"  # in a request, for a process whose protocol is not one of ours
+_imported: set[str] = set()
 
 _CLONE_PARENT = 0x8000
 # Of clone(2): Python has nothing that takes this flag, the C library only what begins in a function
@@ -26,18 +26,20 @@ _CLONE_PARENT = 0x8000
 _CLONE = {"x86_64": 56, "aarch64": 220}
 
 
-def main(commands_fd: int, events_fd: int, watch: OrphanWatch) -> None:
+def main(commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
     """Fork what the owner asks for until it is gone; this returns in what was forked, at its end.
 
-    A request is a line with the numbers of the owner's descriptors that are to be the commands,
-    the events and the stderr of a new process; the answer is a line with its pid, or with 0 if
-    there can be none.
+    A request is a line: the protocol that the new process will serve first, and the numbers of the
+    owner's descriptors that become its commands, events and stderr. The answer is a line with its
+    pid, or with 0 if there can be none.
     """
-    _import(_AT_ONCE)
+    gc.freeze()
     for request in _requests(commands_fd, watch):
         fds: list[int] = []
         try:
-            fds += _borrow(watch.owner, request)
+            protocol, *numbers = request.split()
+            _import(protocol.decode())  # what it will serve: its copies need not
+            fds += _borrow(watch.owner, numbers)
             pid = _fork()
         except Exception:  # noqa: BLE001 - whatever is missing here: others start without us
             pid = -1
@@ -51,13 +53,13 @@ def main(commands_fd: int, events_fd: int, watch: OrphanWatch) -> None:
         os.write(events_fd, b"%d\n" % max(0, pid))
 
 
-def _requests(commands_fd: int, watch: OrphanWatch) -> Iterator[bytes]:
+def _requests(commands_fd: int, watch: OwnerWatch) -> Iterator[bytes]:
     """The owner's requests; ends this process with the owner."""
     poll = select.poll()
     poll.register(commands_fd, select.POLLIN)
     if watch.pidfd is not None:
         poll.register(watch.pidfd, select.POLLIN)
-    later = iter(_LATER)
+    later = iter(protocols())
     idle = 0.0  # milliseconds
     while True:
         ready = dict(poll.poll(idle))
@@ -65,23 +67,26 @@ def _requests(commands_fd: int, watch: OrphanWatch) -> Iterator[bytes]:
             yield request
         elif ready or not watch.alive():
             os._exit(0)
-        elif module := next(later, None):
-            _import([module])
+        elif protocol := next(later, None):
+            _import(protocol)
         else:
             idle = watch.interval * 1000
 
 
-def _import(modules: tuple[str, ...] | list[str]) -> None:
-    for module in modules:
-        host.service_of(module)
+def _import(protocol: str) -> None:
+    """Import a protocol's service, once; what copies share must not be written to."""
+    if protocol in _imported or protocol == NONE:
+        return
+    service_of(protocol)
+    _imported.add(protocol)
     gc.collect()
-    gc.freeze()  # a collection in a copy would write to, and so copy, all that is shared
+    gc.freeze()  # a collection in a copy would write to all that is shared, and so copy it
 
 
-def _borrow(owner: int, request: bytes) -> Iterator[int]:
+def _borrow(owner: int, numbers: list[bytes]) -> Iterator[int]:
     """Descriptors of the owner's, opened here by their numbers there."""
     flags = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY | os.O_APPEND)
-    for number, flag in zip(request.split(), flags, strict=True):
+    for number, flag in zip(numbers, flags, strict=True):
         yield os.open(f"/proc/{owner}/fd/{int(number)}", flag)
 
 
@@ -104,8 +109,8 @@ def _fork() -> int:
     return 0
 
 
-def _serve(watch: OrphanWatch, commands_fd: int, events_fd: int, stderr_fd: int) -> None:
-    """Be what ``launch`` starts elsewhere."""
+def _serve(watch: OwnerWatch, commands_fd: int, events_fd: int, stderr_fd: int) -> None:
+    """Run the host in what was forked, as ``launch`` does in a new interpreter."""
     os.setpgid(0, 0)
     os.dup2(stderr_fd, 1)
     os.dup2(stderr_fd, 2)
@@ -113,4 +118,4 @@ def _serve(watch: OrphanWatch, commands_fd: int, events_fd: int, stderr_fd: int)
     if watch.pidfd is not None:
         with contextlib.suppress(OSError):
             os.close(watch.pidfd)
-    host.main(commands_fd, events_fd, OrphanWatch(watch.owner))
+    host.main(commands_fd, events_fd, OwnerWatch(watch.owner))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import faulthandler
-import importlib
 import logging
 import os
 import select
@@ -20,19 +19,20 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from ..pristine.socketfile import SocketFile
-from ..wire.frames import ReadSize, WireError, commands
+from ..wire.frames import FrameBuffer, ReadSize, WireError, unpack
 from ..wire.messages import (
+    COMMANDS,
     WIRE_VERSION,
     Address,
-    Command,
     Configure,
     Draining,
     Failed,
     Handle,
     Hello,
+    Idle,
     LogLine,
     Message,
     Postpone,
@@ -42,32 +42,29 @@ from ..wire.messages import (
     Sync,
     Synced,
 )
-from . import pipes
-from .channel import Outbox
+from .channel import Outbox, enlarge
 from .net import listener
-from .owner_watch import OrphanWatch
-from .service import CallCommand, Service
+from .owner_watch import OwnerWatch
+from .service import Service, protocols, service_of
 
-_PROTOCOLS: tuple[str, ...] = ("tcp", "udp", "http", "smtp")
-_ROOT = __name__.partition(".")[0]
 _logger = logging.getLogger("sidestage.child")
 
-_LOOKOUT_SECONDS = 0.0001  # before the loop sleeps; twice as long makes no difference
-_SETTLE_PASSES = 4  # of the loop, for closed transports to let go of their descriptors
+_SPIN_SECONDS = 0.0001  # before the loop sleeps; twice as long makes no difference
+_SETTLE_ITERATIONS = 4  # of the loop, for closed transports to let go of their descriptors
 
 
 class Host:
     """Runs one server after another."""
 
-    def __init__(self, commands_fd: int, events_fd: int, watch: OrphanWatch) -> None:
+    def __init__(self, commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
         selector = _Selector()
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(selector)
         asyncio.set_event_loop(self.loop)
         self.outbox = Outbox(self.loop, events_fd)
-        selector.before = self._pass_ends
+        selector.before = self._iteration_ends
         self.service: Service | None = None
         self._watch = watch
-        self._buffer = commands()
+        self._buffer = FrameBuffer(COMMANDS)
         self._read_size = ReadSize()
         self._commands_fd = commands_fd
         self._file: SocketFile | None = None
@@ -78,9 +75,8 @@ class Host:
             Sync: lambda message: self.outbox.send(Synced(token=message.token)),
             Stop: self._begin_stop,
             Postpone: self._postpone,
+            Idle: self._idle,
         }
-        for kind in get_args(CallCommand):
-            self._handlers[kind] = self._call_command
         self._descriptors = 0
         self._defects = 0
         logging.getLogger().addHandler(_Forwarder(self.outbox))
@@ -90,21 +86,26 @@ class Host:
         os.set_blocking(self._commands_fd, False)
         self.loop.add_reader(self._commands_fd, self._read)
         self.outbox.send(Hello(pid=os.getpid(), version=WIRE_VERSION))
-        self.loop.call_soon(self._preload, [*_PROTOCOLS])
+        self.loop.call_soon(self._preload)
         self._descriptors = _count_descriptors()
         self.loop.run_forever()
 
-    def _pass_ends(self) -> None:
+    def _iteration_ends(self) -> None:
         self.outbox.flush()
         if self.service is not None:
-            self.service.pass_ends()
+            self.service.iteration_ends()
 
-    def _preload(self, protocols: list[str]) -> None:
-        """Import the protocols while nothing is asked for, one a pass of the loop."""
+    def _preload(self, names: list[str] | None = None) -> None:
+        """Import the protocols while there is no command, one an iteration of the loop."""
         asked = select.select([self._commands_fd], [], [], 0)[0]
-        if protocols and not asked and self.service is None and self._task is None:
-            service_of(protocols[0])
-            self.loop.call_soon(self._preload, protocols[1:])
+        if asked or self.service is not None or self._task is not None:
+            return
+        if names is None:
+            names = protocols()
+        elif names:
+            service_of(names.pop(0))
+        if names:
+            self.loop.call_soon(self._preload, names)
 
     def _read(self) -> None:
         try:
@@ -114,7 +115,7 @@ class Host:
         if not data:
             self._end()
         if self._read_size.got(len(data)):
-            pipes.enlarge(self._commands_fd)
+            enlarge(self._commands_fd)
         try:
             messages = self._buffer.feed(data)
         except WireError as error:
@@ -123,9 +124,9 @@ class Host:
         for message in messages:
             self._take(message)
 
-    def _take(self, message: Command) -> None:
+    def _take(self, message: Message) -> None:
         try:
-            self._handlers[type(message)](message)
+            self._handlers.get(type(message), self._call_command)(message)
         except Exception:
             # A defect here must not cost the commands behind it; nor is it forgotten.
             self._defects += 1
@@ -142,13 +143,17 @@ class Host:
 
     # Commands ----------------------------------------------------------------------------------
 
-    def _call_command(self, message: CallCommand) -> None:
+    def _call_command(self, message: Message) -> None:
         if self.service is not None:
             self.service.command(message)
 
     def _postpone(self, message: Postpone) -> None:
         if self.service is not None:
-            self.service.postponed(message.token, wanted=message.wanted)
+            self.service.calls.postponed(message.token, wanted=message.wanted)
+
+    def _idle(self, message: Idle) -> None:
+        if self.service is not None:
+            self.service.idle()
 
     def _handle(self, message: Handle) -> None:
         if self.service is not None:
@@ -169,8 +174,11 @@ class Host:
             self.outbox.send(Ready(addresses=addresses))
 
     def _serve(self, config: Configure) -> list[Address]:
-        service = service_of(config.protocol)(self.loop, self.outbox, config)
-        sockets = listener.bind(config)
+        kind = service_of(config.protocol, config._outside)
+        self._buffer.learn(kind.vocabulary.commands)
+        settings = unpack(kind.vocabulary.settings, config.settings)
+        service = kind(self.loop, self.outbox, config, settings)
+        sockets = listener.bind(config, kind.socket_kind)
         if config.path is not None and not config.path.startswith("\0"):
             self._file = SocketFile(os.path.join(config.cwd or "/", config.path))  # noqa: PTH118 - as the kernel has it
         self.service = service
@@ -185,7 +193,7 @@ class Host:
         unfinished = []
         if service is not None:
             service.finished = message.finished
-            unfinished = await service.drain(message.drain, message.spare, self._announce)
+            unfinished = await service.drain(message.drain, message.caller, self._announce)
         self._remove_file()
         self.service = None
         self._watch.interval = 0.5
@@ -193,8 +201,8 @@ class Host:
         self._task = None
         self.outbox.send(Stopped(clean=not why, open=unfinished, why=why))
 
-    def _announce(self) -> None:
-        self.outbox.send(Draining())
+    def _announce(self, waits: bool) -> None:
+        self.outbox.send(Draining(waits=waits))
 
     # What is left ------------------------------------------------------------------------------
 
@@ -203,7 +211,7 @@ class Host:
         why = f"{self._defects} commands have failed"
         if self._defects:
             return why
-        for _ in range(_SETTLE_PASSES):
+        for _ in range(_SETTLE_ITERATIONS):
             tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
             open_now = _count_descriptors()
             if not tasks and open_now <= self._descriptors:
@@ -219,19 +227,19 @@ class Host:
 
 
 class _Selector(selectors.DefaultSelector):
-    """Has something done whenever the loop is about to wait: once at the end of each pass.
+    """Calls ``before`` whenever the loop is about to wait: at the end of each iteration.
 
-    What a server waits for mostly comes in a moment: the handler's answer, the client's next
-    request. To sleep and to be woken takes longer than that, on a virtual machine most of all, so
-    it keeps looking for a while, and leaves the processor to anybody who wants it meanwhile.
+    It spins for a moment before it sleeps. The handler's answer or the client's next request
+    mostly comes at once, and to sleep and be woken takes longer than that, most of all on a
+    virtual machine. While it spins it yields the processor to whoever wants it.
     """
 
     before: Callable[[], None] = staticmethod(lambda: None)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.before()
-        if timeout is None or timeout > _LOOKOUT_SECONDS:
-            end = time.perf_counter() + _LOOKOUT_SECONDS
+        if timeout is None or timeout > _SPIN_SECONDS:
+            end = time.perf_counter() + _SPIN_SECONDS
             while time.perf_counter() < end:
                 if events := super().select(0):
                     return events
@@ -247,7 +255,14 @@ class _Forwarder(logging.Handler):
         self._outbox = outbox
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._outbox.send(LogLine(name=record.name, level=record.levelno, text=self.format(record)))
+        self._outbox.send(
+            LogLine(
+                name=record.name,
+                level=record.levelno,
+                text=self.format(record),
+                at=time.monotonic(),
+            )
+        )
 
 
 def _failed(error: OSError) -> Message:
@@ -265,14 +280,7 @@ def _count_descriptors() -> int:
     return 0
 
 
-def service_of(protocol: str) -> type[Service]:
-    """The service of a protocol, which is in the folder of that name."""
-    module = importlib.import_module(f"{_ROOT}.protocols.{protocol}.child.service")
-    service: type[Service] = module.SERVICE
-    return service
-
-
-def main(commands_fd: int, events_fd: int, watch: OrphanWatch) -> None:
+def main(commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
     """Serve what the owner asks for until it is gone."""
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     logging.raiseExceptions = False

@@ -15,7 +15,7 @@ import time
 _GRACE = 0.1  # seconds for the loop to see the end of the pipe and leave in good order
 
 
-class OrphanWatch:
+class OwnerWatch:
     """Watches the owner through a pidfd, and by the parent's pid every ``interval`` seconds.
 
     A process that is to fork has no thread for it, and looks after the owner itself.
@@ -28,7 +28,7 @@ class OrphanWatch:
         if not self.alive():  # it died before we could look
             _end()
         if thread:
-            threading.Thread(target=self._watch, name="orphan-watch", daemon=True).start()
+            threading.Thread(target=self._watch, name="owner-watch", daemon=True).start()
 
     def alive(self) -> bool:
         """Whether the owner is our parent still."""

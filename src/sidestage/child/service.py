@@ -1,52 +1,28 @@
-"""What the four protocols share in the child: calls, listeners, and an orderly end."""
+"""One server in its process, whatever its protocol: listeners, connections, an orderly end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import itertools
 import socket
+import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
-from ..wire.frames import MAX_RECORD, WINDOW
-from ..wire.messages import (
-    Ack,
-    Close,
-    Configure,
-    Data,
-    Diagnostic,
-    End,
-    Lost,
-    MailReply,
-    OpenConnection,
-    Overdue,
-    Respond,
-    SendTo,
-    SetOption,
-)
+from ..wire.frames import MAX_RECORD
+from ..wire.messages import Configure, Diagnostic, Message, OpenConnection, Vocabulary
+from .calls import Calls
 from .channel import Outbox
-from .net.acceptor import Acceptor
-from .net.listener import wire_address
+from .net.listener import Acceptor, wire_address
 from .net.stream import Receiver
 
-CallCommand = Respond | MailReply | SendTo | Close | SetOption | Data | Ack | End
+_ROOT = __name__.partition(".")[0]
 
-# Passes of the loop in which a stop still takes what clients had sent before it: in one they are
-# accepted and read, in the next what is a task of its own goes on with that.
-_LAST_PASSES = 2
-
-_ANSWER_SECONDS = 0.5  # for the parent to say whether it is being debugged
-
-# Over the life of the process, so that a late reply never hits another's call.
-next_call_id = itertools.count(1).__next__
-
-
-class Target(Protocol):
-    """What a call's commands are for."""
-
-    def command(self, message: CallCommand) -> None:
-        """Carry out one command."""
+# Iterations of the loop in which a stop still takes what clients had sent before it: one accepts
+# and reads them, the next continues with what runs in a task of its own.
+_LAST_ITERATIONS = 2
 
 
 class Peer(Protocol):
@@ -68,20 +44,34 @@ class Peer(Protocol):
 
 
 class Service:
-    """One server: its listeners, its connections, its calls under way."""
+    """One server: its listeners, its connections, its open calls.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox, config: Configure) -> None:
+    A protocol derives from it in ``protocols/<name>/child/service.py``, which names the class
+    ``SERVICE``.
+    """
+
+    vocabulary: ClassVar[Vocabulary]
+    socket_kind: ClassVar[int] = socket.SOCK_STREAM
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
+        config: Configure,
+        settings: Any,
+    ) -> None:
         self.loop = loop
         self.outbox = outbox
         self.config = config
+        self.settings = settings  # of the vocabulary's type
         self.handled = config.handled
         self.record_limit = min(config.keep // 4, MAX_RECORD)  # bytes of one record's body
         self.draining = False
         self.finished = 0  # calls whose handlers were done when the stop was asked for
-        self.calls: dict[int, Target] = {}
+        self.calls = Calls(loop, outbox)
         self.peers: set[Peer] = set()
+        self.next_connection = itertools.count(1).__next__
         self._acceptors: list[Acceptor] = []
-        self._asked: dict[int, tuple[asyncio.TimerHandle, Callable[[bool], None]]] = {}
         self._emptied = Flag()
 
     # Serving -----------------------------------------------------------------------------------
@@ -93,32 +83,18 @@ class Service:
             self._acceptors.append(acceptor)
 
     def receiver(self) -> Receiver:
-        """What a new connection is for."""
+        """The receiver of a new connection's bytes."""
         raise AssertionError("each protocol has its own")
 
-    def pass_ends(self) -> None:
-        """A pass of the loop is over, which is about to wait."""
+    def iteration_ends(self) -> None:
+        """Called when the loop is about to wait."""
 
-    def command(self, message: CallCommand) -> None:
-        """Pass a command on to the call it is for; one that has ended needs none."""
-        target = self.calls.get(getattr(message, "call", 0))
-        if target is not None:
-            target.command(message)
+    def command(self, message: Any) -> None:
+        """Pass a command on to the call it is for."""
+        self.calls.command(message.call, message)
 
-    def open_call(self, target: Target) -> int:
-        """A new call id, whose commands go to ``target``."""
-        call = next_call_id()
-        self.calls[call] = target
-        return call
-
-    def close_call(self, call: int) -> None:
-        """No more commands for ``call`` will find anybody."""
-        self.calls.pop(call, None)
-
-    def lose_call(self, call: int, *, reset: bool) -> None:
-        """The client of ``call`` is gone: tell the parent, if the call was still under way."""
-        if self.calls.pop(call, None) is not None:
-            self.outbox.send(Lost(call=call, reset=reset))
+    def idle(self) -> None:
+        """No handler is running any more, in a drain that waits for that."""
 
     def joined(self, peer: Peer) -> None:
         """A client has connected."""
@@ -130,70 +106,49 @@ class Service:
         if not self.peers:
             self._emptied.set()
 
-    def diagnose(self, peer: object, text: str) -> None:
-        """Tell the test of something that is no handler's error."""
-        self.outbox.send(Diagnostic(peer=wire_address(peer), text=text))
+    def diagnose(self, peer: object, text: str, connection: int = 0) -> None:
+        """Report something that is no handler's error to the test."""
+        self.send(
+            Diagnostic(
+                peer=wire_address(peer), text=text, at=self.loop.time(), connection=connection
+            )
+        )
 
-    # Time-outs ---------------------------------------------------------------------------------
-
-    def ask_to_postpone(self, act: Callable[[bool], None]) -> None:
-        """Call ``act`` with whether the time-out that has come is to be granted again.
-
-        It is while the test is being debugged. A parent that does not answer does not want it.
-        """
-        token = next_call_id()
-        timer = self.loop.call_later(_ANSWER_SECONDS, self.postponed, token)
-        self._asked[token] = (timer, act)
-        self.outbox.send(Overdue(token=token))
-
-    def postponed(self, token: int, *, wanted: bool = False) -> None:
-        """The answer of the parent, or that there is none."""
-        timer, act = self._asked.pop(token, (None, None))
-        if timer is not None and act is not None:
-            timer.cancel()
-            act(wanted)
-
-    async def postpones(self) -> bool:
-        """Whether the time-out that has come is to be granted again."""
-        answer: asyncio.Future[bool] = self.loop.create_future()
-
-        def act(wanted: bool) -> None:
-            if not answer.done():  # who waited may have been cancelled
-                answer.set_result(wanted)
-
-        self.ask_to_postpone(act)
-        return await answer
+    def send(self, message: Message) -> None:
+        """Pass on a message that must not be lost."""
+        self.outbox.send(message)
 
     # Stopping ----------------------------------------------------------------------------------
 
     async def drain(
-        self, seconds: float, spare: int, announce: Callable[[], None]
+        self, seconds: float, caller: int, announce: Callable[[bool], None]
     ) -> list[OpenConnection]:
         """Stop accepting, let exchanges finish, close everything; returns what had not finished.
 
-        ``announce`` is called once all that clients had sent before has been read.
+        ``caller`` is the call whose handler stops the server, which is not waited for.
+        ``announce`` is called once everything that clients had sent before has been read, with
+        whether ``idle`` is waited for.
         """
-        for _ in range(_LAST_PASSES):
+        for _ in range(_LAST_ITERATIONS):
             await asyncio.sleep(0)
         self.close_listeners()
         self.draining = True
-        announce()
+        announce(len(self.calls) > 0)
         for peer in list(self.peers):
-            if spare and spare in peer.call_ids():
+            if caller and caller in peer.call_ids():
                 peer.abort()
             else:
                 peer.close_if_idle()
         await self._wait_until_empty(seconds)
-        while self.peers and await self.postpones():
+        while self.peers and await self.calls.postpones():
             await self._wait_until_empty(seconds)
         unfinished = [peer.describe() for peer in self.peers]
         for peer in list(self.peers):
             for call in list(peer.call_ids()):
-                self.close_call(call)  # the handler is to learn that the server is gone
+                self.calls.close(call)  # the handler will learn that the server is gone
             peer.abort()
-        await self._wait_until_empty(1.0)  # aborted transports close within two passes
-        for timer, _ in self._asked.values():
-            timer.cancel()
+        await self._wait_until_empty(1.0)  # aborted transports close within two iterations
+        self.calls.end()
         return unfinished
 
     def close_listeners(self) -> None:
@@ -208,6 +163,26 @@ class Service:
             await self._emptied.wait(seconds)
 
 
+def protocols() -> list[str]:
+    """The names of the protocols that there is a folder of."""
+    import pkgutil  # not needed for the first server, whose boot is waited for
+
+    package = importlib.import_module(f"{_ROOT}.protocols")
+    return [found.name for found in pkgutil.iter_modules(package.__path__)]
+
+
+def service_of(protocol: str, outside: tuple[str, str] | None = None) -> type[Service]:
+    """The service of a protocol, from its folder; ``outside`` as ``Configure`` has it."""
+    if outside is None:
+        name = f"{_ROOT}.protocols.{protocol}.child.service"
+    else:
+        directory, name = outside
+        if directory not in sys.path:
+            sys.path.append(directory)
+    service: type[Service] = importlib.import_module(name).SERVICE
+    return service
+
+
 class Flag(asyncio.Event):
     """An event that can be waited for with a time-out that is no error."""
 
@@ -217,75 +192,3 @@ class Flag(asyncio.Event):
             async with asyncio.timeout(seconds):
                 await super().wait()
         return True
-
-
-class Backpressure:
-    """Counts stream bytes both ways on one connection, so that neither side piles them up.
-
-    ``hold`` is called with whether the client is not to be read for now.
-    """
-
-    def __init__(self, outbox: Outbox, hold: Callable[[bool], None]) -> None:
-        self.call = 0
-        self.paused = False  # the parent has not consumed enough
-        self._outbox = outbox
-        self._hold = hold
-        self._unread = 0  # sent to the parent, not acknowledged
-        self._owed = 0  # taken from the parent, not acknowledged
-        self._blocked = False  # the client does not read
-
-    def start(self, call: int) -> None:
-        """Begin the stream ``call``."""
-        self.call, self._unread, self._owed = call, 0, 0
-
-    def sent(self, size: int) -> None:
-        """``size`` bytes from the client went to the parent."""
-        self._unread += size
-        self._set_paused(self.paused or self._unread >= WINDOW)
-
-    def acknowledged(self, size: int) -> None:
-        """The parent has consumed ``size`` bytes."""
-        self._unread -= size
-        self._set_paused(self.paused and self._unread >= WINDOW // 2)
-
-    def release(self) -> None:
-        """Read from the client again, whatever the parent has consumed."""
-        self._unread = 0
-        self._set_paused(False)
-
-    def _set_paused(self, paused: bool) -> None:
-        if paused != self.paused:
-            self.paused = paused
-            self._hold(paused)
-
-    def wrote(self, size: int) -> None:
-        """``size`` bytes from the parent went to the client's transport."""
-        self._owed += size
-        self._settle()
-
-    def client_blocked(self, blocked: bool) -> None:
-        """The transport's buffer is full, or has room again."""
-        self._blocked = blocked
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._owed >= WINDOW // 4 and not self._blocked:
-            owed, self._owed = self._owed, 0
-            self._outbox.send(Ack(call=self.call, size=owed))
-
-
-def hold(transport: asyncio.Transport, wanted: bool) -> None:
-    """Don't read from ``transport``, or do again."""
-    if wanted:
-        transport.pause_reading()
-    else:
-        transport.resume_reading()
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """Drop the connection so that the client sees a reset (RST), not an end-of-file."""
-    sock: Any = transport.get_extra_info("socket")
-    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
-        linger = b"\1\0\0\0\0\0\0\0"  # struct linger {1, 0}: close discards and resets
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    transport.abort()

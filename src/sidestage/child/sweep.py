@@ -10,10 +10,10 @@ import os
 
 import psutil
 
-from .owner_watch import OrphanWatch
+from .owner_watch import OwnerWatch
 
 
-def main(commands_fd: int, events_fd: int, watch: OrphanWatch, root: int) -> None:
+def main(commands_fd: int, events_fd: int, watch: OwnerWatch, root: int) -> None:
     """Note the descendants of ``root``, say so, and kill what is left of them on a word.
 
     What comes back is a space, then the pids of those that were killed. When the owner is gone,

@@ -1,37 +1,57 @@
-"""One invocation of a handler, from the parent's side: what it is for, and what becomes of it.
+"""One call of a handler: what it is for, how it runs, and what becomes of its result.
 
-Each protocol has its own kind of exchange; the run that owns them knows no protocols.
+A protocol derives its own kind of call, which knows how to answer; the run that owns the calls
+knows no protocol.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import contextlib
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..wire.messages import Address, Event, Message
+from ..errors import ServerStopped
+from ..journal.facts import Address, Diagnostic
+from ..journal.failures import note
+from ..wire.messages import Message, Vocabulary
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ..journal.journal import Journal
+    from .run import Run
+
+_current: contextvars.ContextVar[Call] = contextvars.ContextVar("sidestage_call")
 
 
-class Link(Protocol):
-    """What an exchange needs of its run."""
+class Protocol(NamedTuple):
+    """A protocol as the test's process needs it; each protocol's ``call`` module has one."""
 
-    def send(self, *messages: Message) -> None:
-        """Send to the child; raises ServerStopped when the run is over."""
-
-    def recorded(self) -> None:
-        """A record was made outside of an event: wake who waits for it."""
+    vocabulary: Vocabulary
+    open: Opener
 
 
-class Exchange:
-    """A request and its answer; what a protocol does not need, it leaves as it is here."""
+# Records an event of the child in a journal; returns the call if a handler is to run.
+Opener = Callable[["Run", Any, "Journal[Any]"], "Call | None"]
+
+
+class Call:
+    """A request and its answer; what a protocol does not need, it leaves as it is here.
+
+    The call is also the job that a handler thread runs.
+    """
 
     request: Any
-    call: int
-    client_address: Address
-    drained_by_child = True  # the child knows of it and waits for it when it drains
+    connection = 0  # the number of the connection
+    known_to_child = True  # the child knows of it and waits for it when it drains
 
-    def __init__(self, link: Link, call: int, client_address: Address) -> None:
-        self.link = link
-        self.call = call
+    def __init__(self, run: Run, id: int, client_address: Address) -> None:  # noqa: A002 - it is one
+        self.run = run
+        self.id = id
         self.client_address = client_address
+
+    # What each protocol has its own way to do ----------------------------------------------------
 
     def complete(self, result: object) -> None:
         """Answer with what the handler returned; raises TypeError if that is no answer."""
@@ -41,8 +61,8 @@ class Exchange:
         """Answer with the protocol's failure."""
         raise AssertionError("each protocol has its own")
 
-    def event(self, message: Event) -> None:
-        """An event on this call."""
+    def event(self, message: Message) -> None:
+        """Take an event on this call."""
 
     def stopping(self, error: Exception) -> None:
         """Wake a handler that waits for its client."""
@@ -52,8 +72,69 @@ class Exchange:
         self.stopping(error)
 
     def describe(self) -> str:
-        """The exchange as a person would name it."""
+        """The request as messages name it."""
         return type(self.request).__name__
+
+    # Running the handler -------------------------------------------------------------------------
+
+    def __call__(self) -> None:
+        """Run the handler and answer, or start awaiting it."""
+        __tracebackhide__ = True
+        run = self.run
+        if run.ended:  # nobody would see the result; the report names the call
+            return
+        context = run.context.copy()
+        try:
+            if (coroutine := context.run(self._handle)) is not None:
+                run.await_soon(self, coroutine, context)
+                return
+        except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
+            self.failed(error)
+        run.close_call(self)
+
+    def _handle(self) -> Awaitable[Any] | None:
+        """Call the handler, and answer; returns what has to be awaited first, if anything."""
+        __tracebackhide__ = True
+        _current.set(self)
+        result = self.run.slot.run_handler(self.request)
+        if isinstance(result, Awaitable):
+            return result
+        self.complete(result)
+        return None
+
+    def awaited(self, context: contextvars.Context, task: asyncio.Future[Any]) -> None:
+        """Answer with the result of a coroutine handler; runs on a handler thread, may block."""
+        try:
+            context.run(lambda: self.complete(task.result()))
+        except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
+            self.failed(error)
+        self.run.close_call(self)
+
+    def failed(self, error: BaseException) -> None:
+        """Note what the handler raised, and answer with the protocol's failure."""
+        run = self.run
+        if isinstance(error, ServerStopped) and (run.stopping or run.ended):
+            pass  # expected; but the child must not wait for more
+        elif isinstance(error, ClientLeft):
+            text = f"the client left before the handler was done with {self.describe()}"
+            run.journal.diagnosed(
+                Diagnostic(client_address=self.client_address, text=text),
+                connection=self.connection,
+            )
+        else:
+            note(
+                error,
+                f"raised by the handler of {run.label} "
+                f"for {self.describe()} from {self.client_address or 'an unnamed client'}",
+            )
+            run.journal.failed(error, connection=self.connection)
+        with contextlib.suppress(ServerStopped, ConnectionError):  # nobody is there to answer
+            self.fail(error)
+
+
+def current_call() -> Call | None:
+    """The call whose handler is the caller, if it is one."""
+    return _current.get(None)
 
 
 class ClientLeft(ConnectionResetError):

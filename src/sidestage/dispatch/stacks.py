@@ -16,7 +16,7 @@ from ..pristine.waits import Deadline, Wakeup
 # Whose code -----------------------------------------------------------------------------------
 
 _OURS = frozenset({"sidestage", "asyncio", "selectors"})  # the last two in our event-loop threads
-_HANDLER = "_handle"  # our function that calls the test's handler
+_HANDLER = "run_handler"  # our function that calls the test's handler
 _MOMENT = 0.02  # seconds for a handler that only has to return
 _MACHINE_SECONDS = 1.0  # for a thread in our own code: microseconds, once it gets a processor
 

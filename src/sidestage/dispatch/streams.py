@@ -90,6 +90,7 @@ class Outflow:
     def __init__(self, send: Callable[[Message], None], call: int) -> None:
         self._send = send
         self._call = call
+        self.sent = 0  # bytes in all
         self._unacknowledged = 0
         self._error: Exception | None = None
         self._changed = Wakeup()
@@ -119,6 +120,7 @@ class Outflow:
                 raise _anew(self._error)
             chunk, view = bytes(view[:CHUNK]), view[CHUNK:]
             self._unacknowledged += len(chunk)
+            self.sent += len(chunk)
             self._send(Data(call=self._call, data=chunk))
         if self._error is not None:
             raise _anew(self._error)

@@ -1,4 +1,4 @@
-"""What a server tells of itself: how a stop went, what it used, what clients did wrong."""
+"""Plain values that describe a server: how a stop went, what it uses, how it answered."""
 
 from __future__ import annotations
 
@@ -6,6 +6,39 @@ from typing import Literal, NamedTuple
 
 Address = tuple[str | int, ...] | str
 Rung = Literal["none", "ask", "close", "terminate", "kill", "died", "foreign", "underway"]
+
+
+class Label:
+    """How messages call a server; shared by the server and what belongs to its runs."""
+
+    __slots__ = ("kind", "name", "url")
+
+    def __init__(self, kind: str, name: str | None) -> None:
+        self.kind = kind  # its class's name
+        self.name = name
+        self.url: str | None = None  # once it is bound
+
+    def title(self) -> str:
+        """The class and, if it has one, the name."""
+        return self.kind if self.name is None else f"{self.kind} {self.name!r}"
+
+    def __str__(self) -> str:
+        named = self.name is not None or self.url is None
+        return self.title() if named else f"{self.kind} at {self.url}"
+
+
+class Answer(NamedTuple):
+    """How a request was answered.
+
+    ``status`` is that of HTTP, or the code of the SMTP reply; ``None`` where the protocol has
+    none. ``size`` is that of the body, of the reply or of what was sent, in bytes. ``seconds`` is
+    the time from when the request came until it was answered.
+    """
+
+    at: float  # seconds on the monotonic clock
+    status: int | None
+    size: int  # bytes
+    seconds: float
 
 
 class OpenConnection(NamedTuple):

@@ -21,7 +21,7 @@ class Failures:
         """A handler has raised."""
         self.errors.append(error)
 
-    def raise_new(self, who: str, *, with_death: bool) -> None:
+    def raise_new(self, who: object, *, with_death: bool) -> None:
         """Raise what was not raised before: one as itself, several as a group."""
         # As in all that is between a handler and the test: pytest leaves such frames out.
         __tracebackhide__ = True

@@ -1,15 +1,47 @@
-"""What a server received, kept within bounds: the oldest go first, and are counted."""
+"""What came to a server and what went wrong, in order, across all its runs; bounded by ``keep``.
+
+Everything that can be looked at after the fact is here: records and how they were answered,
+diagnostics, handlers' errors, log lines of the child, its death. The oldest are dropped first, and
+counted. Errors and deaths are never dropped.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from ..errors import ServerDied
 from ..pristine.system import Lock
+from ..pristine.waits import Clock
+from .facts import Answer, Diagnostic
+from .failures import Failures
+
+OVERHEAD = 512  # bytes that any entry counts for beside its content: no number of them is free
+
+Kind = Literal["received", "answered", "diagnosed", "failed", "logged", "died"]
+
+
+class Record(Protocol):
+    """What a protocol's records have in common."""
+
+    @property
+    def received_at(self) -> float:
+        """When it came, in seconds on the monotonic clock."""
+        ...
+
+    @property
+    def connection_number(self) -> int:
+        """The number of its connection in that run, from 1; 0 where there is none."""
+        ...
+
+    @property
+    def answer(self) -> Answer | None:
+        """How it was answered; ``None`` if it was not."""
+        ...
+
 
 R = TypeVar("R")
-
-OVERHEAD = 512  # bytes that any record counts for beside what came, so that no number is free
 
 
 class Received(list[R]):
@@ -21,32 +53,43 @@ class Received(list[R]):
     dropped: int = 0
 
 
-class Records(Generic[R]):
-    """The records of one server."""
+class Entry(NamedTuple):
+    """One line of the journal."""
+
+    at: float  # seconds on the monotonic clock
+    kind: Kind
+    connection: int  # its number in that run; 0 if it is about none
+    value: Any  # a record, a record that was answered, a Diagnostic, an exception, or text
+
+
+class Journal(Generic[R]):
+    """The journal of one server."""
 
     def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self._records: deque[R] = deque()
-        self._sizes: deque[int] = deque()  # bytes, of each
-        self._size = 0  # of all
+        self.keep = keep  # bytes
+        self.failures = Failures()
+        self.dropped = 0  # records
+        self.notes_dropped = 0  # diagnostics and log lines
+        self._records: deque[Any] = deque()
+        self._sizes: deque[int] = deque()  # bytes, of each record
+        self._notes: deque[Entry] = deque()
+        self._lasting: list[Entry] = []  # errors and deaths
+        self._size = 0  # bytes, of records and notes
         self._guard = Lock()  # handlers' threads let records grow while others are added
-        self.dropped = 0
 
-    @property
-    def total(self) -> int:
-        """How many there were, those that are dropped included."""
-        return len(self._records) + self.dropped
+    # Writing -----------------------------------------------------------------------------------
 
-    def add(self, record: R, size: int) -> None:
+    def received(self, record: R, size: int) -> None:
         """Keep ``record``, which stands for ``size`` bytes."""
         with self._guard:
             self._records.append(record)
             self._sizes.append(size)
             self._size += size
-            self._trim()
+            if self._size > self.keep:
+                self._trim()
 
     def grow(self, record: R, size: int) -> None:
-        """``record``, if it is kept still, has become ``size`` bytes larger."""
+        """``record``, if it is still kept, has become ``size`` bytes larger."""
         with self._guard:
             for at in reversed(range(len(self._records))):
                 if self._records[at] is record:
@@ -55,14 +98,83 @@ class Records(Generic[R]):
                     break
             self._trim()
 
-    def _trim(self) -> None:
-        while self._size > self._keep and len(self._records) > 1:
-            self._records.popleft()
-            self._size -= self._sizes.popleft()
-            self.dropped += 1
+    def diagnosed(self, diagnostic: Diagnostic, *, at: float = 0.0, connection: int = 0) -> None:
+        """A client did something wrong, or something was given up on."""
+        self._note(Entry(at or Clock.monotonic(), "diagnosed", connection, diagnostic))
 
-    def snapshot(self) -> Received[R]:
-        """All that is kept."""
-        received = Received(self._records.copy())
+    def logged(self, text: str, *, at: float = 0.0) -> None:
+        """The server's process has logged a line."""
+        self._note(Entry(at or Clock.monotonic(), "logged", 0, text))
+
+    def failed(self, error: BaseException, *, connection: int = 0) -> None:
+        """A handler has raised."""
+        self._lasting.append(Entry(Clock.monotonic(), "failed", connection, error))
+        self.failures.add(error)
+
+    def died(self, death: ServerDied) -> None:
+        """The server's process has ended on its own."""
+        self._lasting.append(Entry(Clock.monotonic(), "died", 0, death))
+        self.failures.death = death
+
+    def dropped_elsewhere(self, count: int) -> None:
+        """The server's process had to drop ``count`` records itself."""
+        with self._guard:
+            self.dropped += count
+
+    def _note(self, entry: Entry) -> None:
+        with self._guard:
+            self._notes.append(entry)
+            self._size += _size_of(entry)
+            self._trim()
+
+    def _trim(self) -> None:
+        while self._size > self.keep and len(self._records) + len(self._notes) > 1:
+            if self._notes and (
+                len(self._records) < 2 or self._notes[0].at <= self._records[0].received_at
+            ):
+                self._size -= _size_of(self._notes.popleft())
+                self.notes_dropped += 1
+            else:
+                self._records.popleft()
+                self._size -= self._sizes.popleft()
+                self.dropped += 1
+
+    # Reading -----------------------------------------------------------------------------------
+
+    @property
+    def total(self) -> int:
+        """How many records there were, including those that were dropped."""
+        return len(self._records) + self.dropped
+
+    def records(self) -> Received[R]:
+        """All records that are kept."""
+        received: Received[R] = Received(self._records.copy())
         received.dropped = self.dropped
         return received
+
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """All diagnostics that are kept."""
+        return tuple(note.value for note in self._notes.copy() if note.kind == "diagnosed")
+
+    def entries(self) -> list[Entry]:
+        """Everything that is kept, in order of time."""
+        with self._guard:
+            records, notes = list(self._records), list(self._notes)
+        entries = [*_came(records), *_answered(records), *notes, *self._lasting]
+        return sorted(entries, key=lambda entry: entry.at)
+
+
+def _size_of(note: Entry) -> int:
+    text = note.value if isinstance(note.value, str) else note.value.text
+    return OVERHEAD + len(text)
+
+
+def _came(records: list[Record]) -> Iterator[Entry]:
+    for record in records:
+        yield Entry(record.received_at, "received", record.connection_number, record)
+
+
+def _answered(records: list[Record]) -> Iterator[Entry]:
+    for record in records:
+        if record.answer is not None:
+            yield Entry(record.answer.at, "answered", record.connection_number, record)

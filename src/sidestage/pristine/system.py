@@ -120,7 +120,7 @@ def write_pipe(fd: int, data: Any) -> int:
 
     Raises BrokenPipeError if nobody reads it, also where SIGPIPE would end the process.
     """
-    if _sigpipe_is_harmless():
+    if not _SIGPIPE or _handler_of(_SIGPIPE) != signal.SIG_DFL:  # Python ignores it by default
         return write(fd, data)
     before = _mask(signal.SIG_BLOCK, [_SIGPIPE])
     try:
@@ -131,10 +131,6 @@ def write_pipe(fd: int, data: Any) -> int:
         raise
     finally:
         _mask(signal.SIG_SETMASK, before)
-
-
-def _sigpipe_is_harmless() -> bool:
-    return not _SIGPIPE or _handler_of(_SIGPIPE) != signal.SIG_DFL
 
 
 def close_quietly(fd: int) -> None:

@@ -7,9 +7,10 @@ Where gevent runs, the other greenlets of the thread go on during a wait.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import system
 
@@ -172,3 +173,37 @@ class Wakeup:
         with self._guard:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+
+
+if TYPE_CHECKING:
+    _Event = threading.Event
+else:  # of another kind where it is a mock already
+    _Event = threading.Event if isinstance(threading.Event, type) else object
+
+
+class Event(_Event):
+    """An event with nothing in it that a test could have patched when it was made."""
+
+    def __init__(self) -> None:  # the inherited one would make a Condition and a Lock
+        self._set = False
+        self._changed = Wakeup()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._set
+
+    def set(self) -> None:
+        """Set it, and wake all that wait."""
+        self._set = True
+        self._changed.notify()
+
+    def clear(self) -> None:
+        """Clear it: whoever waits from now on blocks."""
+        self._set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is set; returns ``False`` after ``timeout`` seconds."""
+        return self._changed.wait_until(self.is_set, Deadline(timeout))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {'set' if self._set else 'unset'}>"

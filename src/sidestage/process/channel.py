@@ -8,13 +8,13 @@ deadline. A closed or broken channel raises ChannelClosed, for readers and write
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..pristine import system, waits
 from ..pristine.system import POLLIN, POLLOUT
 from ..pristine.waits import Deadline
-from ..wire.frames import ReadSize, encode, events
-from ..wire.messages import Event, Message
+from ..wire.frames import FrameBuffer, ReadSize, encode
+from ..wire.messages import EVENTS, Message
 
 NEVER = Deadline(None)
 
@@ -30,12 +30,16 @@ class Channel:
         self.events_fd = events_fd
         self.commands_fd = commands_fd
         self.closed = False
-        self._buffer = events()
+        self._buffer = FrameBuffer(EVENTS)
         self._read_size = ReadSize()
         self._writing = system.Lock()
         assert system.set_blocking is not None
         system.set_blocking(events_fd, False)
         system.set_blocking(commands_fd, False)
+
+    def learn(self, kinds: Iterable[type[Message]]) -> None:
+        """Decode events of these kinds too: a protocol's own."""
+        self._buffer.learn(kinds)
 
     def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
         """Write all of ``messages``; raises ChannelClosed, or TimeoutError at the deadline."""
@@ -73,13 +77,13 @@ class Channel:
         """Wait for something to receive; returns ``False`` at the deadline."""
         return bool(waits.poll_fd(self.events_fd, POLLIN, deadline.left()))
 
-    def receive(self) -> Sequence[Event]:
+    def receive(self) -> Sequence[Message]:
         """The events that have come so far, possibly none; raises ChannelClosed at the end."""
-        events: list[Event] = []
+        events: list[Message] = []
         self.receive_into(events)
         return events
 
-    def receive_into(self, events: list[Event] | deque[Event]) -> bool:
+    def receive_into(self, events: list[Message] | deque[Message]) -> bool:
         """Append the events that have come so far; returns whether more may be there already.
 
         Raises ChannelClosed at the end.

@@ -8,6 +8,7 @@ when the fork server has ended, ``fork`` returns ``None``, and the caller starts
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 
@@ -20,6 +21,7 @@ from .launch import Launched, connect, launch
 
 _ANSWER_SECONDS = 3.0  # for the fork server to boot and to fork; 0.1 is usual
 _END_SECONDS = 2.0  # for the fork server to end by itself
+_NO_PROTOCOL = "-"  # in a request, for a process that will serve none of Sidestage's own
 
 
 class _Refusal(Exception):
@@ -39,14 +41,17 @@ class ForkClient:
         self._impossible = not sys.platform.startswith("linux")
         self._said = b""
 
-    def fork(self) -> Launched | None:
-        """A new process, or ``None`` if none can be forked; raises StartError."""
+    def fork(self, protocol: str | None = None) -> Launched | None:
+        """A new process, or ``None`` if none can be forked; raises StartError.
+
+        The fork server imports what serves ``protocol`` first, once for all that it forks.
+        """
         if self._impossible:
             return None
         try:
             if self.process is None:
                 self._boot()
-            return connect(self._ask)
+            return connect(functools.partial(self._ask, protocol or _NO_PROTOCOL))
         except _Refusal as refusal:
             self._impossible = refusal.lasting
             self.kill()
@@ -66,9 +71,9 @@ class ForkClient:
             launched.abandon()
             raise
 
-    def _ask(self, commands_fd: int, events_fd: int, stderr_fd: int) -> int:
+    def _ask(self, protocol: str, commands_fd: int, events_fd: int, stderr_fd: int) -> int:
         assert self.process is not None
-        request = b"%d %d %d\n" % (commands_fd, events_fd, stderr_fd)
+        request = f"{protocol} {commands_fd} {events_fd} {stderr_fd}\n".encode()
         try:
             system.write_pipe(self.process.launched.commands_fd, request)
         except OSError:

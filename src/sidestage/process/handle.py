@@ -85,6 +85,10 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
                 return self._reap()
         return True
 
+    def has_ended(self) -> bool:
+        """Whether the process has ended; reaps it if so, and waits for nothing."""
+        return self._reap()
+
     def _wait_for_exit(self, deadline: Deadline) -> bool:
         if self._pidfd is not None:
             return bool(waits.poll_fd(self._pidfd, POLLIN, deadline.left()))

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ..pristine import system, waits
+from ..pristine import system
 from ..pristine.imports import importing_once
 from . import fork_hooks
 from .launch import Launched, launch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .fork_client import ForkClient
     from .handle import ServerProcess
 
-Configure = Callable[["Channel"], None]
+Configure = Callable[["Channel"], None]  # configures the process at the other end
 
 CAP = 8  # idle children kept, at most
 END_SECONDS = 2.0  # for an idle child to end by itself before it is killed
@@ -77,14 +77,22 @@ class Pool:
             kept.append(fork_client.process)
         return kept
 
-    def acquire(self, configure: Configure = lambda channel: None, *, fresh: bool = False) -> Child:
+    def acquire(
+        self,
+        configure: Configure = lambda channel: None,
+        *,
+        protocol: str | None = None,
+        fresh: bool = False,
+    ) -> Child:
         """An idle child, or a new one, that ``configure`` has configured; raises StartError.
 
-        The caller holds ``fork_hooks.launch_lock`` until the child belongs to a run.
+        ``protocol`` is the one it will serve, if that is one of Sidestage's own. The caller holds
+        ``fork_hooks.launch_lock`` until the child belongs to a run.
         """
-        self._hook()
+        if not self._hooked:
+            self._hook()
         while not fresh and (child := self._take()) is not None:
-            if child.process.wait(waits.Deadline(0.0)):
+            if child.process.has_ended():
                 end([child], self.end_seconds)
                 continue
             child.stderr_start = child.process.stderr_size()
@@ -97,17 +105,17 @@ class Pool:
                 raise
             return child
         launched = self._take_booting()
-        child = self._adopt(launched or self._new(), configure)
+        child = self._adopt(launched or self._new(protocol), configure)
         child.waited = launched is not None
         return child
 
-    def _new(self) -> Launched:
+    def _new(self, protocol: str | None) -> Launched:
         if self._launched and enabled():
             if self._fork_client is None:
                 with importing_once():
                     from .fork_client import ForkClient
                 self._fork_client = ForkClient()
-            if (forked := self._fork_client.fork()) is not None:
+            if (forked := self._fork_client.fork(protocol)) is not None:
                 return forked
         self._launched = True
         return launch()
@@ -133,7 +141,8 @@ class Pool:
     def boot(self) -> None:
         """Launch a child unless there is one. Takes a millisecond and imports nothing."""
         if enabled() and not self._idle and not self._booting:
-            self._hook()
+            if not self._hooked:
+                self._hook()
             with fork_hooks.launch_lock:
                 self._launched = True
                 self._booting.append(launch())
@@ -163,12 +172,11 @@ class Pool:
         return Child(ServerProcess(launched), channel)
 
     def _hook(self) -> None:
-        if not self._hooked:
-            self._hooked = True
-            atexit.register(self.close)
-            atexit.register(fork_hooks.wait_for_threads)
-            fork_hooks.install_hooks()
-            fork_hooks.call_in_copies(self.forget)
+        self._hooked = True
+        atexit.register(self.close)
+        atexit.register(fork_hooks.wait_for_threads)
+        fork_hooks.install_hooks()
+        fork_hooks.call_in_copies(self.forget)
 
     def close(self) -> None:
         """At the exit: end all idle children and the fork server."""

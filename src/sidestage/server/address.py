@@ -12,6 +12,7 @@ from ..errors import StartError
 
 AddressLike = Any  # (host, port), or a path as str, bytes or os.PathLike
 
+LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost", "", None})  # no need to resolve them
 _MAX_PORT = 65535
 _MAX_PATH = 107 if sys.platform == "linux" else 103  # bytes in sockaddr_un.sun_path, less the NUL
 _TUPLE_SIZES = (2, 4)  # IPv6 addresses come from the socket module with flowinfo and scope

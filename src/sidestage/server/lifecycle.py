@@ -1,15 +1,22 @@
-"""Where in its life a server is, and the table of moves; an illegal move changes nothing."""
+"""The life of a server, whatever its backend: states, both halves of start and stop, interruptions.
+
+The state changes only by the table ``MOVES``; an illegal move raises and changes nothing. A signal
+handler may raise anywhere. So each move notes who made it, and whoever is interrupted undoes, or
+finishes at its next call, what it has moved.
+"""
 
 from __future__ import annotations
 
 import enum
-import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
+from ..backends.base import Backend
 from ..errors import StateError
+from ..journal.facts import Diagnostic, Label, StopReport
+from ..journal.journal import Journal
 from ..pristine import system
-from ..pristine.waits import Deadline, Wakeup
+from ..pristine.waits import Deadline, Event, Wakeup
 
 
 class State(enum.Enum):
@@ -31,76 +38,206 @@ MOVES: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset({State.STARTING}),
     State.FAILED: frozenset({State.STARTING, State.STOPPING}),
 }
-_PASSING = frozenset({State.STARTING, State.STOPPING})
+_MOVING = frozenset({State.STARTING, State.STOPPING})
 
 
-if TYPE_CHECKING:
-    _Event = threading.Event
-else:  # of another kind where it is a mock already
-    _Event = threading.Event if isinstance(threading.Event, type) else object
+class _Turn:
+    """Who has made a move."""
 
+    __slots__ = ("caller",)
 
-class Ready(_Event):
-    """An event with nothing in it that a test could have patched when it was made."""
-
-    def __init__(self) -> None:  # the inherited one would make a Condition and a Lock
-        self._set = False
-        self._changed = Wakeup()
-
-    def is_set(self) -> bool:
-        """Whether the server is ready."""
-        return self._set
-
-    def set(self) -> None:
-        """Wake all that wait."""
-        self._set = True
-        self._changed.notify()
-
-    def clear(self) -> None:
-        """Have the next to wait block."""
-        self._set = False
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until the server is ready; returns ``False`` after ``timeout`` seconds."""
-        return self._changed.wait_until(self.is_set, Deadline(timeout))
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {'set' if self._set else 'unset'}>"
+    def __init__(self) -> None:
+        self.caller = system.caller_id()
 
 
 class Lifecycle:
-    """The state of one server; threads may move it, and wait for what the others do."""
+    """The life of one server; threads may move it, and wait for what the others do."""
 
-    def __init__(self) -> None:
-        self.state = State.NEW
-        self.by: object = None  # what made the last move, where that matters
+    def __init__(self, label: Label, journal: Journal[Any], ready: Event) -> None:
+        self.backend: Backend | None = None  # from READY until it has stopped
+        self.report = StopReport(rung="none")
+        self._label = label
+        self._journal = journal
+        self._ready = ready
+        self._state = State.NEW
+        self._turn: _Turn | None = None  # of the last start or stop
+        self._starting: Backend | None = None
+        self._deadline = Deadline(None)  # of the start
+        self._stopping: Backend | None = None
+        self._owner = system.getpid()
         self._guard = system.Lock()
         self._moved = Wakeup()
 
-    def move(self, to: State, who: Callable[[], str], by: object = None) -> None:
-        """Move on; raises StateError, in which the server is called ``who()``, if it may not."""
-        if not self.try_move(to, by):
+    # State ---------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The state at present; a server whose backend has died is FAILED."""
+        self._notice_death()
+        return self._state
+
+    def _notice_death(self) -> None:
+        backend = self.backend
+        if self._state is State.READY and backend is not None and backend.death is not None:
+            self._try_move(State.FAILED)
+
+    @property
+    def forked_copy(self) -> bool:
+        """Whether this is the copy of a server in a forked process."""
+        return self._owner != system.getpid()
+
+    def _move(self, to: State, turn: _Turn | None = None) -> None:
+        if not self._try_move(to, turn):
             if to is State.STARTING:
-                raise StateError(f"{who()} is started already: it is {self.state.value}")
-            raise StateError(f"{who()} is {self.state.value} and cannot be {to.value}")
+                raise StateError(f"{self._label} is started already: it is {self._state.value}")
+            raise StateError(f"{self._label} is {self._state.value} and cannot be {to.value}")
 
-    def try_move(self, to: State, by: object = None) -> bool:
-        """Move on if that is legal; returns whether it was.
+    def _try_move(self, to: State, turn: _Turn | None = None) -> bool:
+        """Move if that is legal; returns whether it was.
 
-        ``by`` is noted together with the move: whoever is interrupted here can tell if it was made.
+        ``turn`` is noted together with the move: whoever is interrupted can see if it was made.
         """
         with self._guard:
-            legal = to in MOVES[self.state]
+            legal = to in MOVES[self._state]
             if legal:
-                self.state, self.by = to, by
+                self._state = to
+                self._turn = turn or self._turn
         if legal:
             self._moved.notify()
         return legal
 
-    def passing(self) -> bool:
+    def moving(self) -> bool:
         """Whether another thread is starting or stopping the server."""
-        return self.state in _PASSING
+        return self._state in _MOVING
 
     def settle(self, deadline: Deadline) -> bool:
         """Wait until nobody is starting or stopping it; returns ``False`` at the deadline."""
-        return self._moved.wait_until(lambda: not self.passing(), deadline)
+        return self._moved.wait_until(lambda: self._state not in _MOVING, deadline)
+
+    # Start ---------------------------------------------------------------------------------------
+
+    def begin_start(self, make_backend: Callable[[], Backend], deadline: Deadline) -> None:
+        """The first half of a start: everything up to the wait for the backend.
+
+        Raises StateError if the server may not start, and what the backend raises.
+        """
+        if self.forked_copy:
+            raise StateError(
+                f"{self._label} belongs to process {self._owner}, of which this one is a "
+                "forked copy: make a server of its own here"
+            )
+        turn = _Turn()
+        try:
+            self._notice_death()
+            self._move(State.STARTING, turn)
+            self._deadline = deadline
+            self._bury()
+            self._starting = backend = make_backend()
+            backend.begin(deadline)
+        except BaseException:
+            if self._turn is turn:
+                self.cancel_start()
+            raise
+
+    def _bury(self) -> None:
+        """Let go of a backend that has died."""
+        dead, self.backend = self.backend, None
+        if dead is not None:
+            dead.ask(0.0)
+            dead.end()
+
+    def finish_start(self, note_bound: Callable[[list[Any]], None]) -> None:
+        """The second half: wait until the backend serves.
+
+        ``note_bound`` gets the addresses before the server is ready. Raises what the backend
+        raises.
+        """
+        backend = self._starting
+        assert backend is not None
+        try:
+            note_bound(backend.finish(self._deadline))
+            self.backend = backend
+            self._move(State.READY)
+            self._ready.set()
+        except BaseException:
+            self.cancel_start()
+            raise
+        self._starting = None
+
+    def cancel_start(self) -> None:
+        """Undo a start that is not finished: its second half does not come, or has failed."""
+        if self._state in (State.STARTING, State.READY):
+            self._ready.clear()
+            backend = self._starting or self.backend
+            self.backend = self._starting = None
+            self._move(State.FAILED)
+            if backend is not None:
+                backend.abandon()
+
+    # Stop ----------------------------------------------------------------------------------------
+
+    def begin_stop(self, deadline: Deadline) -> bool:
+        """The first half of a stop: ask the backend. Returns whether there is a second half."""
+        if self.forked_copy:
+            return False
+        self._finish_what_was_interrupted()
+        if self._state is State.STARTING:
+            self.settle(deadline)
+        backend = self.backend
+        if backend is None:
+            return False
+        turn = _Turn()
+        try:
+            if not self._try_move(State.STOPPING, turn):
+                return False
+            self._ready.clear()
+            self._stopping = backend
+            backend.ask(deadline.left())
+        except BaseException:
+            if self._turn is turn:
+                self._abandon_stop()
+            raise
+        return True
+
+    def finish_stop(self) -> StopReport:
+        """The second half: wait until the backend has stopped, by force if need be."""
+        backend = self._stopping
+        assert backend is not None
+        try:
+            self.report = backend.end()
+            self._stopped()
+        except BaseException:  # Ctrl-C, say: then without any more waiting
+            self._abandon_stop()
+            raise
+        for left in self.report.connections:
+            text = f"dropped by the stop: {left.state}"
+            self._journal.diagnosed(Diagnostic(client_address=left.client_address, text=text))
+        return self.report
+
+    def _finish_what_was_interrupted(self) -> None:
+        """An exception can come at any moment, by a signal: then this thread is not done yet."""
+        turn = self._turn
+        if turn is None or self._state not in _MOVING or turn.caller != system.caller_id():
+            return
+        if self.backend is not None and self.backend.in_handler():
+            return  # a handler stops its server once more
+        if self._state is State.STARTING:
+            self.cancel_start()
+        else:
+            self._abandon_stop()
+
+    def _abandon_stop(self) -> None:
+        backend = self.backend
+        if backend is not None:
+            backend.abandon()
+        self._stopped()
+
+    def _stopped(self) -> None:
+        self.backend = self._stopping = None
+        self._try_move(State.STOPPED)
+
+    def drop(self) -> None:
+        """End the backend of a server that nobody holds any more."""
+        backend, self.backend = self.backend, None
+        if backend is not None:
+            backend.abandon()

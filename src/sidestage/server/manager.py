@@ -94,10 +94,10 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
         begun: list[Server[Any]] = []
         try:
             for server in self._servers.values():
-                server._begin_start(loop)
+                server.begin_start(loop)
                 begun.append(server)
             for server in begun:
-                server._finish_start()
+                server.finish_start()
         except BaseException as error:
             _undo(begun, error)
             raise
@@ -128,7 +128,7 @@ def _undo(begun: Iterable[Server[Any]], error: BaseException) -> None:
     """Stop those of a start that failed, and tell what they have to report in a note."""
     servers = list(begun)
     for server in servers:
-        server._cancel_start()
+        server.cancel_start()
     for failure in _stop_all(servers, STOP_SECONDS)[1]:
         attach(error, failure)
 
@@ -139,9 +139,9 @@ def _stop_all(
     """Ask all, then climb each ladder; all of them were given the same time."""
     errors: list[BaseException] = []
     deadline = Deadline(limit)
-    halves = [server._begin_stop(deadline) for server in servers]
+    halves = [server.begin_stop(deadline.left()) for server in servers]
     for server, begun in zip(servers, halves, strict=True):
-        for step in (server._finish_stop, server.raise_errors) if begun else (server.raise_errors,):
+        for step in (server.finish_stop, server.raise_errors) if begun else (server.raise_errors,):
             try:
                 step()
             except BaseException as error:  # noqa: BLE001 - raised once all have stopped

@@ -1,44 +1,41 @@
-"""The lifecycle of a server: its states, its start, the ladder of its stop.
+"""A server as its users see it: what it is, what came, what went wrong, start and stop.
 
-Nothing here knows a protocol. The state changes only by the table in ``state``.
+Nothing here knows a protocol, or where the server runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from ..backends.hosted import Start
-from ..backends.ladder import Ladder
+from ..backends.base import Backend, Plan
+from ..backends.hosted import HostedBackend
 from ..dispatch.coroutines import running_loop
-from ..errors import ForcedStopWarning, ServerDied, StateError
-from ..journal.facts import Diagnostic, StopReport
-from ..journal.failures import Failures
-from ..journal.journal import Records
+from ..dispatch.slot import Slot
+from ..errors import ForcedStopWarning, ServerDied, ServerStopped, StateError, WaitTimeout
+from ..journal.facts import Diagnostic, Label, ServerStats, StopReport
+from ..journal.journal import Journal, Received
 from ..pristine import system
 from ..pristine.imports import importing_once
-from ..pristine.socketfile import SocketFile
-from ..pristine.waits import Deadline
-from ..process import fork_hooks
-from ..process.pool import Child, end
+from ..pristine.waits import Deadline, Event
 from . import address as addresses
 from . import checks
 from .checks import handler_or_none, seconds
 from .context import StartedInContext
-from .lifecycle import Lifecycle, Ready, State
-from .view import R, ServerView
+from .lifecycle import Lifecycle, State
 
 if TYPE_CHECKING:
     import asyncio
     from typing import TypedDict
 
-    from ..dispatch.calls import Exchange, Link
-    from ..dispatch.run import Run
-    from ..wire import messages as wire
+    from ..dispatch.calls import Protocol
+    from ..wire.messages import Address, Message
 
     class Options(TypedDict, total=False):
         """What all servers take, for the ``**options`` of those that take more."""
@@ -52,12 +49,13 @@ if TYPE_CHECKING:
         backlog: int
 
 
-Opener = Callable[["Link", Any, Records[Any], int], "Exchange | None"]
+R = TypeVar("R")
 
 KEEP = 64 * 1024 * 1024  # bytes
+_ROOT = __name__.partition(".")[0]
 
 
-class Server(StartedInContext, ServerView[R]):
+class Server(StartedInContext, Generic[R]):
     """What all servers have in common.
 
     ``address`` is ``(host, port)``, IPv4 or IPv6, where port 0 lets the kernel choose and the
@@ -74,9 +72,13 @@ class Server(StartedInContext, ServerView[R]):
     Raises TypeError or ValueError for arguments that cannot be right.
     """
 
-    __test__ = False  # pytest is not to collect it
+    __test__ = False  # pytest must not collect it
 
-    protocol: ClassVar[Any]
+    scheme: str
+    protocol: ClassVar[str]  # the name of its folder
+    _outside: ClassVar[tuple[str, str] | None] = None  # as ``Configure`` has it
+    _make_backend: Callable[[Plan], Backend] = HostedBackend
+    _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
 
     def __init__(
         self,
@@ -93,7 +95,6 @@ class Server(StartedInContext, ServerView[R]):
         backlog: int = 1024,
     ) -> None:
         self.address = address
-        self.name = name
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.handler_timeout = (
             None if handler_timeout is None else seconds("handler_timeout", handler_timeout)
@@ -101,20 +102,223 @@ class Server(StartedInContext, ServerView[R]):
         self.start_timeout = seconds("start_timeout", start_timeout)
         self.stop_timeout = seconds("stop_timeout", stop_timeout)
         self.fresh = fresh
-        self.ready: threading.Event = Ready()
         self._listen = addresses.parse(address)
-        self._keep = checks.count("keep", keep)
         self._backlog = checks.count("backlog", backlog, least=1)
-        self._handler = handler_or_none(handler)
-        self._records: Records[R] = Records(self._keep)
-        self._failures = Failures()
-        self._diagnostics: list[Diagnostic] = []
-        self._lifecycle = Lifecycle()
-        self._run: Run | None = None
-        self._bound: list[wire.Address] = []
-        self._report = StopReport(rung="none")
-        self._file: SocketFile | None = None
-        self._owner = system.getpid()
+        self._label = Label(type(self).__name__, name)
+        self._journal: Journal[R] = Journal(checks.count("keep", keep))
+        self._slot = self._make_slot(handler_or_none(handler))
+        ready = Event()
+        self.ready: threading.Event = ready
+        self._lifecycle = Lifecycle(self._label, self._journal, ready)
+        self._bound: list[Address] = []
+
+    def _make_slot(self, handler: Callable[..., Any] | None) -> Slot:
+        return Slot(handler)
+
+    # What it is --------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str | None:
+        """What messages and reports call it."""
+        return self._label.name
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        self._label.name = name
+
+    @property
+    def state(self) -> State:
+        """NEW, STARTING, READY, STOPPING, STOPPED or FAILED."""
+        self._sync()
+        return self._lifecycle.state
+
+    @property
+    def pid(self) -> int | None:
+        """The process that serves; ``None`` while none does."""
+        backend = self._lifecycle.backend
+        return None if backend is None else backend.pid
+
+    @property
+    def server_address(self) -> Any:
+        """What was bound: ``(host, port)``, with two more items for IPv6, or a path."""
+        bound = self._bound_or_raise()[0]
+        return bound if isinstance(bound, str) else tuple(bound)
+
+    @property
+    def host(self) -> str:
+        """The host for clients; raises StateError on a Unix socket."""
+        self._bound_or_raise()
+        if self._listen.path is not None:
+            raise StateError(f"{self.describe()} listens on a path; use server_address")
+        return addresses.client_host(self._listen.host or "")
+
+    @property
+    def port(self) -> int:
+        """The bound port; raises StateError on a Unix socket."""
+        bound = self._bound_or_raise()[0]
+        if isinstance(bound, str):
+            raise StateError(f"{self.describe()} listens on a path, it has no port")
+        return int(bound[1])
+
+    @property
+    def url(self) -> str:
+        """What to give a client: ``scheme://host:port``; of a Unix socket, ``http+unix://`` and
+        the encoded path for HTTP, ``unix://`` and the path for the others.
+        """
+        bound = self._bound_or_raise()[0]
+        port = None if isinstance(bound, str) else int(bound[1])
+        return addresses.url(self.scheme, self._listen.host, port, self._listen.path)
+
+    def _bound_or_raise(self) -> list[Address]:
+        if not self._bound:
+            raise StateError(f"{self.describe()} is not bound yet: call start() first")
+        return self._bound
+
+    def _note_bound(self, bound: list[Address]) -> None:
+        self._bound = bound
+        self._label.url = self.url
+
+    def describe(self) -> str:
+        """The server as messages name it."""
+        return str(self._label)
+
+    def __repr__(self) -> str:
+        parts = [type(self).__name__]
+        if self.name is not None:
+            parts.append(repr(self.name))
+        parts.append(self._lifecycle.state.value)
+        if self._label.url is not None:
+            parts.append(self._label.url)
+        if self.pid is not None:
+            parts.append(f"pid={self.pid}")
+        return f"<{' '.join(parts)}>"
+
+    # What came ---------------------------------------------------------------------------------
+
+    @property
+    def handler(self) -> Callable[..., Any] | None:
+        """What is called with each request; may be replaced while the server runs."""
+        return self._slot.handler
+
+    @handler.setter
+    def handler(self, handler: Callable[..., Any] | None) -> None:
+        previous, self._slot.handler = self._slot.handler, handler_or_none(handler)
+        lifecycle = self._lifecycle
+        backend = lifecycle.backend
+        if backend is None or lifecycle.state is not State.READY or lifecycle.forked_copy:
+            return
+        if handler is not None and previous is None:
+            try:
+                backend.handle(True, Deadline(self._sync_seconds))
+            except BaseException:  # no thread to be had, say: then it is as it was before
+                self._slot.handler = None
+                with contextlib.suppress(ServerStopped):
+                    backend.handle(False, Deadline(self._sync_seconds))
+                raise
+        elif handler is None and previous is not None:
+            backend.handle(False, Deadline(self._sync_seconds))
+
+    @property
+    def received(self) -> Received[R]:
+        """A snapshot of everything the server got so far, oldest first; also after the stop."""
+        self._sync()
+        return self._journal.records()
+
+    @property
+    def errors(self) -> tuple[BaseException, ...]:
+        """The exceptions that handlers have raised so far."""
+        self._sync()
+        return tuple(self._journal.failures.errors)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """What clients did that the protocol does not allow, and what was given up on."""
+        self._sync()
+        return self._journal.diagnostics()
+
+    def wait_for(self, count: int, timeout: float = 5.0) -> Received[R]:
+        """Block until ``count`` requests were received, and return all that are kept.
+
+        Those that were dropped (see ``keep``) count, too. Raises WaitTimeout after ``timeout``
+        seconds, or as soon as the server is stopped or restarted; its message lists what did
+        come. Raises ServerDied if the server's process ends first.
+        """
+        wanted = checks.count("count", count)
+        deadline = Deadline(seconds("timeout", timeout))
+        journal, backend = self._journal, self._lifecycle.backend
+        if backend is not None and not self._lifecycle.forked_copy:
+            backend.wait_until(lambda: journal.total >= wanted, deadline)
+        if journal.total >= wanted:
+            return journal.records()
+        if backend is not None and backend.death is not None:
+            raise backend.death
+        raise self._not_received(wanted, timeout)
+
+    def _not_received(self, wanted: int, timeout: float) -> WaitTimeout:
+        received = self._journal.records()
+        came = "".join(f"\n  {record!r}" for record in received) or " nothing"
+        if self._lifecycle.forked_copy:
+            limit = "before the fork: a forked copy learns of nothing more"
+        elif self._lifecycle.state is State.READY:
+            limit = f"within {timeout} s"
+        else:
+            limit = f"and it is {self._lifecycle.state.value}"
+        if received.dropped:
+            keep = self._journal.keep
+            limit += f" ({received.dropped} of them dropped, to keep {keep} bytes at most)"
+        return WaitTimeout(
+            f"{self.describe()} received {self._journal.total} of {wanted} {limit}:{came}",
+            expected=wanted,
+            received=tuple(received),
+        )
+
+    def stats(self) -> ServerStats:
+        """What the server's process uses now; raises StateError when none runs."""
+        backend = self._lifecycle.backend
+        if backend is None:
+            raise StateError(
+                f"{self.describe()} has no process: it is {self._lifecycle.state.value}"
+            )
+        return backend.facts()
+
+    def stderr_tail(self) -> str:
+        """The end of what the server's process has written to stderr; empty if none runs."""
+        backend = self._lifecycle.backend
+        return "" if backend is None else backend.stderr_tail()
+
+    def _sync(self) -> None:
+        """Bring the journal up to date, and notice if what serves has ended."""
+        lifecycle = self._lifecycle
+        backend = lifecycle.backend
+        if (
+            backend is not None
+            and lifecycle.state in (State.READY, State.STOPPING)
+            and not lifecycle.forked_copy
+        ):
+            backend.sync(Deadline(self._sync_seconds))
+
+    @property
+    def stop_report(self) -> StopReport:
+        """How the last stop went; its rung is ``none`` if there was none."""
+        return self._lifecycle.report
+
+    # Errors ------------------------------------------------------------------------------------
+
+    def raise_errors(self) -> None:
+        """Raise what handlers have raised since the last time, if anything.
+
+        One exception as itself, several as an ExceptionGroup.
+        """
+        __tracebackhide__ = True
+        self._sync()
+        self._raise_all()
+
+    def _raise_all(self) -> None:
+        __tracebackhide__ = True
+        if not self._lifecycle.forked_copy:  # else the original raises it
+            self._journal.failures.raise_new(
+                self._label, with_death=self._lifecycle.backend is None
+            )
 
     # Start -------------------------------------------------------------------------------------
 
@@ -124,126 +328,83 @@ class Server(StartedInContext, ServerView[R]):
         Raises StartError (an OSError) with the errno when it cannot bind, StartTimeout after
         ``start_timeout`` seconds, StateError when it runs already.
         """
-        return self._start_on(running_loop())
+        self.begin_start(running_loop())
+        return self.finish_start()
 
     def _start_on(self, loop: asyncio.AbstractEventLoop | None) -> Self:
-        """Start; coroutine handlers are to run on ``loop``."""
-        self._begin_start(loop)
-        return self._finish_start()
+        self.begin_start(loop)
+        return self.finish_start()
 
-    def _begin_start(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """The first half of ``start``: everything up to the wait for the child."""
-        if self._foreign:
-            raise StateError(
-                f"{self.describe()} belongs to process {self._owner}, of which this one is a "
-                "forked copy: make a server of its own here"
-            )
-        wanted = self._wanted()
-        start = Start(self._title(), wanted, Deadline(self.start_timeout), loop)
-        try:
-            self._lifecycle.move(State.STARTING, self.describe, by=start)
-            self._start = start
-            self._listen.resolve(self._title())
-            if self._run is not None:  # of a process that has died
-                dead, self._run = self._run, None
-                fork_hooks.live.discard(dead)
-                Ladder(dead, 0.0).climb()
-            start.begin(self, fresh=self.fresh)
-        except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
-            if self._lifecycle.by is start:
-                self._start = start
-                self._cancel_start()
-            raise start.failed_by(error) from error.__cause__
+    def begin_start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Begin to start, without waiting: several servers start together like this.
 
-    def _wanted(self) -> object:
+        Coroutine handlers will run on ``loop``, or on a loop of their own without one. Follow it
+        with ``finish_start``, or with ``cancel_start``. Raises StartError, StateError.
+        """
+        self._lifecycle.begin_start(
+            lambda: self._make_backend(self._plan(loop)), Deadline(self.start_timeout)
+        )
+
+    def finish_start(self) -> Self:
+        """Wait until the server is ready, and return it. Raises StartError, StartTimeout."""
+        self._lifecycle.finish_start(self._note_bound)
+        return self
+
+    def cancel_start(self) -> None:
+        """Undo a start that was begun and not finished; the server is FAILED then."""
+        self._lifecycle.cancel_start()
+
+    def _plan(self, loop: asyncio.AbstractEventLoop | None) -> Plan:
+        listen = self._listen
+        if listen.host not in addresses.LOOPBACKS:
+            listen.resolve(self._label.title())
+        directory = None
+        if listen.path is not None and not listen.path.startswith(("/", "\0")):
+            directory = _working_directory(listen.path)
+        assert isinstance(self.ready, Event)
+        return Plan(
+            label=self._label,
+            journal=self._journal,
+            slot=self._slot,
+            ready=self.ready,
+            protocol=self.protocol,
+            load=functools.partial(self._load, self._settings()),  # keeps no server alive
+            outside=self._outside,
+            asked=self._asked(),
+            host=listen.host,
+            port=listen.port,
+            path=listen.path,
+            directory=directory,
+            poll_interval=self.poll_interval,
+            handler_timeout=self.handler_timeout,
+            keep=self._journal.keep,
+            backlog=self._backlog,
+            fresh=self.fresh,
+            loop=loop,
+        )
+
+    def _asked(self) -> object:
         """Where to listen, as the user has said; after a restart, with the port that is kept."""
         if self._listen.path is not None or self.address[1] == self._listen.port:
             return self.address
         return (self._listen.host, self._listen.port)
 
-    def _new_run(self, loop: asyncio.AbstractEventLoop | None, child: Child) -> Run:
-        with importing_once():  # only now: a new child boots while this is imported
-            from ..dispatch.run import Run
-
-        return Run(self, child, loop, self._open_with(self._opener()))
-
-    def _finish_start(self) -> Self:
-        """The second half of ``start``: wait until the child serves."""
-        try:
-            run = self._start.finish(self)
-            self._bound = run.addresses or []
-            self._file = self._socket_file()
-            if self._handler is not None:
-                run.dispatcher.start_threads(lambda: None)
-            self._run = run
-            self._move(State.READY)
-            self.ready.set()
-        except BaseException as error:  # noqa: BLE001 - raised again, as what it is or a StartError
-            self._cancel_start()
-            raise self._start.failed_by(error) from error.__cause__
-        return self
-
-    def _cancel_start(self) -> None:
-        """Undo a start that was not finished: its second half did not come, or failed."""
-        if self._lifecycle.state in (State.STARTING, State.READY):
-            self.ready.clear()
-            self._run = None
-            self._move(State.FAILED)
-            self._start.cancel()
-
-    def _socket_file(self) -> SocketFile | None:
-        path, directory = self._listen.path, self._directory()
-        if path is None:
-            return None
-        return SocketFile(path if directory is None else f"{directory}/{path}")
-
-    def _directory(self) -> str | None:
-        """What the path of the socket is relative to, if it is."""
-        path = self._listen.path
-        if path is None or path.startswith(("/", "\0")):
-            return None
-        directory = _working_directory()
-        if directory is not None and not addresses.is_encodable(directory):
-            raise addresses.not_encodable(f"{directory}/{path}")
-        return directory
-
-    def _configuration(self) -> wire.Configure:
+    @classmethod
+    def _load(cls, settings: dict[str, Any]) -> tuple[Protocol, Message]:
+        """The protocol and a server's settings; imports what takes time to import."""
         with importing_once():
-            from ..wire.messages import Configure
+            module = importlib.import_module(f"{_ROOT}.protocols.{cls.protocol}.call")
+        protocol: Protocol = module.PROTOCOL
+        return protocol, protocol.vocabulary.settings(**settings)
 
-        return Configure(
-            protocol=self.protocol,
-            host=self._listen.host,
-            port=self._listen.port,
-            path=self._listen.path,
-            cwd=self._directory(),
-            poll_interval=self.poll_interval,
-            handled=self._handler is not None,
-            handler_timeout=self.handler_timeout,
-            keep=self._keep,
-            backlog=self._backlog,
-            **self._options(),
-        )
-
-    def _open_with(self, opener: Opener) -> Callable[[Link, Any], Exchange | None]:
-        records, keep = self._records, self._keep // 4
-        return lambda link, message: opener(link, message, records, keep)
-
-    def _opener(self) -> Opener:
-        """What records a message of the child and makes its exchange.
-
-        Imported only when a child boots already: what it needs takes time to import.
-        """
-        raise AssertionError("each protocol has its own")
-
-    def _options(self) -> dict[str, int]:
-        """What one protocol adds to the configuration."""
+    def _settings(self) -> dict[str, Any]:
+        """The fields of the protocol's settings."""
         return {}
 
     # Stop --------------------------------------------------------------------------------------
 
     def stop(self, timeout: float | None = None) -> StopReport:
-        """Stop, and tell how it went; then raise what handlers have raised and nobody has seen.
+        """Stop, and report how it went; then raise what handlers have raised and nobody has seen.
 
         Never takes longer than ``timeout`` seconds (default: ``stop_timeout``) plus the time to
         reap the process. Exchanges in progress have half to three quarters of it to finish;
@@ -254,8 +415,8 @@ class Server(StartedInContext, ServerView[R]):
         __tracebackhide__ = True
         deadline = Deadline(self.stop_timeout if timeout is None else seconds("timeout", timeout))
         try:
-            if self._begin_stop(deadline):
-                report = self._finish_stop()
+            if self._lifecycle.begin_stop(deadline):
+                report = self.finish_stop()
             else:
                 report = self._not_stopped_here(deadline)
         except Exception:  # a warning that is an error, say; but Ctrl-C goes before all else
@@ -264,86 +425,36 @@ class Server(StartedInContext, ServerView[R]):
         self._raise_all()
         return report
 
+    def begin_stop(self, timeout: float) -> bool:
+        """Begin to stop within ``timeout`` seconds, without waiting.
+
+        Returns whether to call ``finish_stop`` after it.
+        """
+        return self._lifecycle.begin_stop(Deadline(timeout))
+
+    def finish_stop(self) -> StopReport:
+        """Wait until the server has stopped; warns ForcedStopWarning, raises no handler's error."""
+        report = self._lifecycle.finish_stop()
+        if report.rung not in ("ask", "died"):
+            warnings.warn(f"{self.describe()} {report}", ForcedStopWarning, stacklevel=3)
+        return report
+
     def _last_report(self) -> StopReport:
-        return StopReport(rung="foreign") if self._foreign else self._report
+        lifecycle = self._lifecycle
+        return StopReport(rung="foreign") if lifecycle.forked_copy else lifecycle.report
 
     def _not_stopped_here(self, deadline: Deadline) -> StopReport:
-        if self._foreign:
-            return self._last_report()
-        if self._lifecycle.passing():
-            run = self._run
-            if run is not None and run.current_call():
+        lifecycle = self._lifecycle
+        if not lifecycle.forked_copy and lifecycle.moving():
+            if lifecycle.backend is not None and lifecycle.backend.in_handler():
                 return StopReport(rung="underway")
-            if not self._lifecycle.settle(deadline):
+            if not lifecycle.settle(deadline):
                 raise StateError(f"another thread has not finished with {self.describe()} yet")
-        return self._report
-
-    def _begin_stop(self, deadline: Deadline) -> bool:
-        """The first half of a stop: ask the child. Returns whether there is a second half."""
-        if self._foreign:
-            return False
-        self._finish_what_was_interrupted()
-        if self._lifecycle.state is State.STARTING:
-            self._lifecycle.settle(deadline)
-        if self._run is None:
-            return False
-        ladder = Ladder(self._run, deadline.left())
-        try:
-            if not self._lifecycle.try_move(State.STOPPING, by=ladder):
-                return False
-            self._ladder = ladder
-            self.ready.clear()
-            ladder.ask()
-        except BaseException:
-            if self._lifecycle.by is ladder:
-                self._abandon_stop(ladder)
-            raise
-        return True
-
-    def _finish_what_was_interrupted(self) -> None:
-        """An exception can come at any moment, by a signal: then this thread is not done yet."""
-        by = self._lifecycle.by
-        if isinstance(by, (Start, Ladder)) and by.caller == system.caller_id():
-            run = self._run
-            if run is not None and run.current_call():  # a handler stops its server once more
-                return
-            if isinstance(by, Start) and self._lifecycle.state is State.STARTING:
-                self._start = by
-                self._cancel_start()
-            elif isinstance(by, Ladder) and self._lifecycle.state is State.STOPPING:
-                self._abandon_stop(by)
-
-    def _abandon_stop(self, ladder: Ladder) -> None:
-        ladder.abandon()
-        self._stopped()
-
-    def _finish_stop(self) -> StopReport:
-        """The second half of a stop: climb until the server has stopped."""
-        ladder = self._ladder
-        try:
-            self._report = ladder.climb()
-            self._stopped()
-        except BaseException:  # Ctrl-C, say: then without any more waiting
-            self._abandon_stop(ladder)
-            raise
-        for left in self._report.connections:
-            text = f"dropped by the stop: {left.state}"
-            self._diagnosed(Diagnostic(client_address=left.client_address, text=text))
-        if self._report.rung not in ("ask", "died"):
-            warnings.warn(f"{self.describe()} {self._report}", ForcedStopWarning, stacklevel=3)
-        return self._report
-
-    def _stopped(self) -> None:
-        run, self._run = self._run, None
-        self._lifecycle.try_move(State.STOPPED)
-        if run is not None:
-            fork_hooks.live.discard(run)
-        if self._file is not None:  # the child could not, if it was killed
-            self._file.remove()
+        return self._last_report()
 
     def _stop_quietly(self) -> None:
-        if self._begin_stop(Deadline(self.stop_timeout)):
-            self._finish_stop()
+        if self.begin_stop(self.stop_timeout):
+            self.finish_stop()
 
     def restart(self) -> Self:
         """Stop and start again on the same port; what was received is kept.
@@ -357,36 +468,24 @@ class Server(StartedInContext, ServerView[R]):
         return self.start()
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        run = getattr(self, "_run", None)
-        if run is None or finalizing() or self._foreign:
+        lifecycle: Lifecycle | None = getattr(self, "_lifecycle", None)
+        if lifecycle is None or lifecycle.backend is None:
+            return
+        if finalizing() or lifecycle.forked_copy:
             return  # at the end of this process the server's ends by itself
         try:
-            text = f"{self!r} was never stopped{self._failures.unseen()}"
+            text = f"{self!r} was never stopped{self._journal.failures.unseen()}"
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
-            self._run = None
-            run.over = True
-            run.child.process.kill()  # first: a collection may come anywhere, this needs no lock
-            run.detach()
-            end([run.child])
-
-    # State -------------------------------------------------------------------------------------
-
-    def _died(self) -> None:
-        """The child is gone without having been asked to."""
-        if self._run is None or self._lifecycle.state is State.STARTING:
-            return  # the start fails, and says so itself
-        self._failures.death = self._run.death
-        self.ready.clear()
-        if self._lifecycle.state is State.READY:
-            self._move(State.FAILED)
-
-    def _move(self, to: State) -> None:
-        self._lifecycle.move(to, self.describe)
+            lifecycle.drop()
 
 
-def _working_directory() -> str | None:
+def _working_directory(path: str) -> str | None:
+    """What a relative path is relative to; ``None`` if it was deleted: then nothing will bind."""
     try:
-        return system.getcwd()
-    except OSError:  # deleted: then no relative path will bind either
+        directory = system.getcwd()
+    except OSError:
         return None
+    if not addresses.is_encodable(directory):
+        raise addresses.not_encodable(f"{directory}/{path}")
+    return directory

@@ -1,20 +1,22 @@
 """Frames: a length of four bytes, big-endian, then an array of messages in MessagePack.
 
-Pure: bytes in, values out. What is sent together is one frame, so that a burst of messages is
-taken apart by one call of msgspec. A frame that is too long or does not decode is a WireError, and
-the stream that it came from is of no use any more.
+Pure: bytes in, values out. Messages sent together share a frame and are decoded in one msgspec
+call. A frame that is too long or does not decode is a WireError, and nothing after it on its
+stream can be read.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, Union
 
 import msgspec
 
-from .messages import Command, Event, Message
+from .messages import Message
 
-M = TypeVar("M")
+S = TypeVar("S", bound=Message)
 
 HEAD = 4  # bytes
 MAX_FRAME = 1 << 28  # bytes; every sender cuts streams far below it
@@ -77,56 +79,68 @@ class ReadSize:
         return full
 
 
-class FrameBuffer(Generic[M]):
-    """Collects bytes as they come and gives the messages of the frames that are complete."""
+def pack(settings: Message) -> bytes:
+    """A single message by itself, as one inside another one is carried."""
+    return msgspec.msgpack.encode(settings)
 
-    def __init__(self, decoder: msgspec.msgpack.Decoder[list[M]]) -> None:
-        self._decode = decoder.decode
+
+def unpack(kind: type[S], data: bytes) -> S:
+    """What ``pack`` has made of a message of this kind; raises WireError."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise WireError(f"not {kind.__name__}: {error}") from error
+
+
+@functools.lru_cache(maxsize=64)  # to build one takes as long as to decode twenty messages
+def _decoder(kinds: frozenset[type[Message]]) -> Callable[[memoryview], list[Any]]:
+    return msgspec.msgpack.Decoder(list[Union[tuple(kinds)]]).decode  # type: ignore[misc]  # noqa: UP007 - made at run time
+
+
+class FrameBuffer:
+    """Collects bytes as they come and gives the messages of the frames that are complete.
+
+    It decodes the kinds of messages that it has learnt, and forgets none: a message of an earlier
+    run may be late.
+    """
+
+    def __init__(self, kinds: Iterable[type[Message]]) -> None:
+        self._kinds: frozenset[type[Message]] = frozenset(kinds)
+        self._decode = _decoder(self._kinds)
         self._rest = bytearray()
         self._needed = 0  # bytes in the rest before it is worth a look
 
-    def feed(self, data: bytes) -> list[M]:
-        """The messages of the frames that ``data`` completes, in order."""
+    def learn(self, kinds: Iterable[type[Message]]) -> None:
+        """Decode messages of these kinds too, from the next ``feed`` on."""
+        known = self._kinds.union(kinds)
+        if known != self._kinds:
+            self._kinds, self._decode = known, _decoder(known)
+
+    def feed(self, data: bytes) -> list[Any]:
+        """The messages of the frames that ``data`` completes, in order; raises WireError."""
         whole: bytes | bytearray = data
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed:
                 return []
             whole, self._rest = self._rest, bytearray()
-        messages: list[M] = []
+        messages: list[Any] = []
         view = memoryview(whole)
         at, size = 0, len(whole)
         self._needed = HEAD
-        while size - at >= HEAD:
-            end = at + HEAD + self._length(view[at : at + HEAD])
-            if end > size:
-                self._needed = end - at
-                break
-            messages += self._messages(view[at + HEAD : end])
-            at = end
+        try:
+            while size - at >= HEAD:
+                (length,) = _LENGTH.unpack_from(view, at)
+                if length > MAX_FRAME:
+                    raise WireError(f"a frame of {length} bytes, {MAX_FRAME} are allowed")
+                end = at + HEAD + length
+                if end > size:
+                    self._needed = end - at
+                    break
+                messages += self._decode(view[at + HEAD : end])
+                at = end
+        except msgspec.DecodeError as error:
+            raise WireError(f"not messages: {error}") from error
         if at < size:
             self._rest += view[at:]
         return messages
-
-    @staticmethod
-    def _length(head: memoryview) -> int:
-        length = int.from_bytes(head, "big")
-        if length > MAX_FRAME:
-            raise WireError(f"a frame of {length} bytes, {MAX_FRAME} are allowed")
-        return length
-
-    def _messages(self, payload: memoryview) -> list[M]:
-        try:
-            return self._decode(payload)
-        except msgspec.DecodeError as error:
-            raise WireError(f"not messages: {error}") from error
-
-
-def commands() -> FrameBuffer[Command]:
-    """A buffer for the child's side."""
-    return FrameBuffer(msgspec.msgpack.Decoder(list[Command]))
-
-
-def events() -> FrameBuffer[Event]:
-    """A buffer for the parent's side."""
-    return FrameBuffer(msgspec.msgpack.Decoder(list[Event]))

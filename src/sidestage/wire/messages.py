@@ -1,27 +1,34 @@
-"""Every message that crosses the pipe, one typed immutable class each.
+"""The messages of every protocol: what crosses the pipe whoever serves.
 
-Commands go from the test's process to the server's, events come back, and the stream messages
-(``Data``, ``Ack``, ``End``) go both ways on a call id. Nothing here is ever a pickle: what reads
-hostile bytes must not be able to hand the test's process code to run.
+Commands go from the test's process to the server's, events come back, and the messages of a
+stream (``Data``, ``Ack``, ``End``) go both ways on the id of a call. A protocol adds its own; its
+folder names them in a ``Vocabulary``. Nothing here is ever a pickle: code that reads hostile bytes
+must not be able to hand the test's process code to run.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import NamedTuple
 
 import msgspec
 
-# Raised when either side would misread the other; compared in Hello.
-WIRE_VERSION = 2
+# Compared in Hello: either side would misread the other if these differ.
+WIRE_VERSION = 3
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
-Headers = tuple[tuple[str, str], ...]  # not a list: the garbage collector need not visit them
-Protocol = Literal["http", "smtp", "tcp", "udp"]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of all messages: a plain value, compared by value; msgspec inherits no ``kw_only``."""
+
+
+class Vocabulary(NamedTuple):
+    """What one protocol adds to the pipe. Tags are unique over all protocols."""
+
+    settings: type[Message]  # carried by Configure
+    commands: tuple[type[Message], ...]
+    events: tuple[type[Message], ...]
 
 
 # Both ways: streams ----------------------------------------------------------------------------
@@ -51,20 +58,24 @@ class End(Message, frozen=True, kw_only=True, tag=3):
 
 
 class Configure(Message, frozen=True, kw_only=True, tag=10):
-    """Be this server: bind, answer Ready or Failed, serve."""
+    """Be this server: bind, answer Ready or Failed, serve.
 
-    protocol: Protocol
+    ``_outside`` is for tests of Sidestage itself: a directory, and a module in it whose
+    ``SERVICE`` is served in place of the protocol's. A process that was given it is never pooled.
+    """
+
+    protocol: str  # the name of its folder
+    settings: bytes  # of the protocol's own type, encoded
     host: str | None  # None with a path
     port: int
     path: str | None
-    cwd: str | None  # which a relative path is relative to
+    cwd: str | None  # the directory that a relative path is relative to
     poll_interval: float  # seconds
     handled: bool  # whether the parent runs a handler; else record and answer plain success
     handler_timeout: float | None  # seconds until a call is answered without the handler
     keep: int  # bytes of records kept
     backlog: int
-    head_limit: int = 1 << 16  # bytes of an HTTP request's head
-    size_limit: int = 1 << 25  # bytes of a mail
+    _outside: tuple[str, str] | None = None
 
 
 class Handle(Message, frozen=True, kw_only=True, tag=11):
@@ -75,36 +86,9 @@ class Handle(Message, frozen=True, kw_only=True, tag=11):
 
 
 class Sync(Message, frozen=True, kw_only=True, tag=12):
-    """Answer Synced once all that came before has been passed on."""
+    """Answer Synced once everything that came before has been passed on."""
 
     token: int
-
-
-class Respond(Message, frozen=True, kw_only=True, tag=13):
-    """The head of an HTTP response and the first, often only, part of its body."""
-
-    call: int
-    status: int
-    reason: str
-    headers: Headers
-    body: bytes
-    length: int | None  # of the whole body; None where only the stream's end will tell
-    more: bool  # Data and End follow
-
-
-class MailReply(Message, frozen=True, kw_only=True, tag=14):
-    """What the SMTP client is told about its mail."""
-
-    call: int
-    reply: str
-
-
-class SendTo(Message, frozen=True, kw_only=True, tag=15):
-    """A datagram to send from the ``listener``-th socket."""
-
-    listener: int
-    address: Address
-    data: bytes
 
 
 class Close(Message, frozen=True, kw_only=True, tag=16):
@@ -114,20 +98,11 @@ class Close(Message, frozen=True, kw_only=True, tag=16):
     reset: bool
 
 
-class SetOption(Message, frozen=True, kw_only=True, tag=17):
-    """``setsockopt`` on the connection of ``call``."""
-
-    call: int
-    level: int
-    name: int
-    value: int | bytes
-
-
 class Stop(Message, frozen=True, kw_only=True, tag=18):
     """Stop serving: drain for up to ``drain`` seconds, close everything, answer Stopped."""
 
     drain: float
-    spare: int  # a call whose handler is the one that stops the server: not waited for
+    caller: int  # the call whose handler stops its own server, which is not waited for; or 0
     finished: int = 0  # calls of this run whose handlers are done
 
 
@@ -136,6 +111,10 @@ class Postpone(Message, frozen=True, kw_only=True, tag=19):
 
     token: int
     wanted: bool
+
+
+class Idle(Message, frozen=True, kw_only=True, tag=20):
+    """No handler is running any more. Sent while the child drains, if it has said it waits."""
 
 
 # Events ----------------------------------------------------------------------------------------
@@ -161,66 +140,12 @@ class Failed(Message, frozen=True, kw_only=True, tag=32):
     text: str
 
 
-class Request(Message, frozen=True, kw_only=True, tag=33):
-    """An HTTP request; ``call`` 0 is a record that the child answered itself."""
-
-    call: int
-    peer: Address
-    method: str
-    target: str
-    http_version: str
-    headers: Headers
-    body: bytes
-    more: bool  # Data and End follow with the rest of the body
-    cut: int  # bytes of the body that a record left out
-
-
-class MailIn(Message, frozen=True, kw_only=True, tag=34):
-    """A mail as its DATA ended."""
-
-    call: int
-    peer: Address
-    helo: str
-    esmtp: bool
-    mail_from: str
-    mail_options: list[str]
-    rcpt_tos: list[str]
-    rcpt_options: list[str]
-    data: bytes
-
-
-class Opened(Message, frozen=True, kw_only=True, tag=35):
-    """A TCP client connected."""
-
-    call: int
-    peer: Address
-    local: Address
-
-
-class Packet(Message, frozen=True, kw_only=True, tag=36):
-    """A datagram came; ``call`` 0 is a record."""
-
-    call: int
-    listener: int
-    peer: Address
-    data: bytes
-
-
 class Lost(Message, frozen=True, kw_only=True, tag=37):
-    """The client of ``call`` is gone."""
+    """The child ends ``call``: its client is gone, or was answered without the handler."""
 
     call: int
     reset: bool
-
-
-class TranscriptIn(Message, frozen=True, kw_only=True, tag=38):
-    """A TCP connection that the child recorded on its own, from open to end."""
-
-    peer: Address
-    local: Address
-    data: bytes
-    cut: int
-    ended: str
+    answered: int = 0  # the status that the child has answered with, if it did
 
 
 class Diagnostic(Message, frozen=True, kw_only=True, tag=39):
@@ -228,6 +153,8 @@ class Diagnostic(Message, frozen=True, kw_only=True, tag=39):
 
     peer: Address
     text: str
+    at: float = 0.0  # seconds on the monotonic clock
+    connection: int = 0  # its number in this run; 0 if there is none
 
 
 class LogLine(Message, frozen=True, kw_only=True, tag=40):
@@ -236,10 +163,11 @@ class LogLine(Message, frozen=True, kw_only=True, tag=40):
     name: str
     level: int
     text: str
+    at: float = 0.0  # seconds on the monotonic clock
 
 
 class Synced(Message, frozen=True, kw_only=True, tag=41):
-    """All that came before ``token`` was asked for has been passed on."""
+    """Everything that came before ``token`` was asked for has been passed on."""
 
     token: int
 
@@ -255,19 +183,21 @@ class OpenConnection(msgspec.Struct, frozen=True, array_like=True):
 
     client_address: Address
     state: str
-    call: int
+    call: int  # 0 if no handler has it
 
 
 class Stopped(Message, frozen=True, kw_only=True, tag=43):
-    """Nothing is open any more. ``clean`` says that the process may serve again."""
+    """Everything is closed. ``clean`` means that nothing of the server is left in the process."""
 
     clean: bool
     open: list[OpenConnection]
-    why: str  # why it is not clean
+    why: str  # not clean
 
 
 class Draining(Message, frozen=True, kw_only=True, tag=44):
-    """All that clients had sent before the stop has been passed on."""
+    """Everything that clients had sent before the stop has been passed on."""
+
+    waits: bool = False  # for Idle
 
 
 class Overdue(Message, frozen=True, kw_only=True, tag=45):
@@ -276,39 +206,31 @@ class Overdue(Message, frozen=True, kw_only=True, tag=45):
     token: int
 
 
-Command = (
-    Configure
-    | Handle
-    | Sync
-    | Postpone
-    | Respond
-    | MailReply
-    | SendTo
-    | Close
-    | SetOption
-    | Stop
-    | Data
-    | Ack
-    | End
+COMMANDS: tuple[type[Message], ...] = (
+    Configure,
+    Handle,
+    Sync,
+    Postpone,
+    Close,
+    Stop,
+    Idle,
+    Data,
+    Ack,
+    End,
 )
-Event = (
-    Hello
-    | Ready
-    | Failed
-    | Request
-    | MailIn
-    | Opened
-    | Packet
-    | Lost
-    | TranscriptIn
-    | Diagnostic
-    | LogLine
-    | Synced
-    | Dropped
-    | Draining
-    | Overdue
-    | Stopped
-    | Data
-    | Ack
-    | End
+EVENTS: tuple[type[Message], ...] = (
+    Hello,
+    Ready,
+    Failed,
+    Lost,
+    Diagnostic,
+    LogLine,
+    Synced,
+    Dropped,
+    Draining,
+    Overdue,
+    Stopped,
+    Data,
+    Ack,
+    End,
 )

@@ -14,28 +14,38 @@ from hypothesis import strategies as st
 
 from sidestage.dispatch.calls import ClientLeft
 from sidestage.errors import ServerStopped
-from sidestage.journal.journal import Records
-from sidestage.protocols.http.request import FormPart, HTTPExchange, HTTPRequest, open_http
+from sidestage.journal.facts import Answer
+from sidestage.journal.journal import Journal
+from sidestage.pristine.waits import Clock
+from sidestage.protocols.http.call import HTTPCall, open_call
+from sidestage.protocols.http.messages import Request
+from sidestage.protocols.http.request import FormPart, HTTPRequest
 from sidestage.wire import messages as wire
 
 
-class Link:
+class FakeRun:
     """Notes what is sent to the child, while there is one."""
 
-    def __init__(self, *, over: bool = False) -> None:
+    def __init__(self, *, ended: bool = False) -> None:
         self.sent: list[wire.Message] = []
-        self._over = over
+        self._ended = ended
 
     def send(self, *messages: wire.Message) -> None:
-        if self._over:
+        if self._ended:
             raise ServerStopped("there is no child any more")
         self.sent += messages
 
 
-def message(target: str = "/", body: bytes = b"", kind: str = "", **changes: Any) -> wire.Request:
+def fake_run(*, ended: bool = False) -> Any:
+    return FakeRun(ended=ended)
+
+
+def message(target: str = "/", body: bytes = b"", kind: str = "", **changes: Any) -> Request:
     values: dict[str, Any] = {
         "call": 0,
         "peer": ("127.0.0.1", 1),
+        "at": 1.0,
+        "connection": 1,
         "method": "POST",
         "target": target,
         "http_version": "1.1",
@@ -44,26 +54,25 @@ def message(target: str = "/", body: bytes = b"", kind: str = "", **changes: Any
         "more": False,
         "cut": 0,
     }
-    return wire.Request(**values | changes)
+    return Request(**values | changes)
 
 
 def record(*args: Any, **changes: Any) -> HTTPRequest:
     return HTTPRequest(message(*args, **changes))
 
 
-def streamed(body: bytes = b"", keep: int = 100) -> HTTPExchange:
-    records: Records[HTTPRequest] = Records(1 << 20)
-    exchange = open_http(Link(), message(body=body, call=1, more=True), records, keep)
-    assert isinstance(exchange, HTTPExchange)
-    return exchange
+def streamed(body: bytes = b"", keep: int = 100) -> HTTPCall:
+    call = open_call(fake_run(), message(body=body, call=1, more=True), Journal(4 * keep))
+    assert isinstance(call, HTTPCall)
+    return call
 
 
-def feed(exchange: HTTPExchange, *chunks: bytes, end: bool = True) -> HTTPRequest:
+def feed(call: HTTPCall, *chunks: bytes, end: bool = True) -> HTTPRequest:
     for chunk in chunks:
-        exchange.event(wire.Data(call=1, data=chunk))
+        call.event(wire.Data(call=1, data=chunk))
     if end:
-        exchange.event(wire.End(call=1))
-    return exchange.request
+        call.event(wire.End(call=1))
+    return call.request
 
 
 # Request line and headers ----------------------------------------------------------------------
@@ -194,20 +203,19 @@ def test_what_is_no_form_says_so(kind: str, body: bytes) -> None:
 
 
 def test_the_body_waits_for_what_has_not_come() -> None:
-    exchange = streamed(b"one,")
-    timer = threading.Timer(0.02, feed, [exchange, b"two"])
+    call = streamed(b"one,")
+    timer = threading.Timer(0.02, feed, [call, b"two"])
     timer.start()
-    assert exchange.request.body == b"one,two"
+    assert call.request.body == b"one,two"
     timer.join()
 
 
 @pytest.mark.parametrize("more", [False, True])
 def test_file_and_whole_agree(more: bool) -> None:
     """Whether a body came in one piece or as a stream is nothing a handler can tell."""
-    records: Records[HTTPRequest] = Records(1000)
-    exchange = open_http(Link(), message(body=b"abcdef", call=1, more=more), records, 100)
-    assert isinstance(exchange, HTTPExchange)
-    request = feed(exchange) if more else exchange.request
+    call = open_call(fake_run(), message(body=b"abcdef", call=1, more=more), Journal(1000))
+    assert isinstance(call, HTTPCall)
+    request = feed(call) if more else call.request
     assert request.rfile.read(2) == b"ab"
     assert request.body == b"abcdef"
     assert request.rfile.read() == b"cdef"
@@ -218,31 +226,31 @@ def test_file_and_whole_agree(more: bool) -> None:
 def test_the_record_has_the_first_bytes_and_counts_the_rest(
     chunks: list[bytes], keep: int, read: int
 ) -> None:
-    exchange = streamed(keep=keep)
-    request = feed(exchange, *filter(None, chunks))
+    call = streamed(keep=keep)
+    request = feed(call, *filter(None, chunks))
     request.rfile.read(read)
-    exchange.complete(None)
+    call.complete(None)
     whole = b"".join(chunks)
     assert request.body == whole[:keep]
     assert request.body_cut == len(whole[keep:])
 
 
 def test_a_handler_that_reads_hears_that_its_client_has_left() -> None:
-    exchange = streamed(b"some")
-    exchange.event(wire.Lost(call=1, reset=True))
+    call = streamed(b"some")
+    call.event(wire.Lost(call=1, reset=True))
     with pytest.raises(ClientLeft):
-        exchange.request.rfile.read()
-    assert exchange.request.body == b"some"  # and for the record there is what came
+        call.request.rfile.read()
+    assert call.request.body == b"some"  # and for the record there is what came
 
 
 def test_what_was_streamed_counts_as_kept() -> None:
-    records: Records[HTTPRequest] = Records(5000)
-    for call in range(1, 11):
-        exchange = open_http(Link(), message(call=call, more=True), records, 1000)
-        assert isinstance(exchange, HTTPExchange)
-        feed(exchange, bytes(1000))
-        exchange.complete(None)
-    received = records.snapshot()
+    journal: Journal[HTTPRequest] = Journal(5000)
+    for number in range(1, 11):
+        call = open_call(fake_run(), message(call=number, more=True), journal)
+        assert isinstance(call, HTTPCall)
+        feed(call, bytes(1000))
+        call.complete(None)
+    received = journal.records()
     assert 0 < sum(len(request.body) for request in received) <= 5000
     assert len(received) + received.dropped == 10
 
@@ -261,14 +269,14 @@ def raise_value_error(request: HTTPRequest) -> None:
 
 
 def test_an_answered_request_cannot_be_answered_again() -> None:
-    exchange = HTTPExchange(Link(), message(call=1))
-    exchange.complete("done")
+    call = HTTPCall(fake_run(), message(call=1))
+    call.complete("done")
     with pytest.raises(ValueError, match="has been answered"):
-        exchange.request.send_response(200)
+        call.request.send_response(200)
 
 
 @pytest.mark.parametrize(
-    "change, over, handler",
+    "change, ended, handler",
     [
         pytest.param({}, False, lambda request: "done", id="returned"),
         pytest.param({}, False, write_by_hand, id="written"),
@@ -277,30 +285,81 @@ def test_an_answered_request_cannot_be_answered_again() -> None:
         pytest.param({}, True, raise_value_error, id="nobody to tell"),
     ],
 )
-def test_an_answered_exchange_and_its_record_are_gone_at_once(
-    change: dict[str, Any], over: bool, handler: Callable[[HTTPRequest], Any]
+def test_an_answered_call_and_its_record_are_gone_at_once(
+    change: dict[str, Any], ended: bool, handler: Callable[[HTTPRequest], Any]
 ) -> None:
     """Not when the garbage is collected next, which a test of many requests would pay for."""
-    records: Records[HTTPRequest] = Records(1000)
-    exchange = open_http(Link(over=over), message(call=1, **change), records, 1000)
-    assert isinstance(exchange, HTTPExchange)
+    journal: Journal[HTTPRequest] = Journal(1000)
+    call = open_call(fake_run(ended=ended), message(call=1, **change), journal)
+    assert isinstance(call, HTTPCall)
     if change:
-        feed(exchange, b"x")
-    request = exchange.request
-    exchange_gone, request_gone = weakref.ref(exchange), weakref.ref(request)
+        feed(call, b"x")
+    request = call.request
+    call_gone, request_gone = weakref.ref(call), weakref.ref(request)
     gc.disable()
     try:
         with contextlib.suppress(ServerStopped):
             try:
-                exchange.complete(handler(request))
+                call.complete(handler(request))
             except ValueError as error:
-                exchange.fail(error)
-        del exchange
-        assert exchange_gone() is None
-        del request, records
+                call.fail(error)
+        del call
+        assert call_gone() is None
+        del request, journal
         assert request_gone() is None
     finally:
         gc.enable()
+
+
+class TestTheAnswerOnTheRecord:
+    def answered(self, handler: Callable[[HTTPRequest], Any], **change: Any) -> Answer | None:
+        call = HTTPCall(fake_run(), message(call=1, **change))
+        try:
+            call.complete(handler(call.request))
+        except ValueError as error:
+            call.fail(error)
+        return call.request.answer
+
+    @pytest.mark.parametrize(
+        "handler, status, size",
+        [
+            (lambda request: "done", 200, 4),
+            (lambda request: ("no", 404), 404, 2),
+            (lambda request: 204, 204, 0),
+            (lambda request: iter([b"ab", b"", b"cde"]), 200, 5),
+            (write_by_hand, 200, 4),
+            (raise_value_error, 500, len("the handler raised ValueError: as a handler does\n")),
+        ],
+    )
+    def test_has_status_size_and_time(
+        self, handler: Callable[[HTTPRequest], Any], status: int, size: int
+    ) -> None:
+        came = Clock.monotonic()
+        answer = self.answered(handler, at=came)
+        assert answer is not None
+        assert (answer.status, answer.size) == (status, size)
+        assert 0 <= answer.seconds == answer.at - came < 30
+
+    def test_is_there_before_the_client_has_it(self) -> None:
+        answers: list[Answer | None] = []
+        run = fake_run()
+        call = HTTPCall(run, message(call=1))
+        run.send = lambda *messages: answers.append(call.request.answer)
+        call.complete("done")
+        assert [answer and answer.size for answer in answers] == [4]
+
+    def test_is_the_one_that_the_server_gave_when_the_handler_took_too_long(self) -> None:
+        call = HTTPCall(fake_run(), message(call=1))
+        call.event(wire.Lost(call=1, reset=False, answered=504))
+        call.complete("too late")
+        assert call.request.answer is not None
+        assert call.request.answer.status == 504
+
+    def test_is_none_while_there_is_none(self) -> None:
+        assert HTTPCall(fake_run(), message(call=1)).request.answer is None
+
+    def test_is_plain_success_without_a_handler(self) -> None:
+        assert record("/").answer == Answer(at=1.0, status=200, size=0, seconds=0.0)
 
 
 def test_a_record_has_nobody_to_answer() -> None:

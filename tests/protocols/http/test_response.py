@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage.dispatch.streams import Outflow
-from sidestage.protocols.http.response import HTTPResponse, Responder, check_header, reason_of
+from sidestage.protocols.http.call import HTTPCall
+from sidestage.protocols.http.messages import Request, Respond
+from sidestage.protocols.http.responder import Responder, respond, respond_failure
+from sidestage.protocols.http.response import HTTPResponse, check_header, reason_of
 from sidestage.wire import messages as wire
 from sidestage.wire.frames import CHUNK
+
+REQUEST = Request(
+    call=1, peer="", at=1.0, connection=1, method="GET", target="/", http_version="1.1",
+    headers=(), body=b"", more=False, cut=0,
+)  # fmt: skip
 
 
 class Child:
@@ -18,20 +25,25 @@ class Child:
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
-        self.outflow = Outflow(self.send, 1)  # type: ignore[arg-type]
-        self.link: Any = self
-        self.call = 1
-        self.responder = Responder(self)
+        run: Any = self
+        self.call = HTTPCall(run, REQUEST)
+
+    @property
+    def responder(self) -> Responder:
+        return self.call.responder
+
+    def respond(self, response: HTTPResponse) -> None:
+        respond(self.call, response)
 
     def send(self, *messages: wire.Message) -> None:
         self.sent += messages
         for message in messages:
             if isinstance(message, wire.Data):
-                self.outflow.acknowledged(len(message.data))
+                self.call.event(wire.Ack(call=1, size=len(message.data)))
 
     @property
-    def head(self) -> wire.Respond:
-        [head] = [message for message in self.sent if isinstance(message, wire.Respond)]
+    def head(self) -> Respond:
+        [head] = [message for message in self.sent if isinstance(message, Respond)]
         assert head is self.sent[0]
         return head
 
@@ -48,7 +60,7 @@ class Child:
 @pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, 5 * CHUNK])
 def test_bytes_are_sent_with_their_length(size: int) -> None:
     child = Child()
-    child.responder.respond(HTTPResponse(b"x" * size))
+    child.respond(HTTPResponse(b"x" * size))
     assert child.body == b"x" * size
     assert child.head.length == size
     assert all(len(message.data) <= CHUNK for message in child.sent if hasattr(message, "data"))
@@ -58,7 +70,7 @@ def test_bytes_are_sent_with_their_length(size: int) -> None:
 def test_an_iterator_is_sent_piece_by_piece_without_empty_ones(chunks: list[bytes]) -> None:
     """An empty chunk would be the last (RFC 9112 7.1)."""
     child = Child()
-    child.responder.respond(HTTPResponse.of(iter(chunks)))
+    child.respond(HTTPResponse.of(iter(chunks)))
     assert child.body == b"".join(chunks)
     assert child.head.length is None
     assert all(message.data for message in child.sent if isinstance(message, wire.Data))
@@ -66,13 +78,13 @@ def test_an_iterator_is_sent_piece_by_piece_without_empty_ones(chunks: list[byte
 
 def test_a_large_first_piece_is_cut() -> None:
     child = Child()
-    child.responder.respond(HTTPResponse.of(iter([b"x" * CHUNK * 3])))
+    child.respond(HTTPResponse.of(iter([b"x" * CHUNK * 3])))
     assert child.body == b"x" * CHUNK * 3
 
 
 def test_a_piece_that_is_no_bytes_is_named() -> None:
     with pytest.raises(TypeError, match="must give bytes, not str: 'text'"):
-        Child().responder.respond(HTTPResponse.of(iter(["text"])))
+        Child().respond(HTTPResponse.of(iter(["text"])))
 
 
 def test_an_iterator_is_closed_when_its_client_is_gone() -> None:
@@ -86,10 +98,10 @@ def test_an_iterator_is_closed_when_its_client_is_gone() -> None:
             closed.append(True)
 
     child = Child()
-    child.outflow.fail(ConnectionResetError())
+    child.call.broken(ConnectionResetError())
     kept = pieces()
     with pytest.raises(ConnectionResetError):
-        child.responder.respond(HTTPResponse.of(kept))
+        child.respond(HTTPResponse.of(kept))
     assert closed
 
 
@@ -228,7 +240,7 @@ def test_nothing_can_be_written_after_the_end() -> None:
 def test_a_failure_before_the_head_is_out_is_a_500() -> None:
     child = begun()
     child.responder.write(b"never sent")
-    child.responder.fail(KeyError("x"))
+    respond_failure(child.call, KeyError("x"))
     assert child.head.status == 500
     assert child.body == b"the handler raised KeyError: 'x'\n"
 
@@ -236,7 +248,7 @@ def test_a_failure_before_the_head_is_out_is_a_500() -> None:
 def test_a_failure_after_the_head_is_out_closes_the_connection() -> None:
     child = begun()
     child.responder.flush()
-    child.responder.fail(KeyError("x"))
+    respond_failure(child.call, KeyError("x"))
     assert child.sent[-1] == wire.Close(call=1, reset=False)
 
 

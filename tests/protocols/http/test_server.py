@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kit.runs import run_of
 from kit.scripts import eventually
 from sidestage import HTTPRequest, HTTPServer
 from sidestage import HTTPResponse as Reply
@@ -313,8 +314,7 @@ def test_a_handler_without_an_answer_is_504() -> None:
         assert (reply.status, body) == (504, b"504 Gateway Timeout\n")
         assert "GET /late" in server.diagnostics[0].text
         release.set()
-        handled = eventually(lambda: not server._run or not server._run.unfinished())
-        assert handled
+        assert eventually(lambda: not run_of(server).unfinished())
         assert not server.errors
         assert ask(server).status == 200
 

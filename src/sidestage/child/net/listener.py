@@ -1,23 +1,27 @@
-"""Binds listening sockets: one, both loopbacks for ``localhost``, or a Unix socket's path."""
+"""Listening sockets: binds them, and accepts their clients within one iteration of the loop."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import socket
 import stat
+from collections.abc import Callable
 
 from ...wire.messages import Address, Configure
+from .stream import Receiver, Stream
 
 LOOPBACKS = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _PORT_TRIES = 50  # a port that is free on one loopback may be taken on the other
 _UDP_BUFFER = 1 << 23  # bytes asked for; without privileges the kernel's rmem_max is the bound
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_RETRY_SECONDS = 1.0  # when there was no descriptor for a client, which waits in the kernel
 
 
-def bind(config: Configure) -> list[socket.socket]:
-    """The bound sockets, listening where they are streams; raises OSError."""
-    kind = socket.SOCK_DGRAM if config.protocol == "udp" else socket.SOCK_STREAM
+def bind(config: Configure, kind: int) -> list[socket.socket]:
+    """Sockets of this kind where the server is to listen; raises OSError."""
     if config.path is not None:
         with contextlib.chdir(config.cwd or "/"):
             sockets = [_bind_path(config.path, kind)]
@@ -123,3 +127,66 @@ def _enlarge_buffer(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, force, _UDP_BUFFER)
     except OSError:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UDP_BUFFER)
+
+
+class Acceptor:
+    """A listening socket whose clients each get what ``receiver`` makes."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        backlog: int,
+        receiver: Callable[[], Receiver],
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        # The loop gets the number: of a socket that it does not know yet, asyncio on Python 3.11
+        # composes a text, which takes system calls.
+        self._fd = sock.fileno()
+        self._backlog = backlog
+        self._receiver = receiver
+        self._retry: asyncio.TimerHandle | None = None
+        self._no_delay = sock.family != getattr(socket, "AF_UNIX", None)
+        self._listen()
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._fd, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(self._backlog + 1):  # as many as can wait; then others have their turn
+            try:
+                client, peername = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:  # that one is gone again
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._wait(error)
+                return
+            self._begin(client, peername)
+
+    def _begin(self, client: socket.socket, peername: object) -> None:
+        try:
+            client.setblocking(False)
+            if self._no_delay:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # it is gone again
+            client.close()
+            return
+        Stream(self._loop, client, peername, self._receiver()).start()
+
+    def _wait(self, error: OSError) -> None:
+        context = {"message": "a client could not be accepted", "exception": error}
+        self._loop.call_exception_handler(context)
+        self._loop.remove_reader(self._fd)
+        self._retry = self._loop.call_later(_RETRY_SECONDS, self._listen)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._loop.remove_reader(self._fd)
+        self._sock.close()

@@ -1,7 +1,7 @@
-"""A client's connection: an asyncio transport over a socket that has been accepted.
+"""A client's connection: an asyncio transport over an accepted socket, and batched writes.
 
-It is what asyncio's own is, without the task and the passes of the loop that an accepted connection
-takes there until its first byte is read, and with one buffer for all readings of the process.
+It does what asyncio's own does, without the task and the iterations of the loop that an accepted
+connection takes there until its first byte is read, and with one read buffer for the process.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Protocol
 HIGH_WATER = 1 << 16  # bytes that wait to be sent, from which on more is unwelcome
 LOW_WATER = HIGH_WATER // 4
 
-# What has been read is taken in before anything else is. asyncio's way, memory of its own for each
-# reading, has the kernel map and unmap a quarter of a mebibyte each time.
+# Protocols copy what they keep before anything else is read. asyncio allocates a buffer for each
+# read instead, and the kernel maps and unmaps a quarter of a mebibyte each time.
 _buffer = memoryview(bytearray(1 << 18))
 
 
 class Receiver(Protocol):
-    """Whose connection it is: told what asyncio tells a Protocol, in the order of these methods."""
+    """A connection's protocol; its methods are called as asyncio calls those of a Protocol."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -34,7 +34,7 @@ class Receiver(Protocol):
         """Much waits to be sent."""
 
     def resume_writing(self) -> None:
-        """Little does."""
+        """The client has taken most of it."""
 
     def connection_lost(self, exc: Exception | None, /) -> None:
         """The connection is closed, by ``exc`` if not in good order."""
@@ -57,7 +57,7 @@ class Stream(asyncio.Transport):
         self._peername = peername
         self._receiver = receiver
         self._unsent = bytearray()
-        self._pressed = False  # the receiver has been told that much waits
+        self._pressed = False  # the receiver knows that much waits
         self._reading = False
         self._ended = False  # the client sends no more
         self._eof = False  # nor do we, once all is sent
@@ -65,7 +65,7 @@ class Stream(asyncio.Transport):
         self._lost = False  # nothing can be sent or read any more
 
     def start(self) -> None:
-        """Tell the receiver, and read from now on."""
+        """Hand the connection to the receiver, and read from now on."""
         self.resume_reading()
         try:
             self._receiver.connection_made(self)
@@ -136,7 +136,7 @@ class Stream(asyncio.Transport):
         if self._lost or not data:
             return
         if self._eof:
-            raise RuntimeError("there is more to be sent after the end")
+            raise RuntimeError("write() after write_eof()")
         if not self._unsent:
             try:
                 sent = self._sock.send(data)
@@ -163,7 +163,7 @@ class Stream(asyncio.Transport):
         return len(self._unsent)
 
     def can_write_eof(self) -> bool:
-        """Yes."""
+        """Whether ``write_eof`` works: always."""
         return True
 
     def write_eof(self) -> None:
@@ -227,10 +227,66 @@ class Stream(asyncio.Transport):
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
             self._lost = True
-            self._loop.call_soon(self._tell_and_close, error)  # not within what the receiver does
+            self._loop.call_soon(self._report_and_close, error)  # not within what the receiver does
 
-    def _tell_and_close(self, error: Exception | None) -> None:
+    def _report_and_close(self, error: Exception | None) -> None:
         try:
             self._receiver.connection_lost(error)
         finally:
             self._sock.close()
+
+
+class Writes:
+    """The answers of one iteration of the loop, to clients.
+
+    To wake a client that sleeps costs the kernel more than everything else in an answer. So the
+    first answer of an iteration is sent at once, and the client wakes while the others are made;
+    those are sent together at the end, to a client that is awake.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._first = True
+        self._waiting: dict[asyncio.Transport, list[bytes]] = {}
+
+    def begin_iteration(self) -> None:
+        """What is written next is the first of its iteration."""
+        self._first = True
+
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Send ``data``, after what was written to ``transport`` before."""
+        if (parts := self._waiting.get(transport)) is not None:
+            parts.append(data)
+        elif self._first:
+            self._first = False
+            transport.write(data)
+        else:
+            if not self._waiting:
+                self._loop.call_soon(self._flush_all)
+            self._waiting[transport] = [data]
+
+    def flush(self, transport: asyncio.Transport) -> None:
+        """Send what waits for ``transport``, which is to be closed or written to directly."""
+        if (parts := self._waiting.pop(transport, None)) and not transport.is_closing():
+            transport.write(b"".join(parts))
+
+    def _flush_all(self) -> None:
+        for transport in list(self._waiting):
+            self.flush(transport)
+
+
+def hold(transport: asyncio.Transport, wanted: bool) -> None:
+    """Stop reading from ``transport``, or start again."""
+    if wanted:
+        transport.pause_reading()
+    else:
+        transport.resume_reading()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Drop the connection so that the client sees a reset (RST), not an end-of-file."""
+    sock: Any = transport.get_extra_info("socket")
+    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+        linger = b"\1\0\0\0\0\0\0\0"  # struct linger {1, 0}: close discards and resets
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()

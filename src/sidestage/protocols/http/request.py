@@ -1,29 +1,25 @@
-"""A request as a handler has it, and the exchange that it is the beginning of."""
+"""A request as a handler has it, and as it is kept in ``received``."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from ...dispatch.calls import ClientLeft, Exchange, Link
-from ...dispatch.streams import Inflow, Outflow, StreamReader
-from ...errors import ServerStopped, shown
-from ...journal.facts import Address
-from ...journal.journal import OVERHEAD, Records
-from ...pristine.system import Lock
-from ...pristine.waits import Deadline
-from ...wire import messages as wire
+from ...dispatch.streams import StreamReader
+from ...journal.facts import Address, Answer
+from .body import Body
 from .fields import Fields, Headers
-from .response import HTTPResponse, Responder
+from .messages import Request
+from .responder import Responder
 
-_CHUNK = 1 << 16
-_NEVER = Deadline(None)
-_REST_SECONDS = 1.0  # after the answer, for the rest of a body that nobody has read
+if TYPE_CHECKING:
+    from .call import HTTPCall
+
+_CHUNK = 1 << 16  # bytes
 _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.2, absolute-form
 
 
@@ -45,10 +41,12 @@ class HTTPRequest:
 
     _body: Body | None = None  # of a body that did not come with the head
     _rfile: io.BufferedIOBase | None = None
+    # Plain numbers: the collector does not have to visit them.
+    _answered: tuple[float, int, int] | None = None  # when, status, bytes of the body
 
-    def __init__(self, message: wire.Request, exchange: HTTPExchange | None = None) -> None:
+    def __init__(self, message: Request, call: HTTPCall | None = None) -> None:
         self._message = message
-        self._exchange = exchange  # until it is answered
+        self._call = call  # until it is answered
 
     # The request line and headers ----------------------------------------------------------------
 
@@ -103,6 +101,29 @@ class HTTPRequest:
     def client_address(self) -> Address:
         """Where the request came from."""
         return self._message.peer
+
+    # For the record ------------------------------------------------------------------------------
+
+    @property
+    def received_at(self) -> float:
+        """When it came, in seconds on the monotonic clock."""
+        return self._message.at
+
+    @property
+    def connection_number(self) -> int:
+        """The number of its connection among those of this run of the server, from 1."""
+        return self._message.connection
+
+    @property
+    def answer(self) -> Answer | None:
+        """How it was answered: status, size of the body, time; ``None`` if it was not (yet)."""
+        came = self._message.at
+        if self._answered is not None:
+            at, status, size = self._answered
+            return Answer(at=at, status=status, size=size, seconds=at - came)
+        if not self._message.call:  # by the server's process, with plain success
+            return Answer(at=came, status=200, size=0, seconds=0.0)
+        return None
 
     # The body ------------------------------------------------------------------------------------
 
@@ -185,9 +206,9 @@ class HTTPRequest:
 
     @property
     def _responder(self) -> Responder:
-        if self._exchange is None:
+        if self._call is None:
             raise ValueError("this request has been answered")
-        return self._exchange.responder
+        return self._call.responder
 
     def send_response(self, code: int, message: str | None = None) -> None:
         """Begin a response with a status and, if not the standard one, a reason."""
@@ -212,204 +233,6 @@ class HTTPRequest:
 
     def __repr__(self) -> str:
         return f"<HTTPRequest {self.method} {self.target} from {self.client_address}>"
-
-
-class Body:
-    """A request's body that is still coming; when the handler is done, what was kept of it.
-
-    The first ``limit`` bytes are; ``grown`` is told of each that comes to them. The test may look
-    at a record while the handler reads, so one thread at a time takes from it.
-    """
-
-    def __init__(self, inflow: Inflow, limit: int, grown: Callable[[int], None]) -> None:
-        self.cut = 0  # bytes that were not kept
-        self._inflow: Inflow | None = inflow
-        self._whole: bytes | None = None
-        self._kept = bytearray()  # of what was taken from the inflow
-        self._at = 0  # bytes that were read
-        self._failed = False
-        self._guard = Lock()
-        self._limit = limit
-        self._grown = grown
-
-    def read(self, limit: int) -> bytes:
-        """Up to ``limit`` bytes; ``b""`` at the end."""
-        with self._guard:
-            if self._whole is None:
-                data = self._take(limit, _NEVER)
-            else:
-                data = self._whole[self._at : self._at + limit]
-            self._at += len(data)
-            return data
-
-    def whole(self) -> bytes:
-        """Everything, while the handler runs; if it had read more than is kept, what is."""
-        with self._guard:
-            if self._whole is not None:
-                return self._whole
-            if self._failed:
-                return bytes(self._kept)
-            before, missing = bytes(self._kept), self.cut
-            rest = b"".join(iter(lambda: self._take(_CHUNK, _NEVER), b""))
-            self._whole = bytes(self._kept) if missing else before + rest
-            return self._whole
-
-    def _take(self, limit: int, deadline: Deadline) -> bytes:
-        if self._inflow is None:
-            return b""
-        try:
-            data = self._inflow.read_some(limit, deadline)
-        except (ClientLeft, ServerStopped):
-            self._failed = True
-            raise
-        kept = data[: max(0, self._limit - len(self._kept))]
-        self._kept += kept
-        self.cut += len(data) - len(kept)
-        self._grown(len(kept))
-        return data
-
-    def close(self) -> None:
-        """The handler is done: take in what it has not read, within bounds."""
-        with self._guard:
-            deadline = Deadline(_REST_SECONDS)
-            try:
-                while self._take(_CHUNK, deadline):
-                    pass
-            except (ClientLeft, ServerStopped, TimeoutError):
-                pass  # the record has what came
-            if self._inflow is not None:
-                self._whole = bytes(self._kept)
-                self._inflow = None
-                self._kept.clear()
-                del self._grown  # it has the records, of which one has this
-
-
-class HTTPExchange(Exchange):
-    """A request and its response."""
-
-    request: HTTPRequest
-
-    # Most requests come whole and are answered at once: what they don't need is not made.
-    _inflow: Inflow | None = None
-    _outflow: Outflow | None = None
-    _responder: Responder | None = None
-    _body: Body | None = None
-    _error: Exception | None = None  # why nothing can be sent any more
-
-    def __init__(self, link: Link, message: wire.Request) -> None:
-        self.link = link
-        self.call = message.call
-        self.client_address = message.peer
-        self.request = HTTPRequest(message, self)
-
-    def stream(self, first: bytes, limit: int, grown: Callable[[int], None]) -> Body:
-        """The body of a request that comes in pieces, of which ``first`` is here already."""
-        self._inflow = Inflow(self.link.send, self.call)
-        if first:
-            self._inflow.feed(first)
-        self._body = Body(self._inflow, limit, grown)
-        return self._body
-
-    @property
-    def responder(self) -> Responder:
-        """What sends the response."""
-        if self._responder is None:
-            self._responder = Responder(self)
-        return self._responder
-
-    @property
-    def outflow(self) -> Outflow:
-        """The response's body beyond its first piece."""
-        if self._outflow is None:
-            self._outflow = Outflow(self.link.send, self.call)
-            if self._error is not None:
-                self._outflow.fail(self._error)
-        return self._outflow
-
-    # Events --------------------------------------------------------------------------------------
-
-    def event(self, message: wire.Event) -> None:
-        match message:
-            case wire.Data():
-                if self._inflow is not None:
-                    self._inflow.feed(message.data)
-            case wire.End():
-                if self._inflow is not None:
-                    self._inflow.end()
-            case wire.Ack():
-                self.outflow.acknowledged(message.size)
-            case wire.Lost():
-                self.broken(
-                    ClientLeft(f"the client {self.client_address} has closed the connection")
-                )
-            case _:
-                raise AssertionError(message)
-
-    def stopping(self, error: Exception) -> None:
-        if self._inflow is not None:
-            self._inflow.fail(error)
-
-    def broken(self, error: Exception) -> None:
-        self.stopping(error)
-        self._error = self._error or error
-        if self._outflow is not None:  # looked at last: who makes one looks at the error last
-            self._outflow.fail(error)
-
-    # The response --------------------------------------------------------------------------------
-
-    def complete(self, result: object) -> None:
-        try:
-            self._answer(result)
-        except (ClientLeft, ServerStopped):
-            self._close()
-            raise
-        self._close()
-
-    def _answer(self, result: object) -> None:
-        responder = self.responder
-        if not responder.begun:
-            responder.respond(HTTPResponse.of(result))
-        elif result is None:
-            responder.finish()
-        else:
-            raise TypeError(
-                "the handler has written a response and must return None then, "
-                f"not {type(result).__name__}: {shown(result)}"
-            )
-
-    def fail(self, error: BaseException) -> None:
-        try:
-            if self.request._exchange is self:
-                self.responder.fail(error)
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        self.request._exchange = None  # a record is to keep nothing of this alive
-        self._responder = None  # the two would keep each other, until a collection
-        if self._body is not None:
-            self._body.close()
-
-    def describe(self) -> str:
-        return f"{self.request.method} {self.request.target}"
-
-
-def open_http(
-    link: Link, message: wire.Request, records: Records[HTTPRequest], keep: int
-) -> Exchange | None:
-    """Record a request; returns its exchange if a handler is to run."""
-    exchange = HTTPExchange(link, message) if message.call else None
-    request = HTTPRequest(message) if exchange is None else exchange.request
-    if exchange is not None and message.more:
-
-        def grown(size: int) -> None:
-            records.grow(request, size)
-
-        request._body = exchange.stream(message.body, keep, grown)
-        records.add(request, OVERHEAD)  # what comes of the body is counted as it is kept
-    else:
-        records.add(request, OVERHEAD + len(message.body))
-    return exchange
 
 
 def _split_form(body: bytes, boundary: bytes) -> tuple[FormPart, ...]:

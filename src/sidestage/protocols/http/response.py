@@ -1,4 +1,4 @@
-"""HTTP responses: what a handler may return, and how a response is sent, whole or in pieces."""
+"""HTTP responses: what a handler may return."""
 
 from __future__ import annotations
 
@@ -7,29 +7,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
-from ...dispatch.calls import Link
-from ...dispatch.streams import Outflow
 from ...errors import shown
-from ...pristine.waits import Deadline
-from ...wire import messages as wire
-from ...wire.frames import CHUNK
+from .messages import Headers
 
 ALLOWED = (
     "str, bytes, a dict or list (JSON), an int (status), (body, status[, headers]), an iterator "
     "of bytes, an HTTPResponse, or None"
 )
 
-_TEXT = "text/plain; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
 _BINARY = "application/octet-stream"
 _JSON = "application/json"
 _BREAK = re.compile(r"[\r\n\0]")
 _UNSENDABLE = re.compile(r"[\r\n\0]|[^\0-\xff]")
 _REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
-_ENOUGH = 1 << 16  # bytes written that are sent before the handler returns
-_NEVER = Deadline(None)
 
 HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -66,6 +60,8 @@ class HTTPResponse:
     def of(cls, result: object) -> HTTPResponse:
         """The response for a handler's return value; raises TypeError for other types."""
         match result:
+            case str():
+                return cls._made(result.encode("utf-8", "surrogateescape"), TEXT)
             case HTTPResponse():
                 return result
             case None:
@@ -91,15 +87,15 @@ class HTTPResponse:
             )
         made = cls() if body is None else cls._of_body(body)
         given = cls(status=status, headers=(rest[0] if rest else None) or {})
-        names = {name.lower() for name, _ in _pairs(given)}
-        kept = [pair for pair in _pairs(made) if pair[0].lower() not in names]
-        return cls(made.body, status, [*kept, *_pairs(given)])
+        names = {name.lower() for name, _ in pairs(given)}
+        kept = [pair for pair in pairs(made) if pair[0].lower() not in names]
+        return cls(made.body, status, [*kept, *pairs(given)])
 
     @classmethod
     def _of_body(cls, body: Any) -> HTTPResponse:
         match body:
             case str():
-                return cls._made(body.encode("utf-8", "surrogateescape"), _TEXT)
+                return cls._made(body.encode("utf-8", "surrogateescape"), TEXT)
             case bytes() | bytearray() | memoryview():
                 return cls._made(bytes(body), _BINARY)
             case dict() | list():
@@ -139,7 +135,7 @@ class HTTPResponse:
         )
 
 
-def _checked_headers(headers: Any) -> wire.Headers:
+def _checked_headers(headers: Any) -> Headers:
     pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
     try:
         given = [(name, value) for name, value in pairs]
@@ -150,7 +146,7 @@ def _checked_headers(headers: Any) -> wire.Headers:
     return tuple(check_header(name, value) for name, value in given)
 
 
-def _pairs(response: HTTPResponse) -> wire.Headers:
+def pairs(response: HTTPResponse) -> Headers:
     assert isinstance(response.headers, tuple)
     return response.headers
 
@@ -183,187 +179,3 @@ def check_text(what: str, text: str) -> str:
 def reason_of(status: int) -> str:
     """The standard reason phrase of ``status``; empty if it has none."""
     return _REASONS.get(status, "")
-
-
-class Way(Protocol):
-    """The call that a response answers."""
-
-    link: Link
-    call: int
-
-    @property
-    def outflow(self) -> Outflow:
-        """Takes the body beyond its first piece."""
-        ...
-
-
-class Responder:
-    """Sends one response, whole or piece by piece; it is the ``wfile`` of a request.
-
-    What is written waits here until the handler returns, so that a Content-Length can be sent.
-    After ``flush``, or once it exceeds 64 KiB, it is sent, and the rest follows in chunks.
-    """
-
-    begun = False  # whether there is a status
-    closed = False  # whether the response is complete
-    _status = 0
-    _reason = ""
-    _in_body = False
-    _sent = False  # whether the head has been sent
-
-    def __init__(self, way: Way) -> None:
-        self._way = way
-        self._headers: wire.Headers = ()
-        self._waiting = bytearray()
-
-    # Piece by piece ----------------------------------------------------------------------------
-
-    def begin(self, status: int, reason: str | None) -> None:
-        """Set status and reason; raises ValueError after ``end_headers``."""
-        if self._in_body:
-            raise ValueError("the headers of this response have ended already")
-        self._status = check_status(status)
-        self._reason = reason_of(status) if reason is None else check_text("reason", reason)
-        self.begun = True
-
-    def header(self, name: str, value: str) -> None:
-        """Add a header field; raises ValueError before ``begin`` or after ``end_headers``."""
-        if not self.begun or self._in_body:
-            raise ValueError("send_header goes between send_response and end_headers")
-        self._headers += (check_header(name, value),)
-
-    def end_headers(self) -> None:
-        """End the header fields: the body comes next; raises ValueError before ``begin``."""
-        if not self.begun:
-            raise ValueError("call send_response first")
-        self._in_body = True
-
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Add ``data`` to the body; returns its number of bytes.
-
-        Raises ValueError before ``end_headers`` or once the response is complete.
-        """
-        if not self._in_body:
-            raise ValueError("call send_response and end_headers before writing the body")
-        if self.closed:
-            raise ValueError("this response is complete")
-        view = memoryview(data).cast("B")
-        self._waiting += view
-        if len(self._waiting) > _ENOUGH:
-            self.flush()
-        return len(view)
-
-    def flush(self) -> None:
-        """Send the head and the body so far; does nothing outside the body."""
-        if not self._in_body or self.closed:
-            return
-        waiting, self._waiting = self._waiting, bytearray()
-        if not self._sent:
-            self._send_head(b"", length=None, more=True)
-        if waiting:
-            self._way.outflow.write(waiting, _NEVER)
-
-    def writable(self) -> bool:
-        """Always true; part of the interface of a file."""
-        return True
-
-    def finish(self) -> None:
-        """Complete the response: send what has not been sent and its end."""
-        self._in_body = True
-        self.closed = True
-        body = bytes(self._waiting)
-        if self._sent:
-            if body:
-                self._way.outflow.write(body, _NEVER)
-            self._way.link.send(wire.End(call=self._way.call))
-        else:
-            self._send_bytes(body)
-
-    # Whole -------------------------------------------------------------------------------------
-
-    def respond(self, response: HTTPResponse) -> None:
-        """Send a whole response; raises TypeError if its iterable gives anything but bytes."""
-        self.begun = self._in_body = self.closed = True
-        self._status = response.status
-        self._reason = reason_of(response.status) if response.reason is None else response.reason
-        self._headers = _pairs(response)
-        body = response.body
-        if isinstance(body, str):
-            body = body.encode("utf-8", "surrogateescape")
-        if isinstance(body, (bytes, bytearray, memoryview)):
-            self._send_bytes(bytes(body))
-        else:
-            try:
-                self._send_iterable(iter(body))
-            finally:  # a generator closes now what it has opened, even if something refers to it
-                if close := getattr(body, "close", None):
-                    close()
-
-    def _send_bytes(self, body: bytes) -> None:
-        more = len(body) > CHUNK
-        self._send_head(body[:CHUNK], length=len(body), more=more)
-        if more:
-            self._way.outflow.write(memoryview(body)[CHUNK:], _NEVER)
-            self._way.link.send(wire.End(call=self._way.call))
-
-    def _send_iterable(self, chunks: Iterator[Any]) -> None:
-        # The first chunk is made before the head is sent, so that an error in making it is a 500.
-        first = _checked_chunk(next(chunks, b""))
-        self._send_head(first[:CHUNK], length=None, more=True)
-        self._way.outflow.write(memoryview(first)[CHUNK:], _NEVER)
-        for chunk in chunks:
-            if checked := _checked_chunk(chunk):
-                self._way.outflow.write(checked, _NEVER)
-        self._way.link.send(wire.End(call=self._way.call))
-
-    def _send_head(self, body: bytes, *, length: int | None, more: bool) -> None:
-        self._sent = True
-        if more:
-            self._way.outflow.count(len(body))
-        self._way.link.send(
-            wire.Respond(
-                call=self._way.call,
-                status=self._status,
-                reason=self._reason,
-                headers=self._headers,
-                body=body,
-                length=length,
-                more=more,
-            )
-        )
-
-    # Failure -----------------------------------------------------------------------------------
-
-    def error(self, status: int, message: str | None, explain: str | None) -> None:
-        """Write a whole response that explains an error in plain text."""
-        self.begin(status, message)
-        self.header("Content-Type", _TEXT)
-        self.header("Connection", "close")
-        self.end_headers()
-        self.write(f"{status} {self._reason}\n{explain or ''}".rstrip().encode() + b"\n")
-
-    def fail(self, error: BaseException) -> None:
-        """Send a 500 for a handler that raised; once the head is sent, close the connection."""
-        if self._sent:
-            self._way.link.send(wire.Close(call=self._way.call, reset=False))
-            return
-        text = f"the handler raised {type(error).__name__}: {_text_of(error)}"[:1000] + "\n"
-        body = text.encode("utf-8", "backslashreplace")
-        self.respond(HTTPResponse(body, 500, {"Content-Type": _TEXT}))
-
-
-def _text_of(error: BaseException) -> str:
-    """The text of ``error``; if that raises, the client must get an answer all the same."""
-    try:
-        return str(error)
-    except Exception as other:  # noqa: BLE001 - whatever its __str__ raises
-        return f"(its text cannot be had: {type(other).__name__})"
-
-
-def _checked_chunk(chunk: Any) -> bytes:
-    if not isinstance(chunk, (bytes, bytearray, memoryview)):
-        raise TypeError(
-            f"an iterator that is a response must give bytes, not {type(chunk).__name__}: "
-            f"{chunk!r:.200}"
-        )
-    return bytes(chunk)

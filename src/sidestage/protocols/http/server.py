@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...pristine.imports import importing_once
 from ...server.checks import count
-from ...server.server import Opener, Server
+from ...server.server import Server
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -48,11 +47,5 @@ class HTTPServer(Server["HTTPRequest"]):
         """The bound port; the name that ``http.server`` has for it."""
         return self.port
 
-    def _options(self) -> dict[str, int]:
+    def _settings(self) -> dict[str, Any]:
         return {"head_limit": self._head_limit}
-
-    def _opener(self) -> Opener:
-        with importing_once():
-            from .request import open_http
-
-        return open_http

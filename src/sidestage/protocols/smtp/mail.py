@@ -1,28 +1,21 @@
-"""A mail as a handler has it, and the reply to its client."""
+"""A mail as a handler has it, and as it is kept in ``received``."""
 
 from __future__ import annotations
 
 import email
 import email.policy
-import re
 from email.message import EmailMessage
 
-from ...dispatch.calls import Exchange, Link
-from ...errors import shown
-from ...journal.facts import Address
-from ...journal.journal import OVERHEAD, Records
-from ...wire import messages as wire
-
-# RFC 5321 4.2: a code, a space or a hyphen for lines to come, and text.
-_REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")
-_SUCCESS = "250 OK"
-_FAILURE = "451 4.3.0 the handler raised "
+from ...journal.facts import Address, Answer
+from .messages import MailIn
 
 
 class Mail:
     """A mail that came, as its SMTP transaction gave it (RFC 5321)."""
 
-    def __init__(self, message: wire.MailIn) -> None:
+    _answered: tuple[float, int, int] | None = None  # when, code, bytes of the reply
+
+    def __init__(self, message: MailIn) -> None:
         self._message = message
         self._parsed: EmailMessage | None = None
 
@@ -86,8 +79,34 @@ class Mail:
         """Whether the mail came over TLS; ``False``, as the server offers no STARTTLS."""
         return False
 
+    @property
+    def received_at(self) -> float:
+        """When its DATA ended, in seconds on the monotonic clock."""
+        return self._message.at
+
+    @property
+    def connection_number(self) -> int:
+        """The number of its connection among those of this run of the server, from 1."""
+        return self._message.connection
+
+    @property
+    def answer(self) -> Answer | None:
+        """How it was answered: code, size of the reply, time; ``None`` if it was not (yet)."""
+        came = self._message.at
+        if self._answered is not None:
+            at, status, size = self._answered
+            return Answer(at=at, status=status, size=size, seconds=at - came)
+        if not self._message.call:  # by the server's process, with plain success
+            return Answer(at=came, status=250, size=len("250 OK"), seconds=0.0)
+        return None
+
+    def _content(self) -> tuple[object, ...]:
+        m = self._message
+        envelope = (m.mail_from, m.mail_options, m.rcpt_tos, m.rcpt_options)
+        return (m.peer, m.helo, m.esmtp, *envelope, m.data)
+
     def __eq__(self, other: object) -> bool:
-        return self._message == other._message if isinstance(other, Mail) else NotImplemented
+        return self._content() == other._content() if isinstance(other, Mail) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((self.mail_from, self.data))
@@ -95,42 +114,3 @@ class Mail:
     def __repr__(self) -> str:
         subject = self.message["Subject"]
         return f"<Mail from {self.mail_from!r} to {self.rcpt_tos!r}: {subject or 'no subject'}>"
-
-
-class SMTPExchange(Exchange):
-    """A mail and its reply."""
-
-    request: Mail
-
-    def __init__(self, link: Link, call: int, request: Mail) -> None:
-        super().__init__(link, call, request.peer)
-        self.request = request
-
-    def complete(self, result: object) -> None:
-        reply = _SUCCESS if result is None else result
-        if not isinstance(reply, str):
-            raise TypeError(
-                "the handler of an SMTP server may return None (250) or a reply such as "
-                f"'550 no such user', not {type(result).__name__}: {shown(result)}"
-            )
-        if not _REPLY.fullmatch(reply):
-            raise ValueError(
-                f"{reply!r:.200} is no SMTP reply: a code from 200 to 599, a space, and text; "
-                "of several lines, '250-one\\r\\n250 two'"
-            )
-        self.link.send(wire.MailReply(call=self.call, reply=reply))
-
-    def fail(self, error: BaseException) -> None:
-        self.link.send(wire.MailReply(call=self.call, reply=_FAILURE + type(error).__name__))
-
-    def describe(self) -> str:
-        return f"the mail from {self.request.mail_from!r}"
-
-
-def open_smtp(
-    link: Link, message: wire.MailIn, records: Records[Mail], keep: int
-) -> Exchange | None:
-    """Record a mail; returns its exchange if a handler is to run."""
-    mail = Mail(message)
-    records.add(mail, OVERHEAD + len(message.data))
-    return SMTPExchange(link, message.call, mail) if message.call else None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...pristine.imports import importing_once
 from ...server.checks import count
-from ...server.server import Opener, Server
+from ...server.server import Server
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -44,11 +43,5 @@ class SMTPServer(Server["Mail"]):
         if not 0 < size_limit <= _MAX_SIZE_LIMIT:
             raise ValueError(f"size_limit must be from 1 to {_MAX_SIZE_LIMIT}, not {size_limit}")
 
-    def _options(self) -> dict[str, int]:
+    def _settings(self) -> dict[str, Any]:
         return {"size_limit": self._size_limit}
-
-    def _opener(self) -> Opener:
-        with importing_once():
-            from .mail import open_smtp
-
-        return open_smtp

@@ -6,26 +6,26 @@ import errno
 import io
 import os
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
-from ...dispatch.calls import ClientLeft, Exchange, Link
-from ...dispatch.streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
-from ...errors import ServerStopped, shown
-from ...journal.facts import Address
-from ...journal.journal import OVERHEAD, Records
+from ...dispatch.streams import StreamReader, StreamWriter, open_file
+from ...journal.facts import Address, Answer
 from ...pristine.waits import Deadline
-from ...wire import messages as wire
+from ...wire.messages import End
+from .messages import SetOption
 
-_STOPPED = "closed by the stop of the server"
+if TYPE_CHECKING:
+    from .call import TCPCall
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Transcript:
     """A TCP connection that has ended: who it was, what came, and how it ended.
 
-    ``cut`` is how many bytes beyond the first quarter of ``keep`` were not kept.
+    ``cut`` is how many bytes beyond the first quarter of ``keep`` were not kept. ``received_at``
+    is when the client connected, in seconds on the monotonic clock; ``answer`` has the bytes that
+    were sent to it, and the seconds from open to end.
     """
 
     client_address: Address
@@ -33,6 +33,9 @@ class Transcript:
     data: bytes
     ended: str
     cut: int = 0
+    received_at: float = field(default=0.0, compare=False)
+    connection_number: int = field(default=0, compare=False)
+    answer: Answer | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<Transcript from {self.client_address}: {self.data!r:.80}, {self.ended}>"
@@ -47,14 +50,14 @@ class Connection:
     connection; when the server stops, I/O that would block raises ServerStopped.
     """
 
-    def __init__(self, exchange: TCPExchange, server_address: Address) -> None:
-        self._exchange = exchange
+    def __init__(self, call: TCPCall, server_address: Address) -> None:
+        self._call = call
         self._server_address = server_address
         self._timeout: float | None = None
         self._closed = False
         self._sent_end = False
         self._rfile: io.BufferedReader | None = None
-        self.client_address = exchange.client_address
+        self.client_address = call.client_address
 
     @property
     def connection(self) -> Connection:
@@ -127,7 +130,7 @@ class Connection:
         if size == 0:
             return 0
         try:
-            data = self._exchange.inflow.read_some(size, deadline, peek=peek)
+            data = self._call.inflow.read_some(size, deadline, peek=peek)
         except TimeoutError:
             raise self._not_in_time() from None
         parts.append(data)
@@ -146,7 +149,7 @@ class Connection:
         if self._sent_end:
             raise BrokenPipeError(errno.EPIPE, "the handler has shut this direction down")
         try:
-            self._exchange.outflow.write(data, Deadline(self._timeout))
+            self._call.outflow.write(data, Deadline(self._timeout))
         except TimeoutError:
             raise self._not_in_time() from None
 
@@ -188,10 +191,8 @@ class Connection:
         self._check_open()
         if not isinstance(value, int):
             value = bytes(value)
-        self._exchange.link.send(
-            wire.SetOption(
-                call=self._exchange.call, level=int(level), name=int(optname), value=value
-            )
+        self._call.run.send(
+            SetOption(call=self._call.id, level=int(level), name=int(optname), value=value)
         )
 
     def getpeername(self) -> Address:
@@ -208,7 +209,7 @@ class Connection:
             raise ValueError(f"how must be SHUT_RD, SHUT_WR or SHUT_RDWR, not {how!r}")
         self._check_open()
         if how in (socket.SHUT_RD, socket.SHUT_RDWR):
-            self._exchange.inflow.end()
+            self._call.inflow.end()
         if how in (socket.SHUT_WR, socket.SHUT_RDWR):
             self.shutdown_write()
 
@@ -217,7 +218,7 @@ class Connection:
         self._check_open()
         if not self._sent_end:
             self._sent_end = True
-            self._exchange.link.send(wire.End(call=self._exchange.call))
+            self._call.run.send(End(call=self._call.id))
 
     def close(self) -> None:
         """Close both directions once what was sent has gone out; again is fine."""
@@ -230,7 +231,7 @@ class Connection:
     def _end(self, *, reset: bool) -> None:
         if not self._closed:
             self._closed = True
-            self._exchange.close(reset=reset)
+            self._call.close(reset=reset)
 
     def __enter__(self) -> Self:
         return self
@@ -249,115 +250,3 @@ class Connection:
 def _came(parts: list[bytes], size: int) -> str:
     data = b"".join(parts)
     return f"{len(data)} of {size} bytes: {data[:200]!r}"
-
-
-class TCPExchange(Exchange):
-    """A connection and the transcript of it."""
-
-    request: Connection
-
-    def __init__(
-        self, link: Link, message: wire.Opened, keep: int, record: Callable[[Transcript], None]
-    ) -> None:
-        super().__init__(link, message.call, message.peer)
-        self.inflow = Inflow(link.send, message.call)
-        self.outflow = Outflow(link.send, message.call)
-        self.request = Connection(self, message.local)
-        self._keep = keep
-        self._record: Callable[[Transcript], None] | None = record
-        self._data = bytearray()
-        self._cut = 0
-
-    def complete(self, result: object) -> None:
-        if isinstance(result, (bytes, bytearray, memoryview)):
-            self.request.sendall(result)
-        elif result is not None:
-            raise TypeError(
-                "the handler of a TCP server may return None, or bytes to send before the "
-                f"close, not {type(result).__name__}: {shown(result)}"
-            )
-        self.request.close()
-        del self.request  # the two would keep each other, until a collection
-
-    def fail(self, error: BaseException) -> None:
-        try:
-            if isinstance(error, ServerStopped):  # it did nothing wrong
-                self._ended(_STOPPED)
-                self.request.close()
-            else:
-                self.request.reset()
-        finally:
-            del self.request
-
-    def close(self, *, reset: bool) -> None:
-        """The handler's end of the connection."""
-        self._ended("reset by the handler" if reset else "closed by the handler")
-        self.link.send(wire.Close(call=self.call, reset=reset))
-
-    def event(self, message: wire.Event) -> None:
-        match message:
-            case wire.Data():
-                room = max(0, self._keep - len(self._data))
-                self._data += message.data[:room]
-                self._cut += max(0, len(message.data) - room)
-                self.inflow.feed(message.data)
-            case wire.Ack():
-                self.outflow.acknowledged(message.size)
-            case wire.End():
-                self.inflow.end()
-                self._ended("closed by the client")
-            case wire.Lost():
-                self._lost(message.reset)
-            case _:
-                raise AssertionError(message)
-
-    def _lost(self, reset: bool) -> None:
-        gone = ClientLeft(f"the client {self.client_address} has closed the connection")
-        self._ended("reset by the client" if reset else "closed by the client")
-        self.inflow.fail(gone)
-        self.outflow.fail(gone)
-
-    def stopping(self, error: Exception) -> None:
-        self.inflow.fail(error)
-
-    def broken(self, error: Exception) -> None:
-        self._ended(_STOPPED)
-        self.inflow.fail(error)
-        self.outflow.fail(error)
-
-    def _ended(self, how: str) -> None:
-        record, self._record = self._record, None
-        if record is not None:
-            record(
-                Transcript(
-                    client_address=self.client_address,
-                    server_address=self.request.getsockname(),
-                    data=bytes(self._data),
-                    ended=how,
-                    cut=self._cut,
-                )
-            )
-            self.link.recorded()
-
-    def describe(self) -> str:
-        return "a connection"
-
-
-def open_tcp(link: Link, message: Any, records: Records[Transcript], keep: int) -> Exchange | None:
-    """The exchange of a connection that a handler is to serve; or the record of one."""
-
-    def record(transcript: Transcript) -> None:
-        records.add(transcript, OVERHEAD + len(transcript.data))
-
-    if isinstance(message, wire.Opened):
-        return TCPExchange(link, message, keep, record)
-    record(
-        Transcript(
-            client_address=message.peer,
-            server_address=message.local,
-            data=message.data,
-            ended=message.ended,
-            cut=message.cut,
-        )
-    )
-    return None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...pristine.imports import importing_once
-from ...server.server import Opener, Server
+from ...server.server import Server
 
 if TYPE_CHECKING:
     from .connection import Transcript  # noqa: F401 - the base class's parameter
@@ -22,9 +21,3 @@ class TCPServer(Server["Transcript"]):
 
     protocol = "tcp"
     scheme = "tcp"
-
-    def _opener(self) -> Opener:
-        with importing_once():
-            from .connection import open_tcp
-
-        return open_tcp

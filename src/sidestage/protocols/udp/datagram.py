@@ -1,15 +1,18 @@
-"""A datagram as a handler has it, and the reply to its sender."""
+"""A datagram as a handler has it, and as it is kept in ``received``."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+import weakref
+from typing import TYPE_CHECKING
 
-from ...dispatch.calls import Exchange, Link
-from ...errors import shown
-from ...journal.facts import Address
-from ...journal.journal import OVERHEAD, Records
-from ...wire import messages as wire
+from ...errors import ServerStopped
+from ...journal.facts import Address, Answer
+from ...pristine.waits import Clock
+from .messages import Packet, SendTo
+
+if TYPE_CHECKING:
+    from ...dispatch.run import Run
 
 MAX_DATAGRAM = 65507  # bytes over IPv4: 65535 less the headers of IP and UDP
 
@@ -17,9 +20,13 @@ MAX_DATAGRAM = 65507  # bytes over IPv4: 65535 less the headers of IP and UDP
 class Datagram:
     """A datagram that came. Datagrams are equal when sender and bytes are."""
 
-    def __init__(self, link: Link | None, message: wire.Packet) -> None:
-        self._link = link
+    connection_number = 0  # there are no connections
+    _answered: tuple[float, int] | None = None  # when its handler was done, bytes replied
+
+    def __init__(self, message: Packet, run: Run | None = None) -> None:
+        self._run = None if run is None else weakref.ref(run)  # a record keeps no run alive
         self._message = message
+        self._replied = 0  # bytes
         self.rfile = io.BytesIO(message.data)
         self.wfile = io.BytesIO()
 
@@ -38,6 +45,19 @@ class Datagram:
         """The bytes; another name for ``packet``."""
         return self.packet
 
+    @property
+    def received_at(self) -> float:
+        """When it came, in seconds on the monotonic clock."""
+        return self._message.at
+
+    @property
+    def answer(self) -> Answer | None:
+        """The bytes that were replied, and the time; ``None`` if no handler has returned yet."""
+        if self._answered is None:
+            return None
+        at, size = self._answered
+        return Answer(at=at, status=None, size=size, seconds=at - self._message.at)
+
     def reply(self, data: bytes) -> None:
         """Send ``data`` to the sender, now.
 
@@ -51,12 +71,14 @@ class Datagram:
             raise ValueError(f"a datagram may have {MAX_DATAGRAM} bytes, not {size}")
         if not self.client_address:
             raise ValueError("the sender has no address to reply to; its socket must be bound")
-        if self._link is None:
+        if self._run is None:
             raise ValueError("this datagram was recorded without a handler: nobody can reply")
-        self._link.send(
-            wire.SendTo(
-                listener=self._message.listener, address=self.client_address, data=bytes(data)
-            )
+        if (run := self._run()) is None:
+            raise ServerStopped("the server of this datagram has stopped")
+        self._replied += size
+        self._answered = (Clock.monotonic(), self._replied)
+        run.send(
+            SendTo(listener=self._message.listener, address=self.client_address, data=bytes(data))
         )
 
     def __eq__(self, other: object) -> bool:
@@ -69,49 +91,3 @@ class Datagram:
 
     def __repr__(self) -> str:
         return f"<Datagram from {self.client_address}: {self.packet!r:.80}>"
-
-
-class UDPExchange(Exchange):
-    """A datagram and what is replied to it."""
-
-    drained_by_child = False
-
-    request: Datagram
-
-    def __init__(self, link: Link, call: int, request: Datagram) -> None:
-        super().__init__(link, call, request.client_address)
-        self.request = request
-
-    def complete(self, result: object) -> None:
-        replies: list[Any]
-        if result is None:
-            replies = []
-        elif isinstance(result, (list, tuple)):
-            replies = list(result)
-        else:
-            replies = [result]
-        for reply in replies:
-            if not isinstance(reply, (bytes, bytearray, memoryview)):
-                raise TypeError(
-                    "the handler of a UDP server may return None, bytes (one reply) or a list "
-                    f"of bytes, not {type(result).__name__}: {shown(result)}"
-                )
-        if written := self.request.wfile.getvalue():
-            self.request.reply(written)
-        for reply in replies:
-            self.request.reply(reply)
-
-    def fail(self, error: BaseException) -> None:
-        """UDP has no way to tell a client of a failure: it gets no reply."""
-
-    def describe(self) -> str:
-        return f"a datagram of {len(self.request.packet)} bytes"
-
-
-def open_udp(
-    link: Link, message: wire.Packet, records: Records[Datagram], keep: int
-) -> Exchange | None:
-    """Record a datagram; returns its exchange if a handler is to run."""
-    datagram = Datagram(link if message.call else None, message)
-    records.add(datagram, OVERHEAD + len(message.data))
-    return UDPExchange(link, message.call, datagram) if message.call else None

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from sidestage.protocols.http.child import h1
 from sidestage.protocols.http.child.service import HTTPService
+from sidestage.protocols.http.messages import HTTPSettings, Request, Respond
 from sidestage.wire.frames import WINDOW
 from sidestage.wire.messages import (
     Ack,
-    Close,
     Configure,
     Data,
     Diagnostic,
@@ -23,8 +23,6 @@ from sidestage.wire.messages import (
     Lost,
     Message,
     Overdue,
-    Request,
-    Respond,
 )
 
 
@@ -70,7 +68,7 @@ class Loop:
     def call_soon(self, call: Callable[..., None], *args: Any) -> None:
         self.soon.append(lambda: call(*args))
 
-    def end_pass(self) -> None:
+    def end_iteration(self) -> None:
         soon, self.soon = self.soon, []
         for call in soon:
             call()
@@ -118,15 +116,16 @@ class Server:
     """A service with one connection."""
 
     def __init__(self, *, handled: bool = True, **options: Any) -> None:
-        settings: dict[str, Any] = {"handler_timeout": 30.0, "keep": 1 << 26, **options}
+        own = HTTPSettings(head_limit=options.pop("head_limit", 1 << 16))
+        given: dict[str, Any] = {"handler_timeout": 30.0, "keep": 1 << 26, **options}
         config = Configure(
-            protocol="http", host="", port=0, path=None, cwd=None, poll_interval=1.0,
-            handled=handled, backlog=1, **settings,
+            protocol="http", settings=b"", host="", port=0, path=None, cwd=None, poll_interval=1.0,
+            handled=handled, backlog=1, **given,
         )  # fmt: skip
         self.outbox, self.loop, self.transport = Outbox(), Loop(), Transport()
         loop: Any = self.loop
         outbox: Any = self.outbox
-        self.service = HTTPService(loop, outbox, config)
+        self.service = HTTPService(loop, outbox, config, own)
         self.connection = h1.HTTPConnection(self.service)
         self.connection.connection_made(self.transport)
 
@@ -137,11 +136,11 @@ class Server:
 
     def _feed(self, piece: bytes) -> None:
         self.connection.data_received(memoryview(piece))
-        self._end_pass()
+        self._end_iteration()
 
-    def _end_pass(self) -> None:
-        self.service.pass_ends()
-        self.loop.end_pass()
+    def _end_iteration(self) -> None:
+        self.service.iteration_ends()
+        self.loop.end_iteration()
 
     @property
     def requests(self) -> list[Request]:
@@ -149,7 +148,7 @@ class Server:
 
     def respond(self, request: Request, body: bytes = b"", *, more: bool = False) -> None:
         self.command(request, body, more=more)
-        self._end_pass()
+        self._end_iteration()
 
     def command(self, request: Request, body: bytes = b"", *, more: bool = False) -> None:
         self.service.command(
@@ -321,7 +320,7 @@ def test_an_answer_that_waits_for_the_end_of_the_pass_is_sent_before_a_close() -
     server.command(server.requests[0], b"hello")
     if not server.connection.eof_received():  # in the same pass, and asyncio does this then
         server.transport.close()
-    server.loop.end_pass()
+    server.loop.end_iteration()
     assert server.transport.out.endswith(b"\r\n\r\nhello")
 
 
@@ -342,10 +341,10 @@ def test_a_request_without_an_answer_is_given_up() -> None:
     server.loop.fire()  # the parent is asked, and does not answer in time
     (asked,) = server.outbox.of(Overdue)
     assert not server.transport.out
-    server.service.postponed(asked.token, wanted=True)
+    server.service.calls.postponed(asked.token, wanted=True)
     server.loop.fire()
     assert not server.transport.out
-    server.service.postponed(server.outbox.of(Overdue)[1].token)
+    server.service.calls.postponed(server.outbox.of(Overdue)[1].token)
     assert server.transport.out.startswith(b"HTTP/1.1 504 ")
     assert [message.call for message in server.outbox.of(Lost)] == [server.requests[0].call]
     server.respond(server.requests[0], b"late")
@@ -356,7 +355,7 @@ def test_a_parent_without_handlers_at_work_ends_what_waits_for_them() -> None:
     server = Server()
     server.feed(head())
     server.service.draining = True
-    server.service.command(Close(call=0, reset=False))
+    server.service.idle()
     assert server.transport.closed
 
 

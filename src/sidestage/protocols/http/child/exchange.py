@@ -10,8 +10,8 @@ import functools
 import time
 from typing import NamedTuple, Protocol
 
-from ....child.service import CallCommand
-from ....wire.messages import Address, Headers, Request, Respond
+from ....wire.messages import Address, Message
+from ..messages import Headers, Request, Respond
 
 _NO_BODY = frozenset({204, 304})
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -21,11 +21,11 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 class Owner(Protocol):
     """The connection of an exchange."""
 
-    def command(self, exchange: Exchange, message: CallCommand) -> None:
+    def command(self, exchange: Exchange, message: Message) -> None:
         """Carry out what the parent says of ``exchange``."""
 
     def timed_out(self, exchange: Exchange) -> None:
-        """The handler's time for ``exchange`` is over."""
+        """The handler's time for ``exchange`` has ended."""
 
 
 class Exchange:
@@ -43,7 +43,7 @@ class Exchange:
     streamed = False  # its body goes to the parent as it comes
     call = 0
     since: float | None = None  # when it was passed on
-    due: float | None = None  # when the handler's time is over
+    due: float | None = None  # when the handler's time ends
     timer: asyncio.TimerHandle | None = None
     keep_alive = True
     head_sent = False
@@ -58,12 +58,11 @@ class Exchange:
         self.owner = owner
         self.headers: list[tuple[str, str]] = []
 
-    def command(self, message: CallCommand) -> None:
+    def command(self, message: Message) -> None:
         """Carry out what the parent says."""
         self.owner.command(self, message)
 
     def timed_out(self) -> None:
-        """The handler's time is over."""
         self.owner.timed_out(self)
 
     def line(self) -> str:
@@ -82,11 +81,14 @@ class Exchange:
             case _:
                 self.expects = value.lower() == "100-continue"
 
-    def request(self, peer: Address) -> Request:
+    def request(self, peer: Address, connection: int) -> Request:
         """The request as the parent gets it."""
+        assert self.since is not None
         return Request(
             call=self.call,
             peer=peer,
+            at=self.since,
+            connection=connection,
             method=self.method,
             target=self.target.decode("latin-1"),
             http_version=self.http_version,

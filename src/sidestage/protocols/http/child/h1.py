@@ -14,8 +14,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ....child.net.listener import wire_address
-from ....child.service import Backpressure, CallCommand, hold, reset
-from ....wire.messages import Ack, Address, Close, Data, End, OpenConnection, Respond
+from ....child.net.stream import hold, reset
+from ....wire.credit import Backpressure
+from ....wire.messages import Ack, Address, Close, Data, End, Message, OpenConnection
+from ..messages import Respond
 from .exchange import PLAIN_SUCCESS, Exchange, plain
 from .h1_reader import RequestReader
 
@@ -37,9 +39,10 @@ class HTTPConnection:
     def __init__(self, service: HTTPService) -> None:
         self.service = service
         self.peer: Address = ""
-        self.flow = Backpressure(service.outbox, functools.partial(self._hold, "flow"))
+        self.number = service.next_connection()
+        self.flow = Backpressure(service.send, functools.partial(self._hold, "flow"))
         self.queue: deque[Exchange] = deque()
-        self.reader = RequestReader(self, service.config.head_limit)
+        self.reader = RequestReader(self, service.settings.head_limit)
         self.holds: set[str] = set()  # reasons not to read
         self.lingering: asyncio.TimerHandle | None = None
 
@@ -56,10 +59,10 @@ class HTTPConnection:
             self.lingering.cancel()
         if exc is not None and self.reader.incoming is not None:
             text = "the client reset the connection in the middle of a request"
-            self.service.diagnose(self.peer, text)
+            self._diagnose(text)
         self._flush()
         for exchange in self.queue:
-            self.service.lose_call(exchange.call, reset=exc is not None)
+            self.service.calls.lose(exchange.call, reset=exc is not None)
         self._drop_queue()
         self.service.left(self)
 
@@ -69,7 +72,7 @@ class HTTPConnection:
     def eof_received(self) -> bool:
         self._flush()  # the transport may be closed for it
         if self.reader.incoming is not None:
-            self.service.diagnose(self.peer, "the client closed in the middle of a request")
+            self._diagnose("the client closed in the middle of a request")
             self.reader.incoming = None
             if not (self.queue and self.queue[0].received):
                 return False
@@ -100,7 +103,7 @@ class HTTPConnection:
         if exchange.responded:
             self._ignore(exchange, data)
         elif exchange.streamed and exchange.call:
-            self.service.outbox.send(Data(call=exchange.call, data=data))
+            self.service.send(Data(call=exchange.call, data=data))
             self.flow.sent(len(data))
         else:
             self._store(exchange, data)
@@ -111,13 +114,16 @@ class HTTPConnection:
         if exchange.since is None:
             self._wait_no_more(exchange)
         if exchange.streamed and exchange.call:
-            self.service.outbox.send(End(call=exchange.call))
+            self.service.send(End(call=exchange.call))
         self._advance()
 
     def awaited(self, exchange: Exchange) -> None:
         """There is more of its body to come: that is waited for, but not for long."""
         if exchange.since is None and exchange.timer is None:
             exchange.timer = self.service.loop.call_later(SMALL_WAIT, self._stream, exchange)
+
+    def _diagnose(self, text: str) -> None:
+        self.service.diagnose(self.peer, text, self.number)
 
     def _drop_queue(self) -> None:
         for exchange in self.queue:
@@ -155,7 +161,7 @@ class HTTPConnection:
         if exchange.cut > IGNORED_BODY:
             self._finish(exchange)
         elif exchange.call:
-            self.service.outbox.send(Data(call=exchange.call, data=body))
+            self.service.send(Data(call=exchange.call, data=body))
 
     # The queue ---------------------------------------------------------------------------------
 
@@ -181,7 +187,7 @@ class HTTPConnection:
             if not exchange.received:
                 break
             self.queue.popleft()
-            self.service.close_call(exchange.call)
+            self.service.calls.close(exchange.call)
         if self.holds or len(self.queue) > PIPELINE:
             self._pause(len(self.queue) > PIPELINE)
 
@@ -190,16 +196,16 @@ class HTTPConnection:
         self._wait_no_more(exchange)
         exchange.since = service.loop.time()
         if not service.handled and not exchange.streamed:
-            service.outbox.record(exchange.request(self.peer))
+            service.outbox.record(exchange.request(self.peer, self.number))
             self._respond(exchange, PLAIN_SUCCESS)
             return
-        exchange.call = service.open_call(exchange)
+        exchange.call = service.calls.open(exchange)
         self.flow.start(exchange.call)
-        service.outbox.send(exchange.request(self.peer))
+        service.send(exchange.request(self.peer, self.number))
         if exchange.streamed:
             self.flow.sent(len(exchange.body))
             if exchange.received:
-                service.outbox.send(End(call=exchange.call))
+                service.send(End(call=exchange.call))
             exchange.body = b""
         service.timeouts.arm(exchange)
 
@@ -214,8 +220,8 @@ class HTTPConnection:
             hold(self.transport, wanted)
 
     def timed_out(self, exchange: Exchange) -> None:
-        """The handler's time for ``exchange`` is over."""
-        self.service.ask_to_postpone(functools.partial(self._end_of_time, exchange))
+        """The handler's time for ``exchange`` has ended."""
+        self.service.calls.ask_to_postpone(functools.partial(self._end_of_time, exchange))
 
     def _end_of_time(self, exchange: Exchange, postponed: bool) -> None:
         if exchange.head_sent or exchange not in self.queue:
@@ -225,15 +231,15 @@ class HTTPConnection:
             return
         seconds = self.service.config.handler_timeout
         text = f"the handler gave no answer to {exchange.line()} within {seconds} s: sent 504"
-        self.service.diagnose(self.peer, text)
-        self.service.lose_call(exchange.call, reset=False)
+        self._diagnose(text)
+        self.service.calls.lose(exchange.call, reset=False, answered=504)
         exchange.keep_alive = False
         self._respond(exchange, plain(504, "Gateway Timeout"))
         self._advance()
 
     # Responses ---------------------------------------------------------------------------------
 
-    def command(self, exchange: Exchange, message: CallCommand) -> None:
+    def command(self, exchange: Exchange, message: Message) -> None:
         """Carry out what the parent says of ``exchange``."""
         match message:
             case Respond():
@@ -300,9 +306,9 @@ class HTTPConnection:
     def _finish(self, exchange: Exchange) -> None:
         """Close after the response to ``exchange``, so that the client gets all of it."""
         if exchange.received:
-            self.service.close_call(exchange.call)
+            self.service.calls.close(exchange.call)
         else:  # whoever waits for its body waits in vain
-            self.service.lose_call(exchange.call, reset=False)
+            self.service.calls.lose(exchange.call, reset=False)
         alone = exchange.received and self.reader.incoming is None and len(self.queue) == 1
         self._drop_queue()
         self.reader.end()
@@ -330,7 +336,7 @@ class HTTPConnection:
 
     def _close(self, exchange: Exchange, message: Close) -> None:
         """The handler has given its response up, and the client must see that it is not whole."""
-        self.service.close_call(exchange.call)
+        self.service.calls.close(exchange.call)
         if message.reset or not (exchange.chunked or exchange.declared or exchange.bodiless):
             # Without chunks or a length a mere end would look like the end of the body.
             self._flush()
@@ -345,7 +351,7 @@ class HTTPConnection:
         if self.queue and not self.queue[-1].keep_alive and self.queue[-1].received:
             # RFC 9112 9.6: nothing that comes after "close" is a request.
             self.reader.end()
-            self.service.diagnose(self.peer, f"the client sent more than its last request: {why}")
+            self._diagnose(f"the client sent more than its last request: {why}")
             return
         self.refuse(exchange or Exchange(self), 400, "Bad Request", why)
 
@@ -354,9 +360,9 @@ class HTTPConnection:
         self.reader.end()
         exchange.refusal = (status, reason)
         exchange.keep_alive = False
-        self.service.diagnose(self.peer, f"sent {status} {reason}{': ' if why else ''}{why}")
+        self._diagnose(f"sent {status} {reason}{': ' if why else ''}{why}")
         if exchange.call:  # its handler is at work on a body that will never be whole
-            self.service.lose_call(exchange.call, reset=False)
+            self.service.calls.lose(exchange.call, reset=False)
         if exchange not in self.queue:
             self.queue.append(exchange)
         self._advance()

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 
 from ....child.calls import Timeouts
 from ....child.channel import Outbox
-from ....child.net.stream import Receiver
-from ....child.net.writes import Writes
-from ....child.service import CallCommand, Service
-from ....wire.messages import Close, Configure, OpenConnection
+from ....child.net.stream import Receiver, Writes
+from ....child.service import Service
+from ....wire.messages import Configure, OpenConnection
+from ..messages import VOCABULARY, HTTPSettings
 from .exchange import Exchange
 from .h1 import HTTPConnection
 
@@ -18,8 +18,17 @@ from .h1 import HTTPConnection
 class HTTPService(Service):
     """Listeners whose connections speak HTTP/1.1."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox, config: Configure) -> None:
-        super().__init__(loop, outbox, config)
+    vocabulary = VOCABULARY
+    settings: HTTPSettings
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
+        config: Configure,
+        settings: HTTPSettings,
+    ) -> None:
+        super().__init__(loop, outbox, config, settings)
         self.timeouts = Timeouts(loop, config.handler_timeout, self._exchanges)
         self.writes = Writes(loop)
 
@@ -27,27 +36,24 @@ class HTTPService(Service):
         return HTTPConnection(self)
 
     def _exchanges(self) -> Iterable[Exchange]:
-        return (target for target in self.calls.values() if isinstance(target, Exchange))
+        return (target for target in self.calls.targets() if isinstance(target, Exchange))
 
-    def pass_ends(self) -> None:
-        self.writes.begin_pass()
+    def iteration_ends(self) -> None:
+        self.writes.begin_iteration()
 
     async def drain(
-        self, seconds: float, spare: int, announce: Callable[[], None]
+        self, seconds: float, caller: int, announce: Callable[[bool], None]
     ) -> list[OpenConnection]:
         try:
-            return await super().drain(seconds, spare, announce)
+            return await super().drain(seconds, caller, announce)
         finally:
             self.timeouts.close()
 
-    def command(self, message: CallCommand) -> None:
-        if isinstance(message, Close) and not message.call:
-            # In a drain: no handler is at work any more, so nobody will answer what is open.
-            for peer in list(self.peers):
-                if isinstance(peer, HTTPConnection):
-                    peer.abandon()
-            return
-        super().command(message)
+    def idle(self) -> None:
+        """Drop what waits for an answer: nobody will give one."""
+        for peer in list(self.peers):
+            if isinstance(peer, HTTPConnection):
+                peer.abandon()
 
 
 SERVICE = HTTPService

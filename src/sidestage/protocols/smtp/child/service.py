@@ -10,8 +10,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from ....child.net.listener import wire_address
 from ....child.net.stream import Receiver
-from ....child.service import CallCommand, Service
-from ....wire.messages import MailIn, MailReply, OpenConnection
+from ....child.service import Service
+from ....wire.messages import Message, OpenConnection
+from ..messages import VOCABULARY, MailIn, MailReply, SMTPSettings
 
 _SUCCESS = "250 OK"
 _IDENT = "Sidestage"
@@ -25,33 +26,54 @@ _MOST_ADDRESSES = 1024
 class SMTPService(Service):
     """Listeners whose connections speak SMTP."""
 
+    vocabulary = VOCABULARY
+    settings: SMTPSettings
+
     def receiver(self) -> Receiver:
         return SMTPConnection(self)
 
     async def reply_to(self, connection: SMTPConnection, envelope: Envelope) -> str:
         """Pass a mail on, and wait for what to answer."""
         if not self.handled:
-            self.outbox.record(_mail(0, connection.session_now(), envelope))
+            self.outbox.record(self._mail(0, connection, envelope))
             return _SUCCESS
         call = _Call(self.loop)
-        connection.call = self.open_call(call)
-        self.outbox.send(_mail(connection.call, connection.session_now(), envelope))
+        connection.call = self.calls.open(call)
+        self.send(self._mail(connection.call, connection, envelope))
         try:
             return await self._reply(call)
         except TimeoutError:
-            self.lose_call(connection.call, reset=False)
+            self.calls.lose(connection.call, reset=False, answered=451)
             self.diagnose(
                 connection.peer,
                 f"the handler gave no answer to the mail from {envelope.mail_from!r} within "
                 f"{self.config.handler_timeout} s: sent 451",
+                connection.number,
             )
             return "451 4.3.0 the handler gave no answer in time"
         except asyncio.CancelledError:  # the client is gone
-            self.lose_call(connection.call, reset=True)
+            self.calls.lose(connection.call, reset=True)
             raise
         finally:
-            self.close_call(connection.call)
+            self.calls.close(connection.call)
             connection.call = 0
+
+    def _mail(self, call: int, connection: SMTPConnection, envelope: Envelope) -> MailIn:
+        session = connection.session_now()
+        data: Any = envelope.original_content
+        return MailIn(
+            call=call,
+            peer=wire_address(session.peer),
+            at=self.loop.time(),
+            connection=connection.number,
+            helo=_clean(session.host_name or ""),
+            esmtp=bool(session.extended_smtp),
+            mail_from=_clean(envelope.mail_from or "").replace("<>", ""),  # RFC 5321 4.5.5
+            mail_options=[_clean(option) for option in envelope.mail_options],
+            rcpt_tos=[_clean(address) for address in envelope.rcpt_tos],
+            rcpt_options=[_clean(option) for option in envelope.rcpt_options],
+            data=bytes(data or b""),
+        )
 
     async def _reply(self, call: _Call) -> str:
         """The handler's reply; raises TimeoutError."""
@@ -60,7 +82,7 @@ class SMTPService(Service):
                 async with asyncio.timeout(self.config.handler_timeout):
                     return await asyncio.shield(call.reply)
             except TimeoutError:
-                if not await self.postpones() and not call.reply.done():
+                if not await self.calls.postpones() and not call.reply.done():
                     raise
 
 
@@ -70,7 +92,7 @@ class _Call:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.reply: asyncio.Future[str] = loop.create_future()
 
-    def command(self, message: CallCommand) -> None:
+    def command(self, message: Message) -> None:
         assert isinstance(message, MailReply)
         if not self.reply.done():
             self.reply.set_result(message.reply)
@@ -94,7 +116,7 @@ class SMTPConnection(SMTP):
     def __init__(self, service: SMTPService) -> None:
         super().__init__(
             _Hooks(),
-            data_size_limit=service.config.size_limit,
+            data_size_limit=service.settings.size_limit,
             enable_SMTPUTF8=True,
             hostname="localhost",
             ident=_IDENT,
@@ -103,6 +125,7 @@ class SMTPConnection(SMTP):
         )
         self.service = service
         self.peer: object = ""
+        self.number = service.next_connection()
         self.call = 0
         self.in_data = False
 
@@ -158,21 +181,6 @@ class SMTPConnection(SMTP):
     def abort(self) -> None:
         if self.transport is not None:
             self._writer.transport.abort()
-
-
-def _mail(call: int, session: Session, envelope: Envelope) -> MailIn:
-    data: Any = envelope.original_content
-    return MailIn(
-        call=call,
-        peer=wire_address(session.peer),
-        helo=_clean(session.host_name or ""),
-        esmtp=bool(session.extended_smtp),
-        mail_from=_clean(envelope.mail_from or "").replace("<>", ""),  # RFC 5321 4.5.5
-        mail_options=[_clean(option) for option in envelope.mail_options],
-        rcpt_tos=[_clean(address) for address in envelope.rcpt_tos],
-        rcpt_options=[_clean(option) for option in envelope.rcpt_options],
-        data=bytes(data or b""),
-    )
 
 
 def _clean(text: str) -> str:

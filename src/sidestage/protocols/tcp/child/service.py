@@ -8,19 +8,24 @@ import select
 from collections.abc import Callable, Iterable
 
 from ....child.net.listener import wire_address
-from ....child.net.stream import Receiver
-from ....child.service import Backpressure, CallCommand, Flag, Service, hold, reset
-from ....wire.messages import Ack, Close, Data, End, OpenConnection, Opened, SetOption, TranscriptIn
+from ....child.net.stream import Receiver, hold, reset
+from ....child.service import Flag, Service
+from ....wire.credit import Backpressure
+from ....wire.messages import Ack, Close, Data, End, Message, OpenConnection
+from ..messages import VOCABULARY, Opened, SetOption, TCPSettings, TranscriptIn
 
 # A stop takes what clients had sent before it, however much; but a client may go on without end.
 _KERNEL_BYTES = 1 << 24  # more than the kernel's buffers of a connection hold
-_QUIET_PASSES = 2  # of the loop in which nothing is accepted or read
+_QUIET_ITERATIONS = 2  # of the loop, in which nothing is accepted or read
 
 _LINGER_SECONDS = 1.0
 
 
 class TCPService(Service):
     """Relays each connection to the parent's handler, or records it."""
+
+    vocabulary = VOCABULARY
+    settings: TCPSettings
 
     taken = 0  # connections and bytes
     progress: Flag
@@ -29,18 +34,18 @@ class TCPService(Service):
         return Relayed(self) if self.handled else Recorded(self)
 
     async def drain(
-        self, seconds: float, spare: int, announce: Callable[[], None]
+        self, seconds: float, caller: int, announce: Callable[[bool], None]
     ) -> list[OpenConnection]:
         end = self.loop.time() + seconds
-        await self._take_what_was_sent(self.loop.time() + seconds / 4, spare)
-        return await super().drain(end - self.loop.time(), spare, announce)
+        await self._take_what_was_sent(self.loop.time() + seconds / 4, caller)
+        return await super().drain(end - self.loop.time(), caller, announce)
 
-    async def _take_what_was_sent(self, end: float, spare: int) -> None:
+    async def _take_what_was_sent(self, end: float, caller: int) -> None:
         self.progress = Flag()
         enough, quiet = self.taken + _KERNEL_BYTES, 0
-        while quiet < _QUIET_PASSES and self.taken < enough and self.loop.time() < end:
+        while quiet < _QUIET_ITERATIONS and self.taken < enough and self.loop.time() < end:
             before = self.taken
-            if self._handlers_are_behind(spare):
+            if self._handlers_are_behind(caller):
                 self.progress.clear()
                 await self.progress.wait(end - self.loop.time())
                 quiet = 0
@@ -48,9 +53,9 @@ class TCPService(Service):
                 await asyncio.sleep(0)
                 quiet = quiet + 1 if self.taken == before else 0
 
-    def _handlers_are_behind(self, spare: int) -> bool:
+    def _handlers_are_behind(self, caller: int) -> bool:
         return any(
-            isinstance(peer, Relayed) and peer.call != spare and peer.is_behind()
+            isinstance(peer, Relayed) and peer.call != caller and peer.is_behind()
             for peer in self.peers
         )
 
@@ -69,6 +74,8 @@ class _Connection:
         self.service = service
         self.peer: object = ""
         self.local: object = ""
+        self.number = service.next_connection()
+        self.opened = service.loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -103,7 +110,7 @@ class Relayed(_Connection):
 
     def __init__(self, service: TCPService) -> None:
         super().__init__(service)
-        self.flow = Backpressure(service.outbox, lambda wanted: hold(self.transport, wanted))
+        self.flow = Backpressure(service.send, lambda wanted: hold(self.transport, wanted))
         self.call = 0
         self.handler_left = False
         self.client_ended = False
@@ -111,30 +118,36 @@ class Relayed(_Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.call = self.service.open_call(self)
+        self.call = self.service.calls.open(self)
         self.flow.start(self.call)
-        self.service.outbox.send(
-            Opened(call=self.call, peer=wire_address(self.peer), local=wire_address(self.local))
+        self.service.send(
+            Opened(
+                call=self.call,
+                peer=wire_address(self.peer),
+                local=wire_address(self.local),
+                at=self.opened,
+                connection=self.number,
+            )
         )
 
     def data_received(self, data: memoryview) -> None:
         self.service.taken += len(data)
         if not self.handler_left:
-            self.service.outbox.send(Data(call=self.call, data=bytes(data)))
+            self.service.send(Data(call=self.call, data=bytes(data)))
             self.flow.sent(len(data))
 
     def eof_received(self) -> bool:
         self.client_ended = True
         if self.handler_left:
             return False
-        self.service.outbox.send(End(call=self.call))
+        self.service.send(End(call=self.call))
         return True  # half-open: the handler may still answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._linger is not None:
             self._linger.cancel()
         self.service.progressed()
-        self.service.lose_call(self.call, reset=exc is not None)
+        self.service.calls.lose(self.call, reset=exc is not None)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -143,7 +156,7 @@ class Relayed(_Connection):
     def resume_writing(self) -> None:
         self.flow.client_blocked(False)
 
-    def command(self, message: CallCommand) -> None:
+    def command(self, message: Message) -> None:
         match message:
             case Data():
                 if not self.transport.is_closing():
@@ -163,7 +176,7 @@ class Relayed(_Connection):
 
     def _close(self, message: Close) -> None:
         self.handler_left = True
-        self.service.close_call(self.call)
+        self.service.calls.close(self.call)
         self.service.progressed()
         if message.reset:
             reset(self.transport)
@@ -213,7 +226,7 @@ class Relayed(_Connection):
             sock.setsockopt(message.level, message.name, message.value)
         except OSError as error:
             text = f"setsockopt({message.level}, {message.name}) failed: {error.strerror}"
-            self.service.diagnose(self.peer, text)
+            self.service.diagnose(self.peer, text, self.number)
 
     def call_ids(self) -> Iterable[int]:
         return (self.call,)
@@ -250,6 +263,9 @@ class Recorded(_Connection):
         record = TranscriptIn(
             peer=wire_address(self.peer),
             local=wire_address(self.local),
+            at=self.opened,
+            connection=self.number,
+            seconds=self.service.loop.time() - self.opened,
             data=bytes(self.data),
             cut=self.cut,
             ended=self.ended if exc is None else "reset by the client",

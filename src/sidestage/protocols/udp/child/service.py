@@ -9,10 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ....child.calls import next_call_id
 from ....child.channel import Outbox
 from ....child.net.listener import wire_address
-from ....child.service import CallCommand, Flag, Service, next_call_id
-from ....wire.messages import Address, Close, Configure, OpenConnection, Packet, SendTo
+from ....child.service import Flag, Service
+from ....wire.messages import Address, Configure, OpenConnection
+from ..messages import VOCABULARY, Packet, SendTo, UDPSettings
 
 _BATCH = 64  # datagrams read before the loop looks at anything else
 _MAX_DATAGRAM = 1 << 16  # bytes
@@ -23,8 +25,18 @@ _RETRY_SECONDS = 0.005
 class UDPService(Service):
     """Passes each datagram on, as a call or as a record."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox, config: Configure) -> None:
-        super().__init__(loop, outbox, config)
+    vocabulary = VOCABULARY
+    settings: UDPSettings
+    socket_kind = socket.SOCK_DGRAM
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
+        config: Configure,
+        settings: UDPSettings,
+    ) -> None:
+        super().__init__(loop, outbox, config, settings)
         self._sockets: list[socket.socket] = []
         self._unsent: list[deque[SendTo]] = []
         self._calls = 0
@@ -41,12 +53,15 @@ class UDPService(Service):
     def _read(self, index: int) -> bool:
         """Read a batch; returns whether the socket had that much."""
         receive, record, handled = self._sockets[index].recvfrom, self.outbox.record, self.handled
+        now = self.loop.time
         try:
             for _ in range(_BATCH):
                 data, peer = receive(self._size)
                 call = next_call_id() if handled else 0
                 self._calls += handled
-                record(Packet(call=call, listener=index, peer=wire_address(peer), data=data))
+                record(
+                    Packet(call=call, listener=index, peer=wire_address(peer), at=now(), data=data)
+                )
         except BlockingIOError:
             return False
         except OSError as error:  # an ICMP answer to something that was sent
@@ -54,10 +69,12 @@ class UDPService(Service):
             return False
         return True
 
-    def command(self, message: CallCommand) -> None:
-        if isinstance(message, Close):
-            self._replied.set()
-        elif isinstance(message, SendTo) and self._sockets:
+    def idle(self) -> None:
+        """No handler will reply any more."""
+        self._replied.set()
+
+    def command(self, message: Any) -> None:
+        if isinstance(message, SendTo) and message.listener < len(self._sockets):
             unsent = self._unsent[message.listener]
             unsent.append(message)
             if len(unsent) == 1:
@@ -87,7 +104,7 @@ class UDPService(Service):
             self.loop.call_later(_RETRY_SECONDS, self._write, index)
 
     async def drain(
-        self, seconds: float, spare: int, announce: Callable[[], None]
+        self, seconds: float, caller: int, announce: Callable[[bool], None]
     ) -> list[OpenConnection]:
         end = self.loop.time() + seconds
         end_of_reading = self.loop.time() + seconds / 4  # a sender may go on without end
@@ -95,12 +112,13 @@ class UDPService(Service):
             while self._read(index) and self.loop.time() < end_of_reading:  # noqa: ASYNC110 - yields, waits for nothing
                 await asyncio.sleep(0)
             self.loop.remove_reader(self._sockets[index])
-        announce()
         # Handlers may still reply; the parent knows when the last has returned. The one that
         # stops its own server does not return before that.
-        if self._calls > self.finished and not spare:
+        waits = self._calls > self.finished and not caller
+        announce(waits)
+        if waits:
             await self._replied.wait(end - self.loop.time())
-            while not self._replied.is_set() and await self.postpones():
+            while not self._replied.is_set() and await self.calls.postpones():
                 end = self.loop.time() + seconds
                 await self._replied.wait(seconds)
         while any(self._unsent) and self.loop.time() < end:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidestage.child.net.writes import Writes
+from sidestage.child.net.stream import Writes
 
 
 class Transport(asyncio.Transport):
@@ -50,7 +50,7 @@ def writes(loop: Any) -> Writes:
 def test_a_lone_answer_is_sent_at_once(loop: Loop, writes: Writes) -> None:
     client = Transport()
     for answer in (b"1", b"2"):
-        writes.begin_pass()
+        writes.begin_iteration()
         writes.write(client, answer)
     assert client.sent == [b"1", b"2"]
     assert not loop.soon
@@ -80,7 +80,7 @@ def test_what_waits_goes_out_before_what_is_written_in_the_next_pass(
     writes.write(Transport(), b"first")
     client = Transport()
     writes.write(client, b"a")
-    writes.begin_pass()
+    writes.begin_iteration()
     writes.write(client, b"b")
     loop.end_pass()
     assert client.sent == [b"ab"]

@@ -18,7 +18,7 @@ import pytest
 from kit.connections import Connection
 from kit.scripts import eventually
 from sidestage import HTTPServer, TCPServer
-from sidestage.child.net.acceptor import Acceptor
+from sidestage.child.net.listener import Acceptor
 
 
 def test_clients_wait_while_there_is_no_descriptor_for_them(

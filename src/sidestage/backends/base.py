@@ -1,0 +1,107 @@
+"""What can run a server: the interface that its lifecycle knows.
+
+A backend is one run of one server, from its start to its stop: a new one is made for each start.
+Nothing here says that it is a process, or how it is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ..errors import ServerDied
+from ..journal.facts import Label, ServerStats, StopReport
+from ..journal.journal import Journal
+from ..pristine.waits import Deadline, Event
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ..dispatch import calls
+    from ..dispatch.slot import Slot
+    from ..wire.messages import Address, Message
+
+
+class Plan(NamedTuple):
+    """What a server is to be, for one run."""
+
+    label: Label
+    journal: Journal[Any]
+    slot: Slot
+    ready: Event  # cleared by the backend when what serves ends on its own
+    protocol: str  # the name of its folder
+    load: Callable[[], tuple[calls.Protocol, Message]]  # the protocol, and its settings
+    outside: tuple[str, str] | None  # as ``Configure`` has it
+    asked: object  # the listen address as messages show it
+    host: str | None  # None with a path
+    port: int
+    path: str | None  # of a Unix socket
+    directory: str | None  # that a relative path is relative to
+    poll_interval: float  # seconds
+    handler_timeout: float | None  # seconds
+    keep: int  # bytes
+    backlog: int
+    fresh: bool  # nothing may have been served before by what serves
+    loop: asyncio.AbstractEventLoop | None  # that coroutine handlers run on
+
+
+class Backend(Protocol):
+    """One run of a server.
+
+    ``begin`` and ``finish`` start it, ``ask`` and ``end`` stop it; ``abandon`` ends it from any
+    point on that way, as after Ctrl-C. A call that raises leaves something to ``abandon``.
+    """
+
+    @property
+    def death(self) -> ServerDied | None:
+        """Set once what serves has ended without being asked to."""
+        ...
+
+    def begin(self, deadline: Deadline) -> None:
+        """Begin to start, without waiting; raises StartError."""
+        ...
+
+    def finish(self, deadline: Deadline) -> list[Address]:
+        """Wait until it serves; returns the addresses bound. Raises StartError, StartTimeout."""
+        ...
+
+    def ask(self, seconds: float) -> None:
+        """Begin to stop within ``seconds``, without waiting."""
+        ...
+
+    def end(self) -> StopReport:
+        """Finish the stop that was begun; it ends in time, by force if need be."""
+        ...
+
+    def abandon(self) -> None:
+        """End now, by force, waiting for nothing."""
+        ...
+
+    def sync(self, deadline: Deadline) -> None:
+        """Bring the journal up to date with what has been served by now."""
+        ...
+
+    def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Block until ``condition()`` holds, writing the journal meanwhile; ``False`` if late."""
+        ...
+
+    def handle(self, on: bool, deadline: Deadline) -> None:
+        """Call the handler from now on, or answer without it."""
+        ...
+
+    def in_handler(self) -> bool:
+        """Whether the caller is a handler of this run."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The process that serves; ``None`` if it has none of its own."""
+        ...
+
+    def facts(self) -> ServerStats:
+        """What it uses now; raises StateError if it cannot be known."""
+        ...
+
+    def stderr_tail(self) -> str:
+        """The end of what it has written to stderr."""
+        ...

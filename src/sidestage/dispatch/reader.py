@@ -1,0 +1,178 @@
+"""Reads the events of one server's process and turns them into jobs.
+
+Whoever needs an event reads the pipe for itself, one thread at a time. Once handler threads run,
+they alone read.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from ..pristine import system, waits
+from ..pristine.waits import Deadline, Wakeup
+from ..process.channel import Channel, ChannelClosed
+from ..wire.frames import WireError
+from ..wire.messages import Message
+from . import stacks
+
+Job = Callable[[], None]
+
+
+class Sink(Protocol):
+    """What takes the events: the run."""
+
+    def event(self, message: Message) -> Job | None:
+        """Take an event; returns the job that it makes, if any."""
+        ...
+
+    def defect(self, error: BaseException) -> None:
+        """Taking an event has failed."""
+
+    def disconnected(self) -> None:
+        """The pipe has ended: no event will come any more."""
+
+
+class Reader:
+    """The events of one run, and the jobs that they have made."""
+
+    def __init__(self, channel: Channel, sink: Sink) -> None:
+        self.channel = channel
+        self.changed = Wakeup()
+        self.connected = True
+        self.finished = False  # no event will come any more
+        self.parked = False  # a fork is under way: no job may begin
+        self.jobs: deque[Job] = deque()
+        self.endings: deque[Job] = deque()  # jobs that end a call: they run after the end, too
+        self.unread = False  # the leader is to look for more before it gives up the lead
+        self.hung_up = False  # the other end of the pipe is closed: read until its end
+        self._sink = weakref.ref(sink)  # which holds this: nothing here may wait for a collection
+        self._events: deque[Message] = deque()  # received, not taken
+        self._reading = system.Lock()  # held by the thread that reads
+        self._heir: int | None = None  # the caller that takes over the reading
+
+    # For whoever waits ---------------------------------------------------------------------------
+
+    def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Block until ``condition()`` holds; returns ``False`` at the deadline.
+
+        Ends too when no event can come any more. While somebody is at a debugger's prompt, the
+        deadline does not come, and the whole time is granted again after it.
+        """
+        while not self._wait(condition, deadline):
+            if self.finished or not stacks.wait_while_at_prompt():
+                return False
+            deadline = deadline.again()
+        return True
+
+    def _wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        while not (condition() or self.finished):
+            if self._may_read() and self._reading.acquire(False):
+                try:
+                    in_time = self._read_until(condition, deadline)
+                finally:
+                    self._reading.release()
+                    self.changed.notify()
+            else:
+                in_time = self.changed.wait_until(
+                    lambda: condition() or self.finished or self._may_read(), deadline
+                )
+            if not in_time:
+                return condition()
+        return condition()
+
+    def _may_read(self) -> bool:
+        heir = self._heir
+        return not self._reading.locked() and (heir is None or heir == system.caller_id())
+
+    def _read_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        if self._events:  # left by a reader that was interrupted, by Ctrl-C say
+            self._take_events()
+        while not (condition() or self.finished):
+            if not self.channel.poll(deadline):
+                return False
+            self.read()
+            if self._heir is not None and self._heir != system.caller_id():
+                break
+        return True
+
+    # For the handler threads ---------------------------------------------------------------------
+
+    def hand_over(self, confirm: Callable[[], None] | None) -> None:
+        """Have the caller's threads read from now on, and nobody else.
+
+        ``confirm`` asks the child for something: the answer ends the turn of a thread that reads
+        at present.
+        """
+        self._heir = system.caller_id()
+        try:
+            if confirm is not None:
+                confirm()
+            waits.acquire(self._reading, -1.0)  # released only by ``take_back``
+        finally:
+            self._heir = None
+            self.changed.notify()
+
+    def take_back(self) -> None:
+        """Let whoever waits read again: no handler threads could be started."""
+        self._reading.release()
+        self.changed.notify()
+
+    def next_job(self) -> Job | None:
+        """The next job: one that ends a call, one that was read, or one that is read now."""
+        while True:
+            if self.endings and not self.parked:
+                return self.endings.popleft()
+            if self.finished or self.parked:
+                return None
+            if self.jobs:
+                return self.jobs.popleft()
+            if not self.unread:
+                return None
+            self.unread = False
+            if self.connected and (self.read() or self.hung_up):
+                self.unread = True  # there may be more than one read gives
+
+    # Reading -------------------------------------------------------------------------------------
+
+    def read(self) -> bool:
+        """Take what has come; returns whether there may be more at once."""
+        try:
+            more = self.channel.receive_into(self._events)
+        except (ChannelClosed, WireError):
+            more = False
+            self._disconnect()
+        self._take_events()
+        return more
+
+    def _take_events(self) -> None:
+        events, sink = self._events, self._sink()
+        try:
+            while events:
+                event = events.popleft()
+                if sink is None:  # nobody holds the run any more
+                    continue
+                try:
+                    job = sink.event(event)
+                except Exception as error:  # noqa: BLE001 - reported to the test; reading goes on
+                    sink.defect(error)
+                else:
+                    if job is not None:
+                        self.jobs.append(job)
+        finally:
+            self.changed.notify()
+
+    def _disconnect(self) -> None:
+        self.connected = False
+        sink = self._sink()
+        try:
+            if sink is not None:
+                sink.disconnected()
+        finally:  # last: whoever sees it asks what had happened
+            self.finished = True
+
+    def forget(self) -> None:
+        """In a forked copy: nothing will come."""
+        self.finished, self.connected = True, False

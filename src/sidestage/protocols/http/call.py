@@ -1,0 +1,200 @@
+"""A call of an HTTP server's handler: the request's body in, the response out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...dispatch.calls import Call, ClientLeft, Protocol
+from ...dispatch.run import Run
+from ...dispatch.streams import Inflow, Outflow
+from ...errors import ServerStopped, shown
+from ...journal.journal import OVERHEAD, Journal
+from ...pristine.waits import Clock, Deadline
+from ...wire.messages import Ack, Data, End, Lost, Message
+from .body import Body
+from .messages import VOCABULARY, Headers, Request, Respond
+from .request import HTTPRequest
+from .responder import Responder, respond, respond_failure
+from .response import HTTPResponse
+
+
+class HTTPCall(Call):
+    """A request and its response."""
+
+    request: HTTPRequest
+
+    # Most requests come whole and are answered at once: what they don't need is not made.
+    head_sent = False
+    _size = 0  # bytes of the response's body
+    _status = 0
+    _inflow: Inflow | None = None
+    _outflow: Outflow | None = None
+    _responder: Responder | None = None
+    _body: Body | None = None
+    _error: Exception | None = None  # why nothing can be sent any more
+
+    def __init__(self, run: Run, message: Request) -> None:
+        self.run = run
+        self.id = message.call
+        self.client_address = message.peer
+        self.connection = message.connection
+        self.request = HTTPRequest(message, self)
+
+    def stream(self, first: bytes, limit: int, grown: Callable[[int], None]) -> Body:
+        """The body of a request that comes in pieces, of which ``first`` is here already."""
+        self._inflow = Inflow(self.run.send, self.id)
+        if first:
+            self._inflow.feed(first)
+        self._body = Body(self._inflow, limit, grown)
+        return self._body
+
+    @property
+    def responder(self) -> Responder:
+        """What sends a response that the handler writes by hand."""
+        if self._responder is None:
+            self._responder = Responder(self)
+        return self._responder
+
+    @property
+    def _response_body(self) -> Outflow:
+        """The response's body beyond its first piece."""
+        if self._outflow is None:
+            self._outflow = Outflow(self.run.send, self.id)
+            if self._error is not None:
+                self._outflow.fail(self._error)
+        return self._outflow
+
+    # Events --------------------------------------------------------------------------------------
+
+    def event(self, message: Message) -> None:
+        match message:
+            case Data():
+                if self._inflow is not None:
+                    self._inflow.feed(message.data)
+            case End():
+                if self._inflow is not None:
+                    self._inflow.end()
+            case Ack():
+                self._response_body.acknowledged(message.size)
+            case Lost():
+                if message.answered:
+                    self._status = message.answered
+                    self._answered()
+                self.broken(
+                    ClientLeft(f"the client {self.client_address} has closed the connection")
+                )
+            case _:
+                raise AssertionError(message)
+
+    def stopping(self, error: Exception) -> None:
+        if self._inflow is not None:
+            self._inflow.fail(error)
+
+    def broken(self, error: Exception) -> None:
+        self.stopping(error)
+        self._error = self._error or error
+        if self._outflow is not None:  # looked at last: who makes one looks at the error last
+            self._outflow.fail(error)
+
+    # The response --------------------------------------------------------------------------------
+
+    def complete(self, result: object) -> None:
+        responder = self._responder
+        try:
+            if responder is None or not responder.begun:
+                respond(self, HTTPResponse.of(result))
+            elif result is None:
+                responder.finish()
+            else:
+                raise TypeError(
+                    "the handler has written a response and must return None then, "
+                    f"not {type(result).__name__}: {shown(result)}"
+                )
+        except (ClientLeft, ServerStopped):
+            self._close()
+            raise
+        self._close()
+
+    def fail(self, error: BaseException) -> None:
+        try:
+            if self.request._call is self:
+                respond_failure(self, error)
+        finally:
+            self._close()
+
+    def send_head(
+        self,
+        status: int,
+        reason: str,
+        headers: Headers,
+        body: bytes,
+        *,
+        length: int | None,
+        more: bool,
+    ) -> None:
+        """Send the head and the first piece of the body, with ``more`` to follow or not."""
+        self.head_sent = True
+        self._status, self._size = status, len(body)
+        if more:
+            self._response_body.count(len(body))
+        elif self.request._answered is None:
+            # Before it is sent: whoever has the answer may look at the record.
+            self.request._answered = (Clock.monotonic(), status, len(body))
+        self.run.send(
+            Respond(
+                call=self.id,
+                status=status,
+                reason=reason,
+                headers=headers,
+                body=body,
+                length=length,
+                more=more,
+            )
+        )
+
+    def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
+        """Send more of the body; raises TimeoutError at the deadline."""
+        self._size += len(data)
+        self._response_body.write(data, deadline)
+
+    def send_end(self) -> None:
+        """End the body: the response is complete."""
+        self._answered()
+        self.run.send(End(call=self.id))
+
+    def _answered(self) -> None:
+        request = self.request
+        if request._answered is None:
+            request._answered = (Clock.monotonic(), self._status, self._size)
+
+    def _close(self) -> None:
+        self.request._call = None  # a record keeps nothing of this alive
+        self._responder = None  # the two would keep each other, until a collection
+        if self._body is not None:
+            self._body.close()
+
+    def describe(self) -> str:
+        return f"{self.request.method} {self.request.target}"
+
+
+def open_call(run: Run, message: Request, journal: Journal[Any]) -> HTTPCall | None:
+    """Record a request; returns its call if a handler is to run."""
+    if not message.call:
+        journal.received(HTTPRequest(message), OVERHEAD + len(message.body))
+        return None
+    call = HTTPCall(run, message)
+    request = call.request
+    if message.more:
+
+        def grown(size: int) -> None:
+            journal.grow(request, size)
+
+        request._body = call.stream(message.body, journal.keep // 4, grown)
+        journal.received(request, OVERHEAD)  # the body is counted as it is kept
+    else:
+        journal.received(request, OVERHEAD + len(message.body))
+    return call
+
+
+PROTOCOL = Protocol(VOCABULARY, open_call)

@@ -1,0 +1,169 @@
+"""How a response leaves: whole, or piece by piece as a handler writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ...pristine.waits import Deadline
+from ...wire.frames import CHUNK
+from ...wire.messages import Close
+from .messages import Headers
+from .response import TEXT, HTTPResponse, check_header, check_status, check_text, pairs, reason_of
+
+if TYPE_CHECKING:
+    from .call import HTTPCall
+
+_ENOUGH = 1 << 16  # bytes that are worth sending before the handler has returned
+_NEVER = Deadline(None)
+
+
+def respond(call: HTTPCall, response: HTTPResponse) -> None:
+    """Send ``response`` whole, or as its iterator gives it."""
+    status, body = response.status, response.body
+    reason = reason_of(status) if response.reason is None else response.reason
+    headers = pairs(response)
+    if isinstance(body, str):
+        body = body.encode("utf-8", "surrogateescape")
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        _send_bytes(call, status, reason, headers, bytes(body))
+        return
+    try:
+        _send_iterable(call, status, reason, headers, iter(body))
+    finally:  # what a generator has opened is closed now, whatever holds on to it
+        if close := getattr(body, "close", None):
+            close()
+
+
+def _send_bytes(call: HTTPCall, status: int, reason: str, headers: Headers, body: bytes) -> None:
+    if len(body) <= CHUNK:
+        call.send_head(status, reason, headers, body, length=len(body), more=False)
+        return
+    call.send_head(status, reason, headers, body[:CHUNK], length=len(body), more=True)
+    call.write(memoryview(body)[CHUNK:], _NEVER)
+    call.send_end()
+
+
+def _send_iterable(
+    call: HTTPCall, status: int, reason: str, headers: Headers, chunks: Iterator[Any]
+) -> None:
+    # The first chunk is made before the head is sent, so that an error there is a 500.
+    first = _checked_chunk(next(chunks, b""))
+    call.send_head(status, reason, headers, first[:CHUNK], length=None, more=True)
+    call.write(memoryview(first)[CHUNK:], _NEVER)
+    for chunk in chunks:
+        if checked := _checked_chunk(chunk):
+            call.write(checked, _NEVER)
+    call.send_end()
+
+
+def respond_failure(call: HTTPCall, error: BaseException) -> None:
+    """The handler has raised: send a 500 or, if the head is out already, break the connection."""
+    if call.head_sent:
+        call.run.send(Close(call=call.id, reset=False))
+        return
+    text = f"the handler raised {type(error).__name__}: {_text_of(error)}"[:1000] + "\n"
+    body = text.encode("utf-8", "backslashreplace")
+    respond(call, HTTPResponse(body, 500, {"Content-Type": TEXT}))
+
+
+class Responder:
+    """Sends one response piece by piece; it is the ``wfile`` of a request.
+
+    What is written waits here until the handler returns, so that its length can be sent first; with
+    ``flush``, or once it is more than 64 KiB, it is sent, and the rest follows in chunks.
+    """
+
+    begun = False
+    closed = False
+    _status = 0
+    _reason = ""
+    _in_body = False
+
+    def __init__(self, call: HTTPCall) -> None:
+        self._call = call
+        self._headers: Headers = ()
+        self._waiting = bytearray()
+
+    def begin(self, status: int, reason: str | None) -> None:
+        """Set status and reason."""
+        if self._in_body:
+            raise ValueError("the headers of this response have ended already")
+        self._status = check_status(status)
+        self._reason = reason_of(status) if reason is None else check_text("reason", reason)
+        self.begun = True
+
+    def header(self, name: str, value: str) -> None:
+        """Add a header field."""
+        if not self.begun or self._in_body:
+            raise ValueError("send_header goes between send_response and end_headers")
+        self._headers += (check_header(name, value),)
+
+    def end_headers(self) -> None:
+        """End the header fields: the body comes next."""
+        if not self.begun:
+            raise ValueError("call send_response first")
+        self._in_body = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Add to the body; returns the number of bytes."""
+        if not self._in_body:
+            raise ValueError("call send_response and end_headers before writing the body")
+        if self.closed:
+            raise ValueError("this response is complete")
+        view = memoryview(data).cast("B")
+        self._waiting += view
+        if len(self._waiting) > _ENOUGH:
+            self.flush()
+        return len(view)
+
+    def flush(self) -> None:
+        """Send the head and what was written so far."""
+        if not self._in_body or self.closed:
+            return
+        waiting, self._waiting = self._waiting, bytearray()
+        call = self._call
+        if not call.head_sent:
+            call.send_head(self._status, self._reason, self._headers, b"", length=None, more=True)
+        if waiting:
+            call.write(waiting, _NEVER)
+
+    def writable(self) -> bool:
+        """A file's method; always true."""
+        return True
+
+    def finish(self) -> None:
+        """Send what is left: the response is complete."""
+        self._in_body = self.closed = True
+        call, body = self._call, bytes(self._waiting)
+        if call.head_sent:
+            if body:
+                call.write(body, _NEVER)
+            call.send_end()
+        else:
+            _send_bytes(call, self._status, self._reason, self._headers, body)
+
+    def error(self, status: int, message: str | None, explain: str | None) -> None:
+        """Write a whole response that reports an error in plain text."""
+        self.begin(status, message)
+        self.header("Content-Type", TEXT)
+        self.header("Connection", "close")
+        self.end_headers()
+        self.write(f"{status} {self._reason}\n{explain or ''}".rstrip().encode() + b"\n")
+
+
+def _text_of(error: BaseException) -> str:
+    """What ``error`` says; one that cannot even be printed must not keep its client waiting."""
+    try:
+        return str(error)
+    except Exception as other:  # noqa: BLE001 - whatever its __str__ raises
+        return f"(its text cannot be had: {type(other).__name__})"
+
+
+def _checked_chunk(chunk: Any) -> bytes:
+    if not isinstance(chunk, (bytes, bytearray, memoryview)):
+        raise TypeError(
+            f"an iterator that is a response must give bytes, not {type(chunk).__name__}: "
+            f"{chunk!r:.200}"
+        )
+    return bytes(chunk)

@@ -1,0 +1,73 @@
+"""A call of an SMTP server's handler: a mail in, a reply out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ...dispatch.calls import Call, Protocol
+from ...dispatch.run import Run
+from ...errors import shown
+from ...journal.journal import OVERHEAD, Journal
+from ...pristine.waits import Clock
+from ...wire.messages import Lost, Message
+from .mail import Mail
+from .messages import VOCABULARY, MailIn, MailReply
+
+# RFC 5321 4.2: a code, a space or a hyphen for lines to come, and text.
+_REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")
+_SUCCESS = "250 OK"
+_FAILURE = "451 4.3.0 the handler raised "
+
+
+class SMTPCall(Call):
+    """A mail and its reply."""
+
+    request: Mail
+
+    def __init__(self, run: Run, message: MailIn, request: Mail) -> None:
+        super().__init__(run, message.call, message.peer)
+        self.connection = message.connection
+        self.request = request
+
+    def event(self, message: Message) -> None:
+        if isinstance(message, Lost) and message.answered:
+            self._answered(message.answered, 0)
+
+    def complete(self, result: object) -> None:
+        reply = _SUCCESS if result is None else result
+        if not isinstance(reply, str):
+            raise TypeError(
+                "the handler of an SMTP server may return None (250) or a reply such as "
+                f"'550 no such user', not {type(result).__name__}: {shown(result)}"
+            )
+        if not _REPLY.fullmatch(reply):
+            raise ValueError(
+                f"{reply!r:.200} is no SMTP reply: a code from 200 to 599, a space, and text; "
+                "of several lines, '250-one\\r\\n250 two'"
+            )
+        self._reply(reply)
+
+    def fail(self, error: BaseException) -> None:
+        self._reply(_FAILURE + type(error).__name__)
+
+    def _reply(self, reply: str) -> None:
+        self._answered(int(reply[:3]), len(reply.encode()))
+        self.run.send(MailReply(call=self.id, reply=reply))
+
+    def _answered(self, code: int, size: int) -> None:
+        if self.request._answered is None:
+            self.request._answered = (Clock.monotonic(), code, size)
+
+    def describe(self) -> str:
+        return f"the mail from {self.request.mail_from!r}"
+
+
+def open_call(run: Run, message: MailIn, journal: Journal[Any]) -> SMTPCall | None:
+    """Record a mail; returns its call if a handler is to run."""
+    mail = Mail(message)
+    journal.received(mail, OVERHEAD + len(message.data))
+    return SMTPCall(run, message, mail) if message.call else None
+
+
+PROTOCOL = Protocol(VOCABULARY, open_call)

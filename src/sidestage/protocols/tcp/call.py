@@ -1,0 +1,146 @@
+"""A call of a TCP server's handler: one connection, from open to end, and its transcript."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...dispatch.calls import Call, ClientLeft, Protocol
+from ...dispatch.run import Run
+from ...dispatch.streams import Inflow, Outflow
+from ...errors import ServerStopped, shown
+from ...journal.facts import Answer
+from ...journal.journal import OVERHEAD, Journal
+from ...pristine.waits import Clock
+from ...wire.messages import Ack, Close, Data, End, Lost, Message
+from .connection import Connection, Transcript
+from .messages import VOCABULARY, Opened, TranscriptIn
+
+_STOPPED = "closed by the stop of the server"
+
+
+class TCPCall(Call):
+    """A connection and the transcript of it."""
+
+    request: Connection
+
+    def __init__(self, run: Run, message: Opened, journal: Journal[Any]) -> None:
+        super().__init__(run, message.call, message.peer)
+        self.connection = message.connection
+        self.inflow = Inflow(run.send, message.call)
+        self.outflow = Outflow(run.send, message.call)
+        self.request = Connection(self, message.local)
+        self._opened_at = message.at
+        self._local = message.local
+        self._journal: Journal[Any] | None = journal  # until the transcript is there
+        self._keep = journal.keep // 4  # bytes
+        self._data = bytearray()
+        self._cut = 0
+        self._transcript: Transcript | None = None
+
+    def complete(self, result: object) -> None:
+        if isinstance(result, (bytes, bytearray, memoryview)):
+            self.request.sendall(result)
+        elif result is not None:
+            raise TypeError(
+                "the handler of a TCP server may return None, or bytes to send before the "
+                f"close, not {type(result).__name__}: {shown(result)}"
+            )
+        self.request.close()
+        del self.request  # the two would keep each other, until a collection
+
+    def fail(self, error: BaseException) -> None:
+        try:
+            if isinstance(error, ServerStopped):  # it did nothing wrong
+                self._ended(_STOPPED)
+                self.request.close()
+            else:
+                self.request.reset()
+        finally:
+            del self.request
+
+    def close(self, *, reset: bool) -> None:
+        """Close the handler's end of the connection."""
+        self._ended("reset by the handler" if reset else "closed by the handler")
+        self._note_answer()
+        self.run.send(Close(call=self.id, reset=reset))
+
+    def event(self, message: Message) -> None:
+        match message:
+            case Data():
+                kept = message.data[: max(0, self._keep - len(self._data))]
+                self._data += kept
+                self._cut += len(message.data) - len(kept)
+                self.inflow.feed(message.data)
+            case Ack():
+                self.outflow.acknowledged(message.size)
+            case End():
+                self.inflow.end()
+                self._ended("closed by the client")
+            case Lost():
+                self._lost(message.reset)
+            case _:
+                raise AssertionError(message)
+
+    def _lost(self, reset: bool) -> None:
+        gone = ClientLeft(f"the client {self.client_address} has closed the connection")
+        self._ended("reset by the client" if reset else "closed by the client")
+        self.inflow.fail(gone)
+        self.outflow.fail(gone)
+
+    def stopping(self, error: Exception) -> None:
+        self.inflow.fail(error)
+
+    def broken(self, error: Exception) -> None:
+        self._ended(_STOPPED)
+        self.inflow.fail(error)
+        self.outflow.fail(error)
+
+    def _ended(self, how: str) -> None:
+        journal, self._journal = self._journal, None
+        if journal is None:
+            return
+        self._transcript = Transcript(
+            client_address=self.client_address,
+            server_address=self._local,
+            data=bytes(self._data),
+            ended=how,
+            cut=self._cut,
+            received_at=self._opened_at,
+            connection_number=self.connection,
+        )
+        self._note_answer()
+        journal.received(self._transcript, OVERHEAD + len(self._data))
+        self.run.reader.changed.notify()
+
+    def _note_answer(self) -> None:
+        """Note what was sent so far; after a client's end the handler may go on to send."""
+        now, sent = Clock.monotonic(), self.outflow.sent
+        answer = Answer(at=now, status=None, size=sent, seconds=now - self._opened_at)
+        if self._transcript is not None:
+            object.__setattr__(self._transcript, "answer", answer)  # frozen for its users
+
+    def describe(self) -> str:
+        return "a connection"
+
+
+def open_call(run: Run, message: Any, journal: Journal[Any]) -> TCPCall | None:
+    """The call of a connection that a handler is to serve; or the record of one."""
+    if isinstance(message, Opened):
+        return TCPCall(run, message, journal)
+    assert isinstance(message, TranscriptIn)
+    end = message.at + message.seconds
+    transcript = Transcript(
+        client_address=message.peer,
+        server_address=message.local,
+        data=message.data,
+        ended=message.ended,
+        cut=message.cut,
+        received_at=message.at,
+        connection_number=message.connection,
+        answer=Answer(at=end, status=None, size=0, seconds=message.seconds),
+    )
+    journal.received(transcript, OVERHEAD + len(message.data))
+    return None
+
+
+PROTOCOL = Protocol(VOCABULARY, open_call)

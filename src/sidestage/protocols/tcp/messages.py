@@ -1,0 +1,44 @@
+"""What TCP adds to the pipe."""
+
+from __future__ import annotations
+
+from ...wire.messages import Address, Message, Vocabulary
+
+
+class TCPSettings(Message, frozen=True, kw_only=True):
+    """A TCP server is what every server is."""
+
+
+class SetOption(Message, frozen=True, kw_only=True, tag=70):
+    """``setsockopt`` on the connection of ``call``."""
+
+    call: int
+    level: int
+    name: int
+    value: int | bytes
+
+
+class Opened(Message, frozen=True, kw_only=True, tag=71):
+    """A client connected."""
+
+    call: int
+    peer: Address
+    local: Address
+    at: float  # seconds on the monotonic clock
+    connection: int  # its number in this run
+
+
+class TranscriptIn(Message, frozen=True, kw_only=True, tag=72):
+    """A connection that the child recorded on its own, from open to end."""
+
+    peer: Address
+    local: Address
+    at: float  # seconds on the monotonic clock, when it was opened
+    connection: int  # its number in this run
+    seconds: float  # from open to end
+    data: bytes
+    cut: int
+    ended: str
+
+
+VOCABULARY = Vocabulary(settings=TCPSettings, commands=(SetOption,), events=(Opened, TranscriptIn))

@@ -1,0 +1,62 @@
+"""A call of a UDP server's handler: a datagram in, any number of replies out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...dispatch.calls import Call, Protocol
+from ...dispatch.run import Run
+from ...errors import shown
+from ...journal.journal import OVERHEAD, Journal
+from ...pristine.waits import Clock
+from .datagram import Datagram
+from .messages import VOCABULARY, Packet
+
+
+class UDPCall(Call):
+    """A datagram and what is replied to it."""
+
+    known_to_child = False
+
+    request: Datagram
+
+    def __init__(self, run: Run, message: Packet, request: Datagram) -> None:
+        super().__init__(run, message.call, message.peer)
+        self.request = request
+
+    def complete(self, result: object) -> None:
+        replies: list[Any]
+        if result is None:
+            replies = []
+        elif isinstance(result, (list, tuple)):
+            replies = list(result)
+        else:
+            replies = [result]
+        for reply in replies:
+            if not isinstance(reply, (bytes, bytearray, memoryview)):
+                raise TypeError(
+                    "the handler of a UDP server may return None, bytes (one reply) or a list "
+                    f"of bytes, not {type(result).__name__}: {shown(result)}"
+                )
+        if written := self.request.wfile.getvalue():
+            self.request.reply(written)
+        for reply in replies:
+            self.request.reply(reply)
+        if self.request._answered is None:
+            self.request._answered = (Clock.monotonic(), 0)
+
+    def fail(self, error: BaseException) -> None:
+        """Send nothing: UDP has no way to report a failure."""
+
+    def describe(self) -> str:
+        return f"a datagram of {len(self.request.packet)} bytes"
+
+
+def open_call(run: Run, message: Packet, journal: Journal[Any]) -> UDPCall | None:
+    """Record a datagram; returns its call if a handler is to run."""
+    datagram = Datagram(message, run if message.call else None)
+    journal.received(datagram, OVERHEAD + len(message.data))
+    return UDPCall(run, message, datagram) if message.call else None
+
+
+PROTOCOL = Protocol(VOCABULARY, open_call)
