@@ -7,6 +7,7 @@ other protocols for Sidestage.
 from __future__ import annotations
 
 import socket
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -327,3 +328,11 @@ def error_of(work: Work) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001 - any kind counts
         return error
     return None
+
+
+def allow_forced_stops(driver: Driver) -> None:
+    """Ignore the warning of a forced stop: on a busy machine, a short limit may force one."""
+    if driver.is_sidestage:
+        from sidestage import ForcedStopWarning
+
+        warnings.simplefilter("ignore", ForcedStopWarning)

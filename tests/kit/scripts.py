@@ -44,6 +44,11 @@ def run_script(source: str, *flags: str) -> str:
     return run_python(*flags, "-c", textwrap.dedent(source))
 
 
+def last_line(text: str) -> str:
+    """The last line with text on it, to quote in a message."""
+    return ([line for line in text.splitlines() if line.strip(" -")] or ["nothing"])[-1]
+
+
 @contextmanager
 def background(source: str) -> Iterator[subprocess.Popen[str]]:
     """A process that runs ``source``, killed at the end of the block."""

@@ -31,6 +31,11 @@ _ENDINGS = {
     "crashes": ("error", "crashed|CRASHED|EXITED"),
     "hangs": ("failed", "Timeout"),
 }
+PYTEST = ("-m", "pytest")
+LIMIT = 120.0  # seconds for a row with several runs of pytest, each of which takes up to three
+# Without it, pytest-asyncio warns that a default will change.
+ASYNCIO_SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
+
 _STAY = frozenset({"sidestage", "xdist", "xdist.looponfail"})
 _INI = """
 [pytest]
@@ -164,7 +169,7 @@ class Suite:
         source = SIDESTAGE_TESTS if self.is_sidestage else PEER_TESTS
         return self.add_tests(name, re.sub(r"range\(\d+\)", "range(1)", source))
 
-    def command(self, *options: str, python: tuple[str, ...] = ("-m", "pytest")) -> list[str]:
+    def command(self, *options: str, python: tuple[str, ...] = PYTEST) -> list[str]:
         """The command that runs the suite."""
         own = ["-c", "pytest.ini", "--rootdir=.", "--basetemp=temp", "--junitxml=report.xml"]
         return [sys.executable, *python, *own, *self._off, *options]
@@ -197,7 +202,7 @@ class Suite:
     def run(
         self,
         *options: str,
-        python: tuple[str, ...] = ("-m", "pytest"),
+        python: tuple[str, ...] = PYTEST,
         seconds: float = 60.0,
         **environment: str,
     ) -> SuiteResult:
@@ -205,6 +210,21 @@ class Suite:
         return self.finish(
             self.start(self.command(*options, python=python), **environment), seconds
         )
+
+    def run_as_named(
+        self,
+        tests: int,
+        *options: str,
+        status: int = 1,
+        python: tuple[str, ...] = PYTEST,
+        seconds: float = 60.0,
+        **environment: str,
+    ) -> SuiteResult:
+        """Run the suite, and assert that each test has the outcome that its name says."""
+        result = self.run(*options, python=python, seconds=seconds, **environment)
+        result.assert_as_named(tests)
+        result.assert_status(status)
+        return result
 
 
 def _of_a_run(variable: str) -> bool:
