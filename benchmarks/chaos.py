@@ -25,9 +25,8 @@ from accounts import in_words, leaks, take_account
 from life import Life, Peace
 from outcome import Outcome, counted, progress
 
-from sidestage import ServerDied, StartError, StartTimeout
+from sidestage import Server, ServerDied, StartError, StartTimeout
 from sidestage.process.pool import pool
-from sidestage.server import view
 
 SCRIPT = str(Path(life.__file__).resolve())
 UP = 60.0  # seconds for a process to be up
@@ -201,7 +200,7 @@ class Fire:
 
 def kill_servers(number: int, seed: int) -> Outcome:
     """Signal so many server processes while the life that they belong to goes on here."""
-    view.SYNC_SECONDS = life.SYNC
+    Server._sync_seconds = life.SYNC
     peace = Life(seed, Peace(lambda line: None), leave_copies=False)
     for _ in range(60):
         peace.step()

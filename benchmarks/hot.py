@@ -16,15 +16,20 @@ from typing import Any
 
 from sidestage.child.channel import Outbox
 from sidestage.dispatch.run import Run
+from sidestage.dispatch.slot import Slot
 from sidestage.dispatch.stacks import Tracers
-from sidestage.journal.journal import Records
+from sidestage.journal.facts import Label
+from sidestage.journal.journal import Journal
+from sidestage.pristine.waits import Event
 from sidestage.process.channel import Channel
-from sidestage.protocols.http.child.h1 import HTTPConnection, HTTPService
-from sidestage.protocols.http.request import HTTPRequest, open_http
-from sidestage.wire.frames import commands, encode
-from sidestage.wire.messages import Configure, Request, Respond
+from sidestage.protocols.http.call import PROTOCOL
+from sidestage.protocols.http.child.h1 import HTTPConnection
+from sidestage.protocols.http.child.service import HTTPService
+from sidestage.protocols.http.messages import VOCABULARY, HTTPSettings, Request, Respond
+from sidestage.wire.frames import FrameBuffer, encode
+from sidestage.wire.messages import Configure
 
-CONNECTIONS, PASSES, REPEATS = 16, 50, 60
+CONNECTIONS, ROUNDS, REPEATS = 16, 50, 60
 _REQUEST = b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1:40000\r\n\r\n"
 _HEADERS = (("Content-Type", "text/plain; charset=utf-8"),)
 
@@ -37,28 +42,6 @@ class _Transport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return False
-
-
-class _Owner:
-    """A server with a handler that has little to do."""
-
-    def describe(self) -> str:
-        return "server"
-
-    def _handle(self, request: Any) -> str:
-        return "hello"
-
-    def _handler_failed(self, error: BaseException) -> None:
-        raise error
-
-    def _diagnosed(self, diagnostic: Any) -> None:
-        raise AssertionError(diagnostic)
-
-    def _dropped(self, count: int) -> None:
-        raise AssertionError(count)
-
-    def _died(self) -> None:
-        raise AssertionError
 
 
 class _Gate:
@@ -76,16 +59,16 @@ class _Gate:
 def child(*, handled: bool) -> float:
     """Microseconds of the child's code for a request and its reply."""
     config = Configure(
-        protocol="http", host="", port=0, path=None, cwd=None, poll_interval=1.0,
+        protocol="http", settings=b"", host="", port=0, path=None, cwd=None, poll_interval=1.0,
         handled=handled, handler_timeout=30.0, keep=1 << 26, backlog=1,
     )  # fmt: skip
     loop, sink = asyncio.new_event_loop(), os.open(os.devnull, os.O_WRONLY)
     outbox = Outbox(loop, sink)
-    service = HTTPService(loop, outbox, config)
+    service = HTTPService(loop, outbox, config, HTTPSettings())
     connections = [HTTPConnection(service) for _ in range(CONNECTIONS)]
     for connection in connections:
         connection.connection_made(_Transport({"peername": ("127.0.0.1", 4711)}))
-    replies = commands()
+    replies = FrameBuffer(VOCABULARY.commands)
 
     def serve() -> float:
         began = time.thread_time()
@@ -93,13 +76,13 @@ def child(*, handled: bool) -> float:
             connection.data_received(memoryview(_REQUEST))
         outbox.flush()
         spent = time.thread_time() - began
-        data = bytes(encode(*(_reply(call) for call in service.calls)))
+        data = bytes(encode(*(_reply(call) for call in service.calls._targets)))
         began = time.thread_time()
         for message in replies.feed(data):
-            service.command(message)  # type: ignore[arg-type]  # a reply
+            service.command(message)
         loop.call_soon(loop.stop)
-        loop.run_forever()  # what is written at the end of a pass
-        service.pass_ends()
+        loop.run_forever()  # what is written at the end of an iteration
+        service.iteration_ends()
         return spent + time.thread_time() - began
 
     try:
@@ -120,19 +103,27 @@ def parent() -> float:
     """Microseconds of the code of the test's process for a request and its reply."""
     events, write_events = os.pipe()
     sink = os.open(os.devnull, os.O_WRONLY)
-    records: Records[HTTPRequest] = Records(1 << 26)
     child: Any = type("Child", (), {"channel": Channel(events, sink)})()
-    owner: Any = _Owner()
-    run = Run(owner, child, None, lambda link, message: open_http(link, message, records, 1 << 24))
-    me, tracers, dispatcher = threading.get_ident(), Tracers(), run.dispatcher
-    dispatcher._gate, dispatcher._idle = _Gate(), 1
+    child.channel.learn(VOCABULARY.events)
+    run = Run(
+        child,
+        open=PROTOCOL.open,
+        slot=Slot(lambda request: "hello"),
+        journal=Journal(1 << 26),
+        label=Label("server", None),
+        ready=Event(),
+        loop=None,
+    )
+    me, tracers, threads = threading.get_ident(), Tracers(), run.threads
+    threads._gate, threads._idle = _Gate(), 1
     data = bytes(encode(*(_request(call) for call in range(1, CONNECTIONS + 1))))
 
     def serve() -> float:
         os.write(write_events, data)
         began = time.thread_time()
-        dispatcher._leader = me
-        dispatcher._lead(me, tracers)
+        threads._leader = me
+        run.reader.unread = True
+        threads._lead(me, tracers)
         return time.thread_time() - began
 
     try:
@@ -144,14 +135,14 @@ def parent() -> float:
 
 def _request(call: int) -> Request:
     return Request(
-        call=call, peer=("127.0.0.1", 4711), method="GET", target="/hello", http_version="1.1",
-        headers=(("Host", "127.0.0.1:40000"),), body=b"", more=False, cut=0,
+        call=call, peer=("127.0.0.1", 4711), at=0.0, connection=1, method="GET",
+        target="/hello", http_version="1.1", headers=(("Host", "127.0.0.1:40000"),), body=b"", more=False, cut=0,
     )  # fmt: skip
 
 
 def _median(serve: Callable[[], float]) -> float:
-    rounds = [sum(serve() for _ in range(PASSES)) for _ in range(REPEATS)]
-    return statistics.median(rounds) / PASSES / CONNECTIONS * 1e6
+    rounds = [sum(serve() for _ in range(ROUNDS)) for _ in range(REPEATS)]
+    return statistics.median(rounds) / ROUNDS / CONNECTIONS * 1e6
 
 
 def lines() -> list[str]:
