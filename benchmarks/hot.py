@@ -135,8 +135,8 @@ def parent() -> float:
 
 def _request(call: int) -> Request:
     return Request(
-        call=call, peer=("127.0.0.1", 4711), at=0.0, connection=1, method="GET",
-        target="/hello", http_version="1.1", headers=(("Host", "127.0.0.1:40000"),), body=b"", more=False, cut=0,
+        call=call, peer=("127.0.0.1", 4711), at=0.0, connection=1, method="GET", target="/hello",
+        http_version="1.1", headers=(("Host", "127.0.0.1:40000"),), body=b"", more=False, cut=0,
     )  # fmt: skip
 
 
