@@ -7,246 +7,291 @@ test has not started itself.
 
 from __future__ import annotations
 
-import atexit
-import gc
+import json
 import os
+import signal
+import subprocess
 import sys
-import warnings
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Self
+
+import psutil
 
 from kit.forks import (
-    SlowHandler,
     assert_echo,
-    assert_stopped,
-    assert_unchanged,
     echo,
-    read_body,
+    extend_end_limit,
+    keep_no_processes,
+    lasting_copy,
     reap,
+    run_and_exit,
     run_in_copy,
-    send_request,
     served,
-    server_pid,
     stop_cleanly,
+    use_own_server,
 )
 from kit.matrix import Rows
-from kit.servers import Clock, ServerUnderTest, Sidestage, fetch
+from kit.processes import raised
+from kit.scripts import all_gone, eventually
+from kit.servers import ServerUnderTest, Sidestage, fetch, refuses
 
 rows = Rows("Forking", __file__)
 
 
-# A fork warns of nothing -------------------------------------------------------------------------
+# What a copy does --------------------------------------------------------------------------------
 
 
-def _silent(forks: int, before_each: Callable[[], object] = lambda: None) -> None:
-    """Forks warn of nothing.
+@rows.add("a copy is a client", "-W", "error")
+def a_copy_is_a_client(sut: ServerUnderTest) -> None:
+    seen: list[str] = []
 
-    That has to be recorded: where this warning is to be an error, CPython swallows it.
-    """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for _ in range(forks):
-            before_each()
-            run_in_copy(lambda: None)
-    assert not caught, f"{len(caught)} of {forks} forks warn"
+    def answer(path: str) -> str:
+        seen.append(path)
+        return path
+
+    with served(sut, answer):
+        run_in_copy(lambda: fetch(sut.port, "/copy"))
+        assert seen == ["/copy"]  # the handler ran here
+        sut.wait_for(1)
 
 
-@rows.add("no warning beside an idle server", "-W", "error")
-def no_warning_beside_an_idle_server(sut: ServerUnderTest) -> None:
+@rows.add("a copy calls stop", "-W", "error")
+def a_copy_calls_stop(sut: ServerUnderTest) -> None:
     with served(sut):
-        _silent(200)
-        for _ in range(10):  # nor does it come to light in another way where it is an error
-            run_in_copy(lambda: None)
+        run_in_copy(lambda: (sut.stop(), sut.stop()))
 
 
-@rows.add("no warning right after a request", "-W", "error")
-def no_warning_after_a_request(sut: ServerUnderTest) -> None:
-    with served(sut):
-        _silent(200, lambda: fetch(sut.port))
+@rows.add("a copy calls stop after a handler has failed", "-W", "error", peers=False)
+def a_copy_calls_stop_after_an_error(sut: Sidestage) -> None:
+    def fail(path: str) -> str:
+        raise RuntimeError("on purpose")
 
-
-@rows.add("no warning beside two servers", "-W", "error")
-def no_warning_beside_two_servers(sut: ServerUnderTest) -> None:
-    other = type(sut)()
-    with served(sut), served(other):
-        _silent(50, lambda: fetch(other.port))
-
-
-@rows.add("no warning right after a stop", "-W", "error", peers=False)  # theirs: as luck has it
-def no_warning_after_a_stop(sut: Sidestage) -> None:
-    def serve() -> None:
-        sut.start(echo)
+    sut.start(fail)
+    with suppress(AssertionError):
         fetch(sut.port)
-        sut.stop()
-
-    _silent(100, serve)
-
-
-@rows.add("no warning after a handler was at work", "-W", "error")
-def no_warning_after_work(sut: ServerUnderTest) -> None:
-    slow = SlowHandler()
-    with served(sut, slow):
-        client = send_request(sut.port, "/slow")
-        assert slow.entered.wait(10)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the handler is the test's own
-            run_in_copy(lambda: None)
-        slow.release.set()
-        assert read_body(client) == "/slow"
-        _silent(50)
+    run_in_copy(lambda: sut.stop())  # the error is the original's to raise
+    raised(RuntimeError, sut.stop)
 
 
-@rows.add("no warning after a coroutine handler", "-W", "error", peers=False)
-def no_warning_after_a_coroutine(sut: Sidestage) -> None:
-    from sidestage import HTTPServer
+@rows.add("a copy calls start and restart", "-W", "error", peers=False)
+def a_copy_calls_start(sut: Sidestage) -> None:
+    from sidestage import StateError
 
-    async def answer(request: Any) -> str:
-        return str(request.path)
+    def refuse() -> None:
+        server = sut.server
+        for call in (server.start, server.restart, lambda: server.stop() and server.start()):
+            assert "forked copy" in str(raised(StateError, call))
 
-    sut.server = HTTPServer(handler=answer).start()
-    process = server_pid(sut)
-    _silent(100, lambda: fetch(sut.port))
-    run_in_copy(lambda: (sut.server.__del__(), vars(sut).clear(), gc.collect()))
-    assert_unchanged(sut, process)
-    stop_cleanly(sut)
-
-
-# How a copy leaves -------------------------------------------------------------------------------
-
-
-@rows.add("a copy leaves by return", "-W", "error")
-def a_copy_leaves_by_return(sut: ServerUnderTest) -> None:
     with served(sut):
+        run_in_copy(refuse)
+
+
+@rows.add("a copy looks at the server", "-W", "error", peers=False)
+def a_copy_looks(sut: Sidestage) -> None:
+    from sidestage import WaitTimeout
+
+    def look() -> None:
+        server = sut.server
+        assert [request.path for request in server.received] == ["/before"]
+        assert [request.path for request in server.wait_for(1)] == ["/before"]
+        assert "forked copy" in str(raised(WaitTimeout, lambda: server.wait_for(2, timeout=60)))
+        assert str(server.pid) in repr(server)
+        assert server.url.endswith(str(server.port))
+        assert server.errors == ()
+
+    with served(sut):
+        fetch(sut.port, "/before")
+        run_in_copy(look)
+
+
+@rows.add("a copy has a server of its own", "-W", "error")
+def a_copy_has_its_own(sut: ServerUnderTest) -> None:
+    with served(sut):
+        run_in_copy(lambda: (use_own_server(sut), fetch(sut.port), use_own_server(sut)))
+
+
+@rows.add("a copy of a copy does all that", "-W", "error")
+def a_copy_of_a_copy(sut: ServerUnderTest) -> None:
+    def all_that(server: ServerUnderTest) -> None:
+        assert_echo(server.port, "/copy")
+        server.stop()
+        use_own_server(server)
+
+    def with_its_own() -> None:
+        own = type(sut)()
+        with served(own):
+            run_in_copy(lambda: (all_that(sut), all_that(own)))
+        all_that(sut)
+
+    with served(sut):
+        run_in_copy(with_its_own)
         pid = os.fork()
         if pid == 0:
+            inner = os.fork()
+            if inner:
+                reap(inner)
             return
         reap(pid)
 
 
-@rows.add("a copy leaves by sys.exit", "-W", "error")
-def a_copy_leaves_by_sys_exit(sut: ServerUnderTest) -> None:
-    with served(sut):
-        pid = os.fork()
-        if pid == 0:
-            sys.exit()
-        reap(pid)
+@rows.add("copies have servers before the original has one", peers=False)
+def copies_before_the_first_start(sut: Sidestage) -> None:
+    """The process that pytest's plugin keeps ready is for one of them at most."""
+    Path("test_it.py").write_text(_WORKERS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
-@rows.add("a copy leaves by os._exit", "-W", "error")
-def a_copy_leaves_by_os_exit(sut: ServerUnderTest) -> None:
-    with served(sut):
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0)
-        reap(pid)
+_WORKERS = """
+import os
+from urllib.request import urlopen
+from sidestage import HTTPServer
+
+def serve(tell, go_on):
+    with HTTPServer(handler=lambda request: str(os.getpid())) as server:
+        os.write(tell, server.pid.to_bytes(4, "big"))
+        os.read(go_on, 1)
+        with urlopen(server.url, timeout=5) as reply:
+            assert int(reply.read()) == os.getpid()
+
+def test_two_copies():
+    told, tell = os.pipe()
+    go_on, go = os.pipe()
+    copies = []
+    for _ in range(2):
+        copies.append(os.fork())
+        if copies[-1] == 0:
+            status = 1
+            try:
+                os.close(go)
+                serve(tell, go_on)
+                status = 0
+            finally:
+                os._exit(status)
+    servers = {os.read(told, 4) for _ in copies}
+    os.close(go)
+    assert [os.waitpid(copy, 0)[1] for copy in copies] == [0, 0]
+    assert len(servers) == 2
+    for fd in (told, tell, go_on):
+        os.close(fd)
+
+def test_the_original(http_server):
+    with urlopen(http_server.url, timeout=5):
+        pass
+"""
 
 
-@rows.add("a copy leaves by an exception", "-W", "error")
-def a_copy_leaves_by_an_exception(sut: ServerUnderTest) -> None:
-    with served(sut):
-        pid = os.fork()
-        if pid == 0:
-            sys.excepthook = lambda *_: None
-            raise RuntimeError("on purpose")
-        reap(pid, 1)
+# One outlives the other --------------------------------------------------------------------------
 
 
-class _With:
-    """The server's own ``with``, or what its users write in its place."""
+class _Owner:
+    """A process that has servers, and a copy that lives on."""
 
-    def __init__(self, sut: ServerUnderTest) -> None:
-        self._subject = sut
+    def __init__(self, sut: ServerUnderTest, *, stops: bool = False) -> None:
+        said, say = os.pipe()
+        until, self._go = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._go)
+            self._be(sut, say, until, stops=stops)
+        os.close(until)
+        os.close(say)
+        with os.fdopen(said) as file:
+            self.port, self.copy = json.loads(file.readline())
+        family = psutil.Process(self.pid).children()
+        self.servers = [process.pid for process in family if process.pid != self.copy]
 
-    def __enter__(self) -> None:
-        self._subject.start(echo)
+    def _be(self, sut: ServerUnderTest, say: int, until: int, *, stops: bool) -> None:
+        extend_end_limit(sut)
+        spare = type(sut)()
+        for server in (spare, sut):
+            server.start(echo)
+        spare.stop()  # its process waits for the next start
+        copy = os.fork()
+        if copy == 0:
+            os.close(say)
+            run_and_exit(signal.pause)
+        os.write(say, json.dumps([sut.port, copy]).encode() + b"\n")
+        os.read(until, 1)
+        if stops:
+            sut.stop()
+        else:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # for the warning that nobody did
+        sys.exit()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *error: object) -> None:
-        if isinstance(self._subject, Sidestage):
-            self._subject.server.__exit__(*error)
-        else:
-            self._subject.stop()
+        """Nothing of its servers is there a second later, and the copy still is."""
+        try:
+            if error[0] is None:
+                assert eventually(lambda: refuses(self.port), 1.0), "the port is still open"
+                assert all_gone(self.servers), "the server's process is left"
+        finally:
+            os.kill(self.copy, signal.SIGKILL)  # fails if it is not
+
+    def leave(self) -> None:
+        """It leaves, and does not wait for its copy."""
+        os.close(self._go)
+        reap(self.pid)
+
+    def kill(self) -> None:
+        """It is killed."""
+        os.kill(self.pid, signal.SIGKILL)
+        reap(self.pid, -signal.SIGKILL)
 
 
-@rows.add("a copy returns through the server's with", "-W", "error")
-def a_copy_returns_through_with(sut: ServerUnderTest) -> None:
-    with _With(sut):
-        pid = os.fork()
-        if pid == 0:
-            return
-        reap(pid)
-        assert_echo(sut.port, "/after")
-    assert_stopped(sut, sut.port, Clock.monotonic())
+@rows.add("a copy outlives the test, which is killed", "-W", "error")
+def a_copy_outlives_the_killed(sut: ServerUnderTest) -> None:
+    with _Owner(sut) as owner:
+        owner.kill()
 
 
-@rows.add("a copy raises through the server's with", "-W", "error")
-def a_copy_raises_through_with(sut: ServerUnderTest) -> None:
-    class OnPurposeError(Exception):
-        pass
-
-    pid = None
-    with suppress(OnPurposeError), _With(sut):
-        pid = os.fork()
-        if pid == 0:
-            raise OnPurposeError
-        reap(pid)
-        assert_echo(sut.port, "/after")
-    if pid:
-        assert_stopped(sut, sut.port, Clock.monotonic())
+@rows.add("a copy outlives the test, which has stopped the server", "-W", "error")
+def a_copy_outlives_the_orderly(sut: ServerUnderTest) -> None:
+    with _Owner(sut, stops=True) as owner:
+        owner.leave()
 
 
-@rows.add("a copy's exit handler stops the server", "-W", "error")
-def a_copys_exit_handler_stops(sut: ServerUnderTest) -> None:
+@rows.add("a copy outlives the test, which just ends", "-W", "error")
+def a_copy_outlives_the_careless(sut: ServerUnderTest) -> None:
+    with _Owner(sut) as owner:
+        owner.leave()
+
+
+@rows.add("a copy outlives the stop", "-W", "error")
+def a_copy_outlives_the_stop(sut: ServerUnderTest) -> None:
+    keep_no_processes(sut)
     sut.start(echo)
-    process = server_pid(sut)
-    owner = os.getpid()
-    atexit.register(lambda: stop_cleanly(sut) if os.getpid() == owner else sut.stop())
-    pid = os.fork()
-    if pid == 0:
-        return
-    reap(pid)
-    assert_unchanged(sut, process)
+    with lasting_copy():
+        assert_echo(sut.port, "/after")
+        stop_cleanly(sut)
 
 
-class _Stopper:
-    """Stops a server when it is destroyed."""
-
-    def __init__(self, sut: ServerUnderTest) -> None:
-        self._stop = sut.stop
-
-    def __del__(self) -> None:
-        self._stop()
-
-
-@rows.add("a copy's destructor stops the server", "-W", "error")
-def a_copys_destructor_stops(sut: ServerUnderTest) -> None:
+@rows.add("a copy of a copy outlives the stop", "-W", "error")
+def a_copy_of_a_copy_outlives_the_stop(sut: ServerUnderTest) -> None:
+    keep_no_processes(sut)
+    told, tell = os.pipe()
     sut.start(echo)
-    process, port = server_pid(sut), sut.port
-    stopper = _Stopper(sut)
-    pid = os.fork()
-    if pid == 0:
-        del stopper
-        return
-    reap(pid)
-    assert_unchanged(sut, process)
-    began = Clock.monotonic()
-    del stopper
-    assert_stopped(sut, port, began)
 
+    def outlive() -> None:
+        os.write(tell, b"%d" % os.getpid())
+        signal.pause()
 
-@rows.add("a copy destroys the server object", "-W", "error")
-def a_copy_destroys_the_server(sut: ServerUnderTest) -> None:
-    def destroy() -> None:
-        vars(sut).clear()
-        gc.collect()
-
-    with served(sut):
-        run_in_copy(destroy)
-        pid = os.fork()
-        if pid == 0:
-            destroy()
-            sys.exit()
-        reap(pid)
+    run_in_copy(lambda: os.fork() or run_and_exit(outlive))
+    inner = int(os.read(told, 20))
+    try:
+        assert_echo(sut.port, "/after")
+        stop_cleanly(sut)
+    finally:
+        os.kill(inner, signal.SIGKILL)
 
 
 test_row = rows.test()
