@@ -16,9 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from conftest import eventually
 from kit.fake_children import host
-from kit.scripts import all_gone, gone
+from kit.scripts import all_gone, eventually, gone
 from sidestage import ForcedStopWarning, HTTPServer, Server, ServerDied, TCPServer
 from sidestage.backends.hosted import HostedBackend
 from sidestage.backends.ladder import Rungs

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from conftest import eventually
 from kit.fake_children import host
 from kit.messages import EVENTS
+from kit.scripts import eventually
 from sidestage.pristine.waits import Deadline
 from sidestage.process.channel import Channel, ChannelClosed
 from sidestage.process.handle import ServerProcess

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import eventually
-from kit.scripts import run_script
+from kit.scripts import eventually, run_script
 from sidestage import HTTPServer
 from sidestage.dispatch.coroutines import CoroutineRunner, off_loop, running_loop
 from sidestage.pristine.waits import Deadline

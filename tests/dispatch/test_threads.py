@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from conftest import eventually
 from kit.resources import own_threads
+from kit.scripts import eventually
 from sidestage import HTTPServer, TCPServer
 from sidestage.dispatch import threads
 from sidestage.dispatch.gate import EpollGate, Gate, LockGate

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conftest import eventually
+from kit.scripts import eventually
 from sidestage import Connection, HTTPServer, SMTPServer, TCPServer, UDPServer
 
 

@@ -14,9 +14,8 @@ from unittest import mock
 
 import pytest
 
-from conftest import eventually
 from kit.resources import own_threads
-from kit.scripts import run_script
+from kit.scripts import eventually, run_script
 from sidestage import HTTPServer
 from sidestage.pristine import system
 from sidestage.pristine.system import POLLIN, POLLOUT, close_quietly

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import eventually
+from kit.scripts import eventually
 from sidestage.pristine.waits import Deadline
 from sidestage.process.channel import Channel, ChannelClosed
 from sidestage.wire.frames import MAX_FRAME, FrameBuffer, WireError, encode

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import eventually
+from kit.scripts import eventually
 from sidestage import Datagram, UDPServer
 from sidestage.journal.journal import OVERHEAD
 
