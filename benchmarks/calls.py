@@ -86,6 +86,12 @@ def modules_in_order(calls: list[Call]) -> list[str]:
     return found
 
 
+def way_in(calls: list[Call]) -> list[str]:
+    """The modules that a request passes until its handler is called, in order."""
+    names = [function for _, _, function in calls]
+    return modules_in_order(calls[: names.index("Slot.run_handler") + 1])
+
+
 def main() -> None:
     """Print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,6 +112,10 @@ def main() -> None:
         middle = statistics.median(len(calls) for calls in lists)
         modules = modules_in_order(lists[-1])
         report(f"{what}: {middle:.0f} calls, {len(set(modules))} modules")
+        if what == "request":
+            way = way_in(lists[-1])
+            twice = sorted({module for module in way if way.count(module) > 1})
+            report(f"    on the way in {' > '.join(way)}; entered twice: {twice or 'none'}")
         if arguments.list:
             for thread, module, function in lists[-1]:
                 report(f"    {thread % 10000:>5} {module} {function}")

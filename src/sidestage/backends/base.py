@@ -17,9 +17,8 @@ from ..pristine.waits import Deadline, Event
 if TYPE_CHECKING:
     import asyncio
 
-    from ..dispatch import calls
     from ..dispatch.slot import Slot
-    from ..wire.messages import Address, Message
+    from ..wire.messages import Address
 
 
 class Plan(NamedTuple):
@@ -30,7 +29,8 @@ class Plan(NamedTuple):
     slot: Slot
     ready: Event  # cleared by the backend when what serves ends on its own
     protocol: str  # the name of its folder
-    load: Callable[[], tuple[calls.Protocol, Message]]  # the protocol, and its settings
+    call_module: str  # the module with its ``PROTOCOL``, imported when a backend needs it
+    settings: dict[str, Any]  # fields of the protocol's settings
     outside: tuple[str, str] | None  # as ``Configure`` has it
     asked: object  # the listen address as messages show it
     host: str | None  # None with a path

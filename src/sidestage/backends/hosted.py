@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ServerDied, SidestageError, StartError, StartTimeout, StateError
 from ..journal.facts import ServerStats, StopReport
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..process.channel import Channel
     from ..wire import messages as wire
 
+_EXIT_SECONDS = 5.0  # for a process that psutil finds no more to be known as dead
 _ROOT = __name__.partition(".")[0]
 
 
@@ -38,7 +40,6 @@ class HostedBackend:
         self.run: Run | None = None
         self._plan = plan
         self._rungs = rungs
-        self._protocol: Protocol | None = None  # once a child boots: it takes time to import
         self._ladder: Ladder | None = None
         self._file: SocketFile | None = None
 
@@ -56,44 +57,31 @@ class HostedBackend:
         plan = self._plan
         try:
             with fork_hooks.launch_lock:
-                self._begin(deadline, fresh=plan.fresh or plan.outside is not None)
+                child = pool.acquire(
+                    functools.partial(self._configure, deadline),
+                    protocol=plan.protocol if plan.outside is None else None,
+                    fresh=plan.fresh or plan.outside is not None,
+                )
+                self.run = _run_class()(
+                    child,
+                    open=_protocol(plan.call_module).open,
+                    slot=plan.slot,
+                    journal=plan.journal,
+                    label=plan.label,
+                    ready=plan.ready,
+                    loop=plan.loop,
+                )
+                fork_hooks.live.add(self.run)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
 
-    def _begin(self, deadline: Deadline, *, fresh: bool = False) -> None:
-        """Take a child and configure it; what that needs is imported while a new one boots."""
-        plan = self._plan
-        protocol = None if plan.outside is not None else plan.protocol
-
-        def configure(channel: Channel) -> None:
-            self._configure(channel, deadline)
-
-        child = pool.acquire(configure, protocol=protocol, fresh=fresh)
-        with importing_once():
-            from ..dispatch.run import Run
-        assert self._protocol is not None
-        self.run = Run(
-            child,
-            open=self._protocol.open,
-            slot=plan.slot,
-            journal=plan.journal,
-            label=plan.label,
-            ready=plan.ready,
-            loop=plan.loop,
-        )
-        fork_hooks.live.add(self.run)
-
-    def _configure(self, channel: Channel, deadline: Deadline) -> None:
-        plan = self._plan
-        with importing_once():
-            from ..process.channel import ChannelClosed
-            from ..wire.frames import pack
-            from ..wire.messages import Configure
-        self._protocol, settings = plan.load()
-        channel.learn(self._protocol.vocabulary.events)
-        message = Configure(
+    def _configure(self, deadline: Deadline, channel: Channel) -> None:
+        plan, wire = self._plan, _wire()
+        vocabulary = _protocol(plan.call_module).vocabulary
+        channel.buffer.learn(vocabulary.events)
+        message = wire.Configure(
             protocol=plan.protocol,
-            settings=pack(settings),
+            settings=wire.pack(vocabulary.settings(**plan.settings)),
             host=plan.host,
             port=plan.port,
             path=plan.path,
@@ -105,7 +93,7 @@ class HostedBackend:
             backlog=plan.backlog,
             _outside=plan.outside,
         )
-        with contextlib.suppress(ChannelClosed):  # it has died: the wait for Ready reports it
+        with contextlib.suppress(wire.ChannelClosed):  # it has died: the wait for Ready reports it
             try:
                 channel.send(message, deadline=deadline)
             except TimeoutError:  # it does not even read
@@ -138,8 +126,7 @@ class HostedBackend:
             raise self._died(run) from run.death
         # It had died in the pool, where nobody could notice: take another.
         self.abandon()
-        with fork_hooks.launch_lock:
-            self._begin(deadline)
+        self.begin(deadline)
         return self._bound(deadline)
 
     # Stop ----------------------------------------------------------------------------------------
@@ -165,7 +152,7 @@ class HostedBackend:
         reusable = not bound and run.reader.connected and self._plan.outside is None
         if not reusable:
             process.kill()  # first: a collection may come anywhere, and this needs no lock
-        run.detach(0.0)
+        run.detach(Deadline(0.0))
         if reusable:
             pool.release(run.child)
         else:
@@ -250,9 +237,6 @@ class HostedBackend:
         )
 
 
-_EXIT_SECONDS = 5.0  # for a process that psutil finds no more to be known as dead
-
-
 def _advice(number: int | None, address: object) -> str:
     if not isinstance(address, (tuple, list)):
         if number == errno.EADDRINUSE:
@@ -269,6 +253,41 @@ def _relief(number: int | None) -> str:
     if number in (errno.EMFILE, errno.ENFILE):
         return "; close some descriptors, or raise the limit (ulimit -n)"
     return ""
+
+
+# What follows is imported once a child boots, and kept: it takes time to import, and by then a test
+# may stand in the way.
+
+
+class _Wire(NamedTuple):
+    Configure: type[wire.Configure]
+    ChannelClosed: type[Exception]
+    pack: Callable[[wire.Message], bytes]
+
+
+@functools.cache
+def _wire() -> _Wire:
+    with importing_once():
+        from ..process.channel import ChannelClosed
+        from ..wire.frames import pack
+        from ..wire.messages import Configure
+
+    return _Wire(Configure, ChannelClosed, pack)
+
+
+@functools.cache
+def _run_class() -> type[Run]:
+    with importing_once():
+        from ..dispatch.run import Run
+
+    return Run
+
+
+@functools.cache
+def _protocol(call_module: str) -> Protocol:
+    with importing_once():
+        protocol: Protocol = importlib.import_module(call_module).PROTOCOL
+    return protocol
 
 
 def prepare() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..journal.facts import OpenConnection, Rung, StopReport
 from ..pristine import waits
 from ..pristine.waits import Deadline
-from ..process.pool import Child, end, pool
+from ..process.pool import end, pool
 
 if TYPE_CHECKING:
     from ..dispatch.run import Run
@@ -49,6 +49,7 @@ class Ladder:
         self._seconds = seconds
         self._began = waits.Clock.monotonic()
         self._deadline = Deadline(seconds)
+        self._ask = Deadline(seconds * rungs.ask)
         self._stderr_start = 0
 
     def ask(self) -> None:
@@ -58,32 +59,28 @@ class Ladder:
             answer = _ANSWER_SECONDS * min(self._seconds, 1.0)
             drain = self._seconds * self._rungs.drain
             drain = min(drain, self._seconds * self._rungs.ask - answer)
-            run.ask_to_stop(drain, self._rung(self._rungs.ask))
+            run.ask_to_stop(drain, self._ask)
 
     def climb(self) -> StopReport:
         """Climb until the child is back in the pool, or has ended and is reaped."""
         run = self._run
         if run.death is None:
-            ask = self._rung(self._rungs.ask)
-            run.reader.wait_until(run.has_stopped, ask)
+            run.reader.wait_until(run.has_stopped, self._ask)
             if run.stopped is not None and not run.stopped.open:
-                run.settle(ask)
+                run.settle(self._ask)
         open_now = self._open_connections()
-        run.detach(self._deadline.left())
+        run.detach(self._deadline)
         if run.stopped is not None:
-            self._give_back(run.child, clean=run.stopped.clean)
+            if run.stopped.clean and self._reuse:
+                pool.release(run.child)
+            else:
+                end([run.child])
             return self._reported("ask", open_now)
         if run.death is None and run.reader.connected and self._process.wait(Deadline(0.0)):
             run.note_death()  # it had died, and there was no time to read that
         if run.death is not None or not run.reader.connected:
             return self._bury(open_now)
         return self._force(open_now)
-
-    def _give_back(self, child: Child, *, clean: bool) -> None:
-        if clean and self._reuse:
-            pool.release(child)
-        else:
-            end([child])
 
     def _bury(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
         if not self._process.wait(self._deadline):
@@ -133,6 +130,9 @@ class Ladder:
 
     def _open_connections(self) -> tuple[OpenConnection, ...]:
         told = self._run.stopped.open if self._run.stopped is not None else []
+        unfinished = self._run.unfinished()
+        if not told and not unfinished:
+            return ()
         known = {entry.call for entry in told}
         mine = self._run.current_call()
         found = [
@@ -143,7 +143,7 @@ class Ladder:
                 client_address=call.client_address,
                 state=f"{call.describe()}: handler running",
             )
-            for call in self._run.unfinished()
+            for call in unfinished
             if call.id not in known and call.id != mine
         ]
         return tuple(found)
@@ -151,4 +151,4 @@ class Ladder:
     def _rung(self, part: float) -> Deadline:
         """The deadline of one rung: a part of the whole time, counted from its beginning."""
         spent = waits.Clock.monotonic() - self._began
-        return self._deadline.sooner(max(0.0, self._seconds * part - spent))
+        return Deadline(max(0.0, self._seconds * part - spent))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ..journal.journal import Journal
     from .run import Run
 
-_current: contextvars.ContextVar[Call] = contextvars.ContextVar("sidestage_call")
+# The call whose handler is the caller, if it is one.
+current: contextvars.ContextVar[Call] = contextvars.ContextVar("sidestage_call")
 
 
 class Protocol(NamedTuple):
@@ -95,7 +96,7 @@ class Call:
     def _handle(self) -> Awaitable[Any] | None:
         """Call the handler, and answer; returns what has to be awaited first, if anything."""
         __tracebackhide__ = True
-        _current.set(self)
+        current.set(self)
         result = self.run.slot.run_handler(self.request)
         if isinstance(result, Awaitable):
             return result
@@ -130,11 +131,6 @@ class Call:
             run.journal.failed(error, connection=self.connection)
         with contextlib.suppress(ServerStopped, ConnectionError):  # nobody is there to answer
             self.fail(error)
-
-
-def current_call() -> Call | None:
-    """The call whose handler is the caller, if it is one."""
-    return _current.get(None)
 
 
 class ClientLeft(ConnectionResetError):

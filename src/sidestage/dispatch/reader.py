@@ -68,7 +68,14 @@ class Reader:
         return True
 
     def _wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        while not (condition() or self.finished):
+        def wakes() -> bool:
+            if condition() or self.finished:
+                return True
+            return not self._reading.locked() and self._may_read()
+
+        while not condition():
+            if self.finished:
+                break
             if self._may_read() and self._reading.acquire(False):
                 try:
                     in_time = self._read_until(condition, deadline)
@@ -76,27 +83,27 @@ class Reader:
                     self._reading.release()
                     self.changed.notify()
             else:
-                in_time = self.changed.wait_until(
-                    lambda: condition() or self.finished or self._may_read(), deadline
-                )
+                in_time = self.changed.wait_until(wakes, deadline)
             if not in_time:
-                return condition()
+                break
+        else:
+            return True
         return condition()
 
     def _may_read(self) -> bool:
         heir = self._heir
-        return not self._reading.locked() and (heir is None or heir == system.caller_id())
+        return heir is None or heir == system.caller_id()
 
     def _read_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         if self._events:  # left by a reader that was interrupted, by Ctrl-C say
-            self._take_events()
-        while not (condition() or self.finished):
-            if not self.channel.poll(deadline):
-                return False
+            self.read(receive=False)
+            if condition():
+                return True
+        while self.channel.poll(deadline):
             self.read()
-            if self._heir is not None and self._heir != system.caller_id():
-                break
-        return True
+            if self.finished or not self._may_read() or condition():
+                return True
+        return False
 
     # For the handler threads ---------------------------------------------------------------------
 
@@ -106,6 +113,8 @@ class Reader:
         ``confirm`` asks the child for something: the answer ends the turn of a thread that reads
         at present.
         """
+        if confirm is None and self._reading.acquire(False):
+            return
         self._heir = system.caller_id()
         try:
             if confirm is not None:
@@ -137,17 +146,17 @@ class Reader:
 
     # Reading -------------------------------------------------------------------------------------
 
-    def read(self) -> bool:
-        """Take what has come; returns whether there may be more at once."""
-        try:
-            more = self.channel.receive_into(self._events)
-        except (ChannelClosed, WireError):
-            more = False
-            self._disconnect()
-        self._take_events()
-        return more
+    def read(self, *, receive: bool = True) -> bool:
+        """Receive events and take them; returns whether there may be more at once.
 
-    def _take_events(self) -> None:
+        Without ``receive``, take those that an interrupted reader has left.
+        """
+        more = False
+        if receive:
+            try:
+                more = self.channel.receive_into(self._events)
+            except (ChannelClosed, WireError):
+                self._disconnect()
         events, sink = self._events, self._sink()
         try:
             while events:
@@ -163,6 +172,7 @@ class Reader:
                         self.jobs.append(job)
         finally:
             self.changed.notify()
+        return more
 
     def _disconnect(self) -> None:
         self.connected = False

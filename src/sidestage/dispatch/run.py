@@ -24,7 +24,7 @@ from ..process.channel import NEVER, ChannelClosed
 from ..process.pool import Child
 from ..wire import messages as wire
 from . import stacks
-from .calls import Call, Opener, current_call
+from .calls import Call, Opener, current
 from .coroutines import CoroutineRunner
 from .reader import Job, Reader
 from .slot import Slot
@@ -198,7 +198,8 @@ class Run:
         self._child_waits = message.waits
         for call in list(self._calls.values()):
             call.stopping(self._gone())
-        self._release_child()
+        if message.waits:
+            self._release_child()
 
     def _stream_event(self, message: wire.Data | wire.End | wire.Ack | wire.Lost) -> None:
         call = self._calls.get(message.call)
@@ -256,12 +257,12 @@ class Run:
         if self._calls.pop(call.id, None) is not None:
             self.finished += 1
             self.reader.changed.notify()
-        if self._draining:
+        if self._child_waits:
             self._release_child()
 
     def _release_child(self) -> None:
         """In its drain the child waits for handlers that may still reply."""
-        if self._child_waits and not self._calls and not self.ended and self.stopped is None:
+        if not self._calls and not self.ended and self.stopped is None:
             self._child_waits = False
             with contextlib.suppress(ServerStopped):
                 self.send(wire.Idle())
@@ -271,6 +272,8 @@ class Run:
 
         They raise an error now or return; one that does neither is not waited for.
         """
+        if not self._calls:
+            return
         mine = self.current_call()
         self.reader.changed.wait_until(
             lambda: not self._calls.keys() - {mine}, deadline.sooner(_SETTLE_SECONDS)
@@ -278,29 +281,31 @@ class Run:
 
     def current_call(self) -> int:
         """The id of the call of this run whose handler is the caller; 0 if none is."""
-        call = current_call()
+        call = current.get(None)
         return call.id if call is not None and call.run is self else 0
 
     def unfinished(self) -> list[Call]:
         """The calls that were open at the stop, beside those that the child has reported."""
         calls = list(self._calls.values())
-        if self.stopped is None:
+        if not calls or self.stopped is None:
             return calls
         return [call for call in calls if not call.known_to_child]
 
     # The end -----------------------------------------------------------------------------------
 
-    def detach(self, seconds: float = _LOOP_SECONDS) -> None:
+    def detach(self, deadline: Deadline) -> None:
         """Cut every tie between this run's handlers and the child; never waits for a handler.
 
-        A loop of ours that runs coroutine handlers has ``seconds`` to end.
+        A loop of ours that runs coroutine handlers has until ``deadline`` to end, and a tenth of
+        a second at least.
         """
         self.ended = True
         for call in list(self._calls.values()):
             call.broken(self._gone())
         self.threads.close()
         if self._coroutines is not None:
-            self._coroutines.close(Deadline(min(max(_LEAST_SECONDS, seconds), _LOOP_SECONDS)))
+            seconds = max(_LEAST_SECONDS, deadline.sooner(_LOOP_SECONDS).left())
+            self._coroutines.close(Deadline(seconds))
         self._open_call = _drop
 
     def wait_for_threads(self) -> None:

@@ -139,7 +139,7 @@ class HandlerThreads:
                 self._idle -= 1
         if gate.ended:
             reader.hung_up = True
-        return not self._leaving()
+        return not (reader.finished or reader.parked)  # type: ignore[redundant-expr]  # by others
 
     def _lead_or_watch(self, me: int, tracers: Tracers) -> None:
         with self._guard:
@@ -246,8 +246,9 @@ class HandlerThreads:
 
     def close(self) -> None:
         """Let the idle threads go; those in a handler leave when it returns."""
-        self._reader.finished = True
-        self._reader.changed.notify()
+        if not self._reader.finished:
+            self._reader.finished = True
+            self._reader.changed.notify()
         self._settle()
         with self._guard:
             gate, self._gate = self._gate, None
@@ -256,9 +257,10 @@ class HandlerThreads:
 
     def _settle(self) -> None:
         """Wait until the only threads left are in a handler."""
-        if self._gate is not None and not self._all_work():
+        if self._gate is not None:
             self._wake()
-            self._bell.notify()
+            if self._watching:
+                self._bell.notify()
             self._reader.changed.wait_until(self._all_work, Deadline(_EXIT_SECONDS), brief=True)
 
     def _all_work(self) -> bool:

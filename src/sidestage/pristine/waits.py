@@ -108,10 +108,6 @@ def _outcome(wait: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Base
         return None, error
 
 
-def _at_once(wait: Callable[..., T], *args: Any) -> T:
-    return wait(*args)
-
-
 def acquire(lock: Any, seconds: float) -> bool:
     """Acquire ``lock`` within ``seconds``, -1.0 for no limit; returns whether it was acquired."""
     return bool(lock.acquire(False)) or bool(blocking(lock.acquire, True, seconds))
@@ -155,7 +151,6 @@ class Wakeup:
 
         ``brief`` is for what takes microseconds: the other greenlets do not run meanwhile.
         """
-        block = _at_once if brief else blocking
         while not condition():
             waiter = system.Lock()
             waiter.acquire()
@@ -164,7 +159,8 @@ class Wakeup:
             if condition():
                 self._withdraw(waiter)
                 return True
-            if not block(waiter.acquire, True, deadline.left()):
+            left = deadline.left()
+            if not (waiter.acquire(True, left) if brief else blocking(waiter.acquire, True, left)):
                 self._withdraw(waiter)
                 return condition()
         return True

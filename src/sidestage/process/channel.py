@@ -8,7 +8,7 @@ deadline. A closed or broken channel raises ChannelClosed, for readers and write
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..pristine import system, waits
 from ..pristine.system import POLLIN, POLLOUT
@@ -30,16 +30,12 @@ class Channel:
         self.events_fd = events_fd
         self.commands_fd = commands_fd
         self.closed = False
-        self._buffer = FrameBuffer(EVENTS)
+        self.buffer = FrameBuffer(EVENTS)
         self._read_size = ReadSize()
         self._writing = system.Lock()
         assert system.set_blocking is not None
         system.set_blocking(events_fd, False)
         system.set_blocking(commands_fd, False)
-
-    def learn(self, kinds: Iterable[type[Message]]) -> None:
-        """Decode events of these kinds too: a protocol's own."""
-        self._buffer.learn(kinds)
 
     def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
         """Write all of ``messages``; raises ChannelClosed, or TimeoutError at the deadline."""
@@ -96,5 +92,5 @@ class Channel:
             raise ChannelClosed from error
         if not data:
             raise ChannelClosed
-        events.extend(self._buffer.feed(data))
+        events.extend(self.buffer.feed(data))
         return self._read_size.got(len(data))

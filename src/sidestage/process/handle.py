@@ -80,14 +80,20 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def wait(self, deadline: Deadline) -> bool:
         """Wait for the process to end, and reap it; returns ``False`` at the deadline."""
-        while not self._reap():
+        while not self.has_ended():
             if not self._wait_for_exit(deadline):
-                return self._reap()
+                return self.has_ended()
         return True
 
     def has_ended(self) -> bool:
         """Whether the process has ended; reaps it if so, and waits for nothing."""
-        return self._reap()
+        if not self._reaped:
+            by_pidfd = self._pidfd is not None and system.waitid is not None
+            try:
+                self._reaped = self._reap_by_pidfd() if by_pidfd else self._reap_by_pid()
+            except ChildProcessError:  # another waiter reaped it, or SIGCHLD is ignored
+                self._reaped = self._gone()
+        return self._reaped
 
     def _wait_for_exit(self, deadline: Deadline) -> bool:
         if self._pidfd is not None:
@@ -96,17 +102,6 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         # of the pipe closes just before.
         waits.poll_fd(self.launched.events_fd, 0, deadline.sooner(0.01).left())
         return not deadline.passed()
-
-    def _reap(self) -> bool:
-        if not self._reaped:
-            try:
-                self._reaped = self._reap_by_pidfd() if self._by_pidfd() else self._reap_by_pid()
-            except ChildProcessError:  # another waiter reaped it, or SIGCHLD is ignored
-                self._reaped = self._gone()
-        return self._reaped
-
-    def _by_pidfd(self) -> bool:
-        return self._pidfd is not None and system.waitid is not None
 
     def _reap_by_pidfd(self) -> bool:
         """By the pidfd: unlike the pid, it cannot mean another child by now."""

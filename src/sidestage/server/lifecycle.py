@@ -41,13 +41,8 @@ MOVES: dict[State, frozenset[State]] = {
 _MOVING = frozenset({State.STARTING, State.STOPPING})
 
 
-class _Turn:
-    """Who has made a move."""
-
-    __slots__ = ("caller",)
-
-    def __init__(self) -> None:
-        self.caller = system.caller_id()
+# A start or a stop: known by identity, and with the caller that makes it.
+_Turn = tuple[int]
 
 
 class Lifecycle:
@@ -73,26 +68,21 @@ class Lifecycle:
     @property
     def state(self) -> State:
         """The state at present; a server whose backend has died is FAILED."""
-        self._notice_death()
+        if self._state is State.READY:
+            self._notice_death()
         return self._state
 
     def _notice_death(self) -> None:
         backend = self.backend
-        if self._state is State.READY and backend is not None and backend.death is not None:
-            self._try_move(State.FAILED)
+        if backend is not None and backend.death is not None:
+            self._move(State.FAILED)
 
     @property
     def forked_copy(self) -> bool:
         """Whether this is the copy of a server in a forked process."""
         return self._owner != system.getpid()
 
-    def _move(self, to: State, turn: _Turn | None = None) -> None:
-        if not self._try_move(to, turn):
-            if to is State.STARTING:
-                raise StateError(f"{self._label} is started already: it is {self._state.value}")
-            raise StateError(f"{self._label} is {self._state.value} and cannot be {to.value}")
-
-    def _try_move(self, to: State, turn: _Turn | None = None) -> bool:
+    def _move(self, to: State, turn: _Turn | None = None) -> bool:
         """Move if that is legal; returns whether it was.
 
         ``turn`` is noted together with the move: whoever is interrupted can see if it was made.
@@ -102,9 +92,14 @@ class Lifecycle:
             if legal:
                 self._state = to
                 self._turn = turn or self._turn
-        if legal:
-            self._moved.notify()
+        if to not in _MOVING:
+            self._moved.notify()  # whoever waits for the end of a start or a stop
         return legal
+
+    def _illegal(self, to: State) -> StateError:
+        if to is State.STARTING:
+            return StateError(f"{self._label} is started already: it is {self._state.value}")
+        return StateError(f"{self._label} is {self._state.value} and cannot be {to.value}")
 
     def moving(self) -> bool:
         """Whether another thread is starting or stopping the server."""
@@ -121,17 +116,20 @@ class Lifecycle:
 
         Raises StateError if the server may not start, and what the backend raises.
         """
-        if self.forked_copy:
+        if self._owner != system.getpid():
             raise StateError(
                 f"{self._label} belongs to process {self._owner}, of which this one is a "
                 "forked copy: make a server of its own here"
             )
-        turn = _Turn()
+        turn = (system.caller_id(),)
         try:
-            self._notice_death()
-            self._move(State.STARTING, turn)
+            if self._state is State.READY:
+                self._notice_death()
+            if not self._move(State.STARTING, turn):
+                raise self._illegal(State.STARTING)
             self._deadline = deadline
-            self._bury()
+            if self.backend is not None:
+                self._bury()
             self._starting = backend = make_backend()
             backend.begin(deadline)
         except BaseException:
@@ -157,7 +155,8 @@ class Lifecycle:
         try:
             note_bound(backend.finish(self._deadline))
             self.backend = backend
-            self._move(State.READY)
+            if not self._move(State.READY):
+                raise self._illegal(State.READY)
             self._ready.set()
         except BaseException:
             self.cancel_start()
@@ -178,17 +177,18 @@ class Lifecycle:
 
     def begin_stop(self, deadline: Deadline) -> bool:
         """The first half of a stop: ask the backend. Returns whether there is a second half."""
-        if self.forked_copy:
+        if self._owner != system.getpid():
             return False
-        self._finish_what_was_interrupted()
-        if self._state is State.STARTING:
-            self.settle(deadline)
+        if self._state in _MOVING:
+            self._finish_what_was_interrupted()
+            if self._state is State.STARTING:
+                self.settle(deadline)
         backend = self.backend
         if backend is None:
             return False
-        turn = _Turn()
+        turn = (system.caller_id(),)
         try:
-            if not self._try_move(State.STOPPING, turn):
+            if not self._move(State.STOPPING, turn):
                 return False
             self._ready.clear()
             self._stopping = backend
@@ -217,7 +217,7 @@ class Lifecycle:
     def _finish_what_was_interrupted(self) -> None:
         """An exception can come at any moment, by a signal: then this thread is not done yet."""
         turn = self._turn
-        if turn is None or self._state not in _MOVING or turn.caller != system.caller_id():
+        if turn is None or turn[0] != system.caller_id():
             return
         if self.backend is not None and self.backend.in_handler():
             return  # a handler stops its server once more
@@ -234,7 +234,7 @@ class Lifecycle:
 
     def _stopped(self) -> None:
         self.backend = self._stopping = None
-        self._try_move(State.STOPPED)
+        self._move(State.STOPPED)
 
     def drop(self) -> None:
         """End the backend of a server that nobody holds any more."""

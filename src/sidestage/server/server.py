@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import sys
 import threading
 import warnings
@@ -22,7 +21,6 @@ from ..errors import ForcedStopWarning, ServerDied, ServerStopped, StateError, W
 from ..journal.facts import Diagnostic, Label, ServerStats, StopReport
 from ..journal.journal import Journal, Received
 from ..pristine import system
-from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline, Event
 from . import address as addresses
 from . import checks
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
     import asyncio
     from typing import TypedDict
 
-    from ..dispatch.calls import Protocol
-    from ..wire.messages import Address, Message
+    from ..wire.messages import Address
 
     class Options(TypedDict, total=False):
         """What all servers take, for the ``**options`` of those that take more."""
@@ -77,6 +74,7 @@ class Server(StartedInContext, Generic[R]):
     scheme: str
     protocol: ClassVar[str]  # the name of its folder
     _outside: ClassVar[tuple[str, str] | None] = None  # as ``Configure`` has it
+    _call_module: ClassVar[str | None] = None  # instead of that of its folder
     _make_backend: Callable[[Plan], Backend] = HostedBackend
     _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
 
@@ -165,9 +163,9 @@ class Server(StartedInContext, Generic[R]):
         """What to give a client: ``scheme://host:port``; of a Unix socket, ``http+unix://`` and
         the encoded path for HTTP, ``unix://`` and the path for the others.
         """
-        bound = self._bound_or_raise()[0]
-        port = None if isinstance(bound, str) else int(bound[1])
-        return addresses.url(self.scheme, self._listen.host, port, self._listen.path)
+        self._bound_or_raise()
+        assert self._label.url is not None
+        return self._label.url
 
     def _bound_or_raise(self) -> list[Address]:
         if not self._bound:
@@ -176,7 +174,8 @@ class Server(StartedInContext, Generic[R]):
 
     def _note_bound(self, bound: list[Address]) -> None:
         self._bound = bound
-        self._label.url = self.url
+        port = None if isinstance(bound[0], str) else int(bound[0][1])
+        self._label.url = addresses.url(self.scheme, self._listen.host, port, self._listen.path)
 
     def describe(self) -> str:
         """The server as messages name it."""
@@ -315,10 +314,9 @@ class Server(StartedInContext, Generic[R]):
 
     def _raise_all(self) -> None:
         __tracebackhide__ = True
-        if not self._lifecycle.forked_copy:  # else the original raises it
-            self._journal.failures.raise_new(
-                self._label, with_death=self._lifecycle.backend is None
-            )
+        failures, lifecycle = self._journal.failures, self._lifecycle
+        if (failures.errors or failures.death) and not lifecycle.forked_copy:  # the original does
+            failures.raise_new(self._label, with_death=lifecycle.backend is None)
 
     # Start -------------------------------------------------------------------------------------
 
@@ -341,9 +339,8 @@ class Server(StartedInContext, Generic[R]):
         Coroutine handlers will run on ``loop``, or on a loop of their own without one. Follow it
         with ``finish_start``, or with ``cancel_start``. Raises StartError, StateError.
         """
-        self._lifecycle.begin_start(
-            lambda: self._make_backend(self._plan(loop)), Deadline(self.start_timeout)
-        )
+        make = functools.partial(self._new_backend, loop)
+        self._lifecycle.begin_start(make, Deadline(self.start_timeout))
 
     def finish_start(self) -> Self:
         """Wait until the server is ready, and return it. Raises StartError, StartTimeout."""
@@ -354,23 +351,27 @@ class Server(StartedInContext, Generic[R]):
         """Undo a start that was begun and not finished; the server is FAILED then."""
         self._lifecycle.cancel_start()
 
-    def _plan(self, loop: asyncio.AbstractEventLoop | None) -> Plan:
-        listen = self._listen
+    def _new_backend(self, loop: asyncio.AbstractEventLoop | None) -> Backend:
+        """A backend that is to run this server once."""
+        listen, wanted = self._listen, self.address
+        if listen.path is None and wanted[1] != listen.port:  # a restart keeps the port
+            wanted = (listen.host, listen.port)
         if listen.host not in addresses.LOOPBACKS:
             listen.resolve(self._label.title())
         directory = None
         if listen.path is not None and not listen.path.startswith(("/", "\0")):
             directory = _working_directory(listen.path)
         assert isinstance(self.ready, Event)
-        return Plan(
+        plan = Plan(
             label=self._label,
             journal=self._journal,
             slot=self._slot,
             ready=self.ready,
             protocol=self.protocol,
-            load=functools.partial(self._load, self._settings()),  # keeps no server alive
+            call_module=self._call_module or f"{_ROOT}.protocols.{self.protocol}.call",
+            settings=self._settings(),
             outside=self._outside,
-            asked=self._asked(),
+            asked=wanted,
             host=listen.host,
             port=listen.port,
             path=listen.path,
@@ -382,20 +383,7 @@ class Server(StartedInContext, Generic[R]):
             fresh=self.fresh,
             loop=loop,
         )
-
-    def _asked(self) -> object:
-        """Where to listen, as the user has said; after a restart, with the port that is kept."""
-        if self._listen.path is not None or self.address[1] == self._listen.port:
-            return self.address
-        return (self._listen.host, self._listen.port)
-
-    @classmethod
-    def _load(cls, settings: dict[str, Any]) -> tuple[Protocol, Message]:
-        """The protocol and a server's settings; imports what takes time to import."""
-        with importing_once():
-            module = importlib.import_module(f"{_ROOT}.protocols.{cls.protocol}.call")
-        protocol: Protocol = module.PROTOCOL
-        return protocol, protocol.vocabulary.settings(**settings)
+        return self._make_backend(plan)
 
     def _settings(self) -> dict[str, Any]:
         """The fields of the protocol's settings."""

@@ -32,6 +32,8 @@ _ARRAY = 0xDD
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _AT_THE_END = -1
 
+pack: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode  # one inside another message
+
 
 class WireError(Exception):
     """The other side sent what is not a frame of ours."""
@@ -77,11 +79,6 @@ class ReadSize:
         full = size == self.bytes
         self.bytes = LARGE_PIPE_SIZE if size >= PIPE_SIZE else PIPE_SIZE
         return full
-
-
-def pack(settings: Message) -> bytes:
-    """A single message by itself, as one inside another one is carried."""
-    return msgspec.msgpack.encode(settings)
 
 
 def unpack(kind: type[S], data: bytes) -> S:
