@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         StateError,
         WaitTimeout,
     )
-    from .journal.facts import Diagnostic, OpenConnection, ServerStats, StopReport
+    from .journal.facts import Answer, Diagnostic, OpenConnection, ServerStats, StopReport
     from .journal.journal import Received
     from .protocols.http.fields import Fields, Headers
     from .protocols.http.request import FormPart, HTTPRequest
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Answer": "journal.facts",
     "Connection": "protocols.tcp.connection",
     "Datagram": "protocols.udp.datagram",
     "Diagnostic": "journal.facts",
@@ -72,6 +73,7 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: PLE0604, RUF100 - held against _HOMES by a test
+    "Answer",
     "Connection",
     "Datagram",
     "Diagnostic",
