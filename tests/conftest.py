@@ -9,6 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from kit.child_coverage import (
+    SETTINGS,
+    UNMEASURED,
+    measuring,
+    save_children,
+    start_in_children,
+)
 from kit.scripts import eventually
 from sidestage.process.pool import pool
 
@@ -16,6 +23,9 @@ pytest_plugins = ["pytester"]
 
 # A machine for automatic runs may have it set, and then hides what users without it see.
 os.environ.pop("PYTHONUNBUFFERED", None)
+
+if measuring():
+    start_in_children()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -75,6 +85,15 @@ def pytest_collection_finish() -> None:
     """Exempt what is allocated so far from garbage collection, which runs after every test."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=measuring())
+def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Save what coverage.py counts in children; keep it out of tests that it would disturb."""
+    if request.node.nodeid in UNMEASURED:
+        monkeypatch.delenv(SETTINGS)
+    yield
+    save_children()
 
 
 @pytest.fixture(autouse=True)
