@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 VERSIONS ?= 3.11 3.12 3.13
 PYENV_ROOT ?= $(HOME)/.pyenv
 ARGS ?=
+# How `check` runs the tests: test or coverage.
+TESTS ?= test
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
@@ -23,7 +25,7 @@ PYTHON ?= $(call first,sys.version_info < (3, 11),\
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the targets share one environment
-.PHONY: help demo test test-all check format format-check lint types imports docs docs-test \
+.PHONY: help demo test test-all coverage check format format-check lint types imports docs docs-test \
 	bench matrix soak clean
 
 help: ## list the targets
@@ -32,10 +34,17 @@ help: ## list the targets
 demo: $(VENV)/.stamp-run ## show what Sidestage does
 	$(BIN)/python -m sidestage.demo
 
-check: format-check lint types imports test docs-test ## all that must pass before a commit
+check: format-check lint types imports $(TESTS) docs-test ## all that must pass before a commit; check-3.12: on that version
 
 test: $(VENV)/.stamp-test ## run the tests; ARGS="-k name -x" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+# The floor is in pyproject.toml, and holds for the whole suite only.
+coverage: $(VENV)/.stamp-test ## run the tests and count branches, in child processes too; ARGS as for test
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0)
 
 docs-test: $(VENV)/.stamp-test ## run the examples in README.md and docs/
 	$(BIN)/python -m pytest README.md docs
@@ -77,13 +86,13 @@ matrix-3.%: $(VENV)/.stamp-venv
 soak: $(VENV)/.stamp-test ## wear servers out for twenty minutes: cycles, kills, load
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
-# test-3.12, check-3.12: the same on one version, in a .venv-3.12 of its own
-test-3.% check-3.%:
+# test-3.12, check-3.12, coverage-3.12: the same on one version, in a .venv-3.12 of its own
+test-3.% check-3.% coverage-3.%:
 	$(if $(call exact,3.$*),,$(error No Python 3.$* found, by pyenv or on PATH))
 	$(MAKE) $(@:-3.$*=) VENV=.venv-3.$* PYTHON=$(call exact,3.$*)
 
 test-all: found = $(strip $(foreach version,$(VERSIONS),$(if $(call exact,$(version)),$(version))))
-test-all: ## run the tests on each of VERSIONS found here
+test-all: ## run the tests on each of VERSIONS found here; test-3.12: on that one
 	@$(foreach version,$(found),$(MAKE) test-$(version) &&) \
 	echo "Tests ran on: $(or $(found),none). Not found here: $(or $(filter-out $(found),$(VERSIONS)),none)."
 
