@@ -135,10 +135,6 @@ def _account(server: Server[Any]) -> str:
     lines = [repr(server), f"received: {len(received)}"]
     lines += [f"  {record!r}" for record in received[-_SHOWN:]]
     lines += [f"diagnostic: {diagnostic}" for diagnostic in server.diagnostics]
-    if dropped := server._journal.notes_dropped:
-        lines.append(
-            f"{dropped} older diagnostics and log lines were dropped, to keep `keep` bytes"
-        )
     lines += [f"handler error: {error!r}" for error in server.errors]
     if stderr := server.stderr_tail():
         lines += ["stderr of the server's process:", stderr]

@@ -48,6 +48,7 @@ def _drop(run: Run, message: Any, journal: Journal[Any]) -> None:
 class Run:
     """A child that serves, as the test's process knows it."""
 
+    # Over thirty lines: a run's state, a line each.
     def __init__(
         self,
         child: Child,

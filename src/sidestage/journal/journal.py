@@ -69,7 +69,7 @@ class Journal(Generic[R]):
         self.keep = keep  # bytes
         self.failures = Failures()
         self.dropped = 0  # records
-        self.notes_dropped = 0  # diagnostics and log lines
+        self.diagnostics_dropped = 0
         self._records: deque[Any] = deque()
         self._sizes: deque[int] = deque()  # bytes, of each record
         self._notes: deque[Entry] = deque()
@@ -132,8 +132,9 @@ class Journal(Generic[R]):
             if self._notes and (
                 len(self._records) < 2 or self._notes[0].at <= self._records[0].received_at
             ):
-                self._size -= _size_of(self._notes.popleft())
-                self.notes_dropped += 1
+                note = self._notes.popleft()
+                self._size -= _size_of(note)
+                self.diagnostics_dropped += note.kind == "diagnosed"
             else:
                 self._records.popleft()
                 self._size -= self._sizes.popleft()
@@ -153,8 +154,12 @@ class Journal(Generic[R]):
         return received
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """All diagnostics that are kept."""
-        return tuple(note.value for note in self._notes.copy() if note.kind == "diagnosed")
+        """All diagnostics that are kept; if some are not, the first one says how many."""
+        kept = tuple(note.value for note in self._notes.copy() if note.kind == "diagnosed")
+        if not self.diagnostics_dropped:
+            return kept
+        text = f"{self.diagnostics_dropped} older diagnostics dropped, to keep {self.keep} bytes"
+        return (Diagnostic(client_address="sidestage", text=text), *kept)
 
     def entries(self) -> list[Entry]:
         """Everything that is kept, in order of time."""

@@ -94,20 +94,23 @@ class Pool:
         while not fresh and (child := self._take()) is not None:
             if child.process.has_ended():
                 end([child], self.end_seconds)
-                continue
-            child.stderr_start = child.process.stderr_size()
-            child.waited = True
-            try:
-                configure(child.channel)
-            except BaseException:
-                child.process.kill()
-                end([child], self.end_seconds)
-                raise
-            return child
+            else:
+                self._reuse(child, configure)
+                return child
         launched = self._take_booting()
         child = self._adopt(launched or self._new(protocol), configure)
         child.waited = launched is not None
         return child
+
+    def _reuse(self, child: Child, configure: Configure) -> None:
+        child.stderr_start = child.process.stderr_size()
+        child.waited = True
+        try:
+            configure(child.channel)
+        except BaseException:
+            child.process.kill()
+            end([child], self.end_seconds)
+            raise
 
     def _new(self, protocol: str | None) -> Launched:
         if self._launched and enabled():

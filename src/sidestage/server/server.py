@@ -78,6 +78,7 @@ class Server(StartedInContext, Generic[R]):
     _make_backend: Callable[[Plan], Backend] = HostedBackend
     _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
 
+    # Over thirty lines: every option, a line each.
     def __init__(
         self,
         address: addresses.AddressLike = ("127.0.0.1", 0),
@@ -351,6 +352,7 @@ class Server(StartedInContext, Generic[R]):
         """Undo a start that was begun and not finished; the server is FAILED then."""
         self._lifecycle.cancel_start()
 
+    # Over thirty lines: the fields of a plan, a line each.
     def _new_backend(self, loop: asyncio.AbstractEventLoop | None) -> Backend:
         """A backend that is to run this server once."""
         listen, wanted = self._listen, self.address
