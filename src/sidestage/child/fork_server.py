@@ -59,7 +59,7 @@ def _requests(commands_fd: int, watch: OwnerWatch) -> Iterator[bytes]:
     poll.register(commands_fd, select.POLLIN)
     if watch.pidfd is not None:
         poll.register(watch.pidfd, select.POLLIN)
-    later = iter(protocols())
+    later = protocols()
     idle = 0.0  # milliseconds
     while True:
         ready = dict(poll.poll(idle))

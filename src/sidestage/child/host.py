@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import faulthandler
+import itertools
 import logging
 import os
 import select
@@ -18,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from ..pristine.socketfile import SocketFile
@@ -86,7 +87,7 @@ class Host:
         os.set_blocking(self._commands_fd, False)
         self.loop.add_reader(self._commands_fd, self._read)
         self.outbox.send(Hello(pid=os.getpid(), version=WIRE_VERSION))
-        self.loop.call_soon(self._preload)
+        self.loop.call_soon(self._preload, protocols())
         self._descriptors = _count_descriptors()
         self.loop.run_forever()
 
@@ -95,17 +96,13 @@ class Host:
         if self.service is not None:
             self.service.iteration_ends()
 
-    def _preload(self, names: list[str] | None = None) -> None:
+    def _preload(self, names: Iterator[str]) -> None:
         """Import the protocols while there is no command, one an iteration of the loop."""
         asked = select.select([self._commands_fd], [], [], 0)[0]
-        if asked or self.service is not None or self._task is not None:
-            return
-        if names is None:
-            names = protocols()
-        elif names:
-            service_of(names.pop(0))
-        if names:
-            self.loop.call_soon(self._preload, names)
+        if not asked and self.service is None and self._task is None:
+            for name in itertools.islice(names, 1):
+                service_of(name)
+                self.loop.call_soon(self._preload, names)
 
     def _read(self) -> None:
         try:

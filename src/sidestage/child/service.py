@@ -8,7 +8,7 @@ import importlib
 import itertools
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal, Protocol
 
 from ..wire.frames import MAX_RECORD
@@ -163,12 +163,13 @@ class Service:
             await self._emptied.wait(seconds)
 
 
-def protocols() -> list[str]:
+def protocols() -> Iterator[str]:
     """The names of the protocols that there is a folder of."""
     import pkgutil  # not needed for the first server, whose boot is waited for
 
     package = importlib.import_module(f"{_ROOT}.protocols")
-    return [found.name for found in pkgutil.iter_modules(package.__path__)]
+    for found in pkgutil.iter_modules(package.__path__):
+        yield found.name
 
 
 def service_of(protocol: str, outside: tuple[str, str] | None = None) -> type[Service]:

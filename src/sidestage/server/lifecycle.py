@@ -151,7 +151,8 @@ class Lifecycle:
         raises.
         """
         backend = self._starting
-        assert backend is not None
+        if backend is None:
+            raise StateError(f"{self._label} has no start to finish: call begin_start first")
         try:
             note_bound(backend.finish(self._deadline))
             self.backend = backend
@@ -202,7 +203,8 @@ class Lifecycle:
     def finish_stop(self) -> StopReport:
         """The second half: wait until the backend has stopped, by force if need be."""
         backend = self._stopping
-        assert backend is not None
+        if backend is None:
+            raise StateError(f"{self._label} has no stop to finish: call begin_stop first")
         try:
             self.report = backend.end()
             self._stopped()

@@ -420,7 +420,7 @@ class Server(StartedInContext, Generic[R]):
 
         Returns whether to call ``finish_stop`` after it.
         """
-        return self._lifecycle.begin_stop(Deadline(timeout))
+        return self._lifecycle.begin_stop(Deadline(seconds("timeout", timeout)))
 
     def finish_stop(self) -> StopReport:
         """Wait until the server has stopped; warns ForcedStopWarning, raises no handler's error."""
