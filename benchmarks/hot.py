@@ -104,7 +104,7 @@ def parent() -> float:
     events, write_events = os.pipe()
     sink = os.open(os.devnull, os.O_WRONLY)
     child: Any = type("Child", (), {"channel": Channel(events, sink)})()
-    child.channel.learn(VOCABULARY.events)
+    child.channel.buffer.learn(VOCABULARY.events)
     run = Run(
         child,
         open=PROTOCOL.open,

@@ -58,7 +58,7 @@ class Child:
     def __init__(self) -> None:
         self.process = ServerProcess(launch())
         self._channel = Channel(self.process.launched.events_fd, self.process.launched.commands_fd)
-        self._channel.learn(EVENTS)
+        self._channel.buffer.learn(EVENTS)
         self.said: list[Message] = []
 
     def tell(self, *messages: Message) -> None:
