@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import itertools
 import socket
@@ -173,14 +174,22 @@ def protocols() -> Iterator[str]:
 
 
 def service_of(protocol: str, outside: tuple[str, str] | None = None) -> type[Service]:
-    """The service of a protocol, from its folder; ``outside`` as ``Configure`` has it."""
-    if outside is None:
-        name = f"{_ROOT}.protocols.{protocol}.child.service"
-    else:
+    """The service of a protocol, from its folder; ``outside`` as ``Configure`` has it.
+
+    Raises OSError for a protocol that there is no folder of.
+    """
+    folder = f"{_ROOT}.protocols.{protocol}"
+    name = f"{folder}.child.service"
+    if outside is not None:
         directory, name = outside
         if directory not in sys.path:
             sys.path.append(directory)
-    service: type[Service] = importlib.import_module(name).SERVICE
+    try:
+        service: type[Service] = importlib.import_module(name).SERVICE
+    except ModuleNotFoundError as error:
+        if error.name != folder:
+            raise
+        raise OSError(errno.EPROTONOSUPPORT, f"there is no protocol {protocol!r}") from None
     return service
 
 
