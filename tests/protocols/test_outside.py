@@ -33,8 +33,9 @@ from sidestage import (
     ServerManager,
     StartError,
     State,
+    TCPServer,
 )
-from sidestage.process.launch import _child_paths
+from sidestage.process.launch import _child_paths, launch
 from sidestage.process.pool import pool
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
@@ -303,6 +304,20 @@ class TestProcess:
         assert not before & set(pids)
         assert pooled() == before
         assert all(map(gone, pids))
+
+    @pytest.mark.parametrize(
+        "make", [LineEchoServer, lambda: TCPServer(fresh=True)], ids=["outside", "fresh"]
+    )
+    def test_nor_where_a_new_one_had_died_while_it_booted(
+        self, make: Callable[[], Server[Any]]
+    ) -> None:
+        pool.warm()
+        before = pooled()
+        booting = launch()
+        os.kill(booting.pid, signal.SIGKILL)
+        pool._booting.append(booting)
+        with make() as server:
+            assert pid_of(server) not in before
 
     def test_a_start_that_fails_ends_it(self) -> None:
         pool.warm()
