@@ -74,11 +74,15 @@ def _requests(commands_fd: int, watch: OwnerWatch) -> Iterator[bytes]:
 
 
 def _import(protocol: str) -> None:
-    """Import a protocol's service, once; what copies share must not be written to."""
+    """Import a protocol's service, once; what copies share must not be written to.
+
+    One that cannot be imported is left to the process that will serve it, which reports it.
+    """
     if protocol in _imported or protocol == NONE:
         return
-    service_of(protocol)
     _imported.add(protocol)
+    with contextlib.suppress(Exception):
+        service_of(protocol)
     gc.collect()
     gc.freeze()  # a collection in a copy would write to all that is shared, and so copy it
 
