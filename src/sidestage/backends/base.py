@@ -49,7 +49,9 @@ class Backend(Protocol):
     """One run of a server.
 
     ``begin`` and ``finish`` start it, ``ask`` and ``end`` stop it; ``abandon`` ends it from any
-    point on that way, as after Ctrl-C. A call that raises leaves something to ``abandon``.
+    point on that way, as after Ctrl-C. A call that raises leaves something to ``abandon``. Whoever
+    is interrupted cannot know how far a call has come: ``abandon`` may be called before ``begin``,
+    after ``end``, and again.
     """
 
     @property

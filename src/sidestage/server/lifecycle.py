@@ -75,23 +75,27 @@ class Lifecycle:
     def _notice_death(self) -> None:
         backend = self.backend
         if backend is not None and backend.death is not None:
-            self._move(State.FAILED)
+            self._move(State.FAILED, of=backend)
 
     @property
     def forked_copy(self) -> bool:
         """Whether this is the copy of a server in a forked process."""
         return self._owner != system.getpid()
 
-    def _move(self, to: State, turn: _Turn | None = None) -> bool:
+    def _move(self, to: State, turn: _Turn | None = None, of: Backend | None = None) -> bool:
         """Move if that is legal; returns whether it was.
 
         ``turn`` is noted together with the move: whoever is interrupted can see if it was made.
+        ``of`` is the backend that the caller has looked at: another thread may have replaced it.
         """
         with self._guard:
-            legal = to in MOVES[self._state]
+            legal = to in MOVES[self._state] and (of is None or of is self.backend)
             if legal:
-                self._state = to
-                self._turn = turn or self._turn
+                self._state, self._turn = to, turn or self._turn
+                if to is State.READY:
+                    self._ready.set()
+                else:
+                    self._ready.clear()
         if to not in _MOVING:
             self._moved.notify()  # whoever waits for the end of a start or a stop
         return legal
@@ -132,6 +136,8 @@ class Lifecycle:
                 self._bury()
             self._starting = backend = make_backend()
             backend.begin(deadline)
+            if self._starting is not backend:
+                raise self._unwanted(backend)
         except BaseException:
             if self._turn is turn:
                 self.cancel_start()
@@ -139,10 +145,16 @@ class Lifecycle:
 
     def _bury(self) -> None:
         """Let go of a backend that has died."""
-        dead, self.backend = self.backend, None
+        dead = self.backend
         if dead is not None:
             dead.ask(0.0)
             dead.end()
+            self.backend = None
+
+    def _unwanted(self, backend: Backend) -> StateError:
+        """The error when a signal handler stops the server in the middle of its start."""
+        self._starting = backend  # which has gone on, and must be abandoned again
+        return StateError(f"{self._label} was stopped while it started")
 
     def finish_start(self, note_bound: Callable[[list[Any]], None]) -> None:
         """The second half: wait until the backend serves.
@@ -154,25 +166,31 @@ class Lifecycle:
         if backend is None:
             raise StateError(f"{self._label} has no start to finish: call begin_start first")
         try:
-            note_bound(backend.finish(self._deadline))
+            bound = backend.finish(self._deadline)
+            if self._starting is not backend:
+                raise self._unwanted(backend)
+            note_bound(bound)
             self.backend = backend
             if not self._move(State.READY):
                 raise self._illegal(State.READY)
-            self._ready.set()
+            self._notice_death()  # it may have died, and cleared the event, before it was set
+            self._starting = None
         except BaseException:
             self.cancel_start()
             raise
-        self._starting = None
 
     def cancel_start(self) -> None:
         """Undo a start that is not finished: its second half does not come, or has failed."""
-        if self._state in (State.STARTING, State.READY):
-            self._ready.clear()
-            backend = self._starting or self.backend
-            self.backend = self._starting = None
-            self._move(State.FAILED)
-            if backend is not None:
-                backend.abandon()
+        if self._starting is None and self._state not in (State.STARTING, State.READY):
+            return
+        self._ready.clear()
+        # Kept until it is abandoned: if this is interrupted, too, the next stop repeats it.
+        self._starting = backend = self._starting or self.backend
+        self.backend = None
+        if backend is not None:
+            backend.abandon()
+        self._move(State.FAILED)
+        self._starting = None
 
     # Stop ----------------------------------------------------------------------------------------
 
@@ -180,7 +198,7 @@ class Lifecycle:
         """The first half of a stop: ask the backend. Returns whether there is a second half."""
         if self._owner != system.getpid():
             return False
-        if self._state in _MOVING:
+        if self._state in _MOVING or self._starting is not None:
             self._finish_what_was_interrupted()
             if self._state is State.STARTING:
                 self.settle(deadline)
@@ -189,9 +207,8 @@ class Lifecycle:
             return False
         turn = (system.caller_id(),)
         try:
-            if not self._move(State.STOPPING, turn):
+            if not self._move(State.STOPPING, turn, backend):
                 return False
-            self._ready.clear()
             self._stopping = backend
             backend.ask(deadline.left())
         except BaseException:
@@ -223,7 +240,7 @@ class Lifecycle:
             return
         if self.backend is not None and self.backend.in_handler():
             return  # a handler stops its server once more
-        if self._state is State.STARTING:
+        if self._state is not State.STOPPING:
             self.cancel_start()
         else:
             self._abandon_stop()

@@ -1,0 +1,76 @@
+"""Events that come at a chosen line of a module, as an exception of a signal handler may."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable
+from types import FrameType, ModuleType
+from typing import Any
+
+
+class Interruption(BaseException):
+    """Comes out of nowhere, like KeyboardInterrupt, which would end the test run."""
+
+
+def interrupt() -> None:
+    """Raise Interruption."""
+    raise Interruption
+
+
+class LineTracer:
+    """Counts the lines of ``module`` that run, and calls ``act`` before the one with index ``at``.
+
+    Only the thread that calls ``run`` is traced.
+    """
+
+    def __init__(self, module: ModuleType, at: int, act: Callable[[], object] = interrupt) -> None:
+        self.count = 0
+        self.where = "nowhere"
+        self._file = module.__file__
+        self._at = at
+        self._act = act
+
+    @property
+    def ended(self) -> bool:
+        """Whether all lines ran before the chosen one came."""
+        return self.count <= self._at
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Call ``work``; an Interruption ends it and is not raised."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            work()
+        except Interruption:
+            pass
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename != self._file:
+            return None
+        entered: set[int] = set()
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            if event == "line" and not _leaves_with(frame, entered):
+                self._line(frame)
+            return trace
+
+        return trace
+
+    def _line(self, frame: FrameType) -> None:
+        index, self.count = self.count, self.count + 1
+        if index == self._at:
+            self.where = f"{frame.f_code.co_name}, line {frame.f_lineno}"
+            self._act()
+
+
+def _leaves_with(frame: FrameType, entered: set[int]) -> bool:
+    """Whether a ``with`` block ends at this line: CPython runs no signal handler there."""
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    if not text.lstrip().startswith("with "):
+        return False
+    left = frame.f_lineno in entered
+    entered.add(frame.f_lineno)
+    return left
