@@ -76,7 +76,7 @@ def child(*, handled: bool) -> float:
             connection.data_received(memoryview(_REQUEST))
         outbox.flush()
         spent = time.thread_time() - began
-        data = bytes(encode(*(_reply(call) for call in service.calls._targets)))
+        data = bytes(encode(*(_reply(call) for call in service.calls._open)))
         began = time.thread_time()
         for message in replies.feed(data):
             service.command(message)

@@ -1,6 +1,6 @@
-"""How each process of ours begins: cut off from what the test had open, watching its owner.
+"""The entry point of each child process: closes inherited descriptors and watches the owner.
 
-The watch comes before the imports, which take most of the time that a process needs to be up.
+The watch starts before the imports, because they take most of the boot time.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from types import ModuleType
 
 from .owner_watch import OwnerWatch
 
-FORK_SERVER = "fork_server"  # the module that must have no thread when it forks
+FORK_SERVER = "fork_server"  # this module forks, so its process must have no other thread
 
-# What asyncio and msgspec try to import and do without: TLS is not terminated in our processes.
+# Optional imports of asyncio and msgspec. No child terminates TLS.
 _NOT_NEEDED = ("ssl", "typing_extensions")
 
 
 def main(module: str, commands_fd: int, events_fd: int, owner: int, *arguments: int) -> None:
-    """Run ``main`` of this package's ``module`` until the process may end."""
+    """Run ``main`` of this package's ``module``, and return when it does."""
     _close_inherited({commands_fd, events_fd})
-    os.chdir("/")  # the test's directory may have to be removed
+    os.chdir("/")  # so that the test's directory can be removed
     watch = OwnerWatch(owner, thread=module != FORK_SERVER)
     _import_module(module).main(commands_fd, events_fd, watch, *arguments)
 
 
 def _import_module(module: str) -> ModuleType:
-    """The module, without what a sixth of the time would go to."""
-    gc.disable()  # nothing that is imported becomes garbage
-    for name in _NOT_NEEDED:  # an import of what is None there fails at once
+    """Import a module without its optional imports, which take a sixth of the time."""
+    gc.disable()  # imports create no garbage
+    for name in _NOT_NEEDED:  # None makes an import fail at once
         sys.modules[name] = None  # type: ignore[assignment]
     try:
         return importlib.import_module(f".{module}", __package__)
@@ -42,7 +42,7 @@ def _import_module(module: str) -> ModuleType:
 
 
 def _close_inherited(kept: set[int]) -> None:
-    """Close what the test had opened as inheritable: a port held open here would outlive it."""
+    """Close inherited descriptors: a port held open here would outlive the test."""
     low = 3
     for fd in sorted(kept):
         os.closerange(low, fd)

@@ -1,80 +1,87 @@
-"""The calls of one server in its process: ids, whom a command is for, and when time is up."""
+"""The open calls of one server, in its process: their ids, their commands and their time-outs."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from ..wire.messages import Lost, Message, Overdue
 from .channel import Outbox
 
-_ANSWER_SECONDS = 0.5  # for the parent to say whether it is being debugged
+_ANSWER_SECONDS = 0.5  # for the parent to answer Overdue
 
-# Unique over the life of the process, so that a late reply never reaches another's call.
+# Unique over the life of the process, so that a late reply never reaches another call.
 next_call_id = itertools.count(1).__next__
 
 
-class Target(Protocol):
-    """What a call's commands are for."""
+class Call(Protocol):
+    """An invocation of the parent's handler, as the child sees it."""
 
     def command(self, message: Message) -> None:
-        """Carry out one command."""
+        """Carry out one command of the parent."""
 
 
-class Timed(Protocol):
-    """A call whose handler has until ``due``, on the loop's clock; ``None`` for no end."""
+class TimedCall(Call, Protocol):
+    """A call whose handler must answer by ``due``, in seconds on the loop's clock.
+
+    ``None`` means no limit.
+    """
 
     due: float | None
 
     def timed_out(self) -> None:
-        """The handler's time has ended."""
+        """Called once ``due`` has passed."""
 
 
 class Calls:
-    """Open calls by their ids, and what the parent was asked about time-outs."""
+    """The open calls by id, and the open questions to the parent about time-outs."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._loop = loop
         self._outbox = outbox
-        self._targets: dict[int, Target] = {}
+        self._open: dict[int, Call] = {}
         self._asked: dict[int, tuple[asyncio.TimerHandle, Callable[[bool], None]]] = {}
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self._open)
 
-    def targets(self) -> Iterable[Target]:
-        """What the open calls' commands are for."""
-        return self._targets.values()
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._open.values())
 
-    def command(self, call: int, message: Message) -> None:
-        """Pass a command on to the call that it is for; one for an ended call is dropped."""
-        target = self._targets.get(call)
-        if target is not None:
-            target.command(message)
+    def command(self, call_id: int, message: Message) -> None:
+        """Give a command to its call; drop it if the call has ended."""
+        call = self._open.get(call_id)
+        if call is not None:
+            call.command(message)
 
-    def open(self, target: Target) -> int:
-        """A new id, whose commands go to ``target``."""
-        call = next_call_id()
-        self._targets[call] = target
-        return call
+    def open(self, call: Call) -> int:
+        """Add ``call``; returns its new id."""
+        call_id = next_call_id()
+        self._open[call_id] = call
+        return call_id
 
-    def close(self, call: int) -> None:
-        """Drop further commands for ``call``."""
-        self._targets.pop(call, None)
+    def close(self, call_id: int) -> None:
+        """Remove a call, if it is open; further commands for it are dropped."""
+        self._open.pop(call_id, None)
 
-    def lose(self, call: int, *, reset: bool, answered: int = 0) -> None:
-        """End ``call`` from this side: report it to the parent if it was still open."""
-        if self._targets.pop(call, None) is not None:
-            self._outbox.send(Lost(call=call, reset=reset, answered=answered))
+    def lose(self, call_id: int, *, reset: bool, answered: int = 0) -> None:
+        """Remove a call and, if it was open, report to the parent that the child has ended it.
+
+        ``reset`` is whether the client reset the connection; ``answered`` is the status that the
+        child has sent in place of the handler, or 0.
+        """
+        if self._open.pop(call_id, None) is not None:
+            self._outbox.send(Lost(call=call_id, reset=reset, answered=answered))
 
     # Time-outs ---------------------------------------------------------------------------------
 
     def ask_to_postpone(self, act: Callable[[bool], None]) -> None:
-        """Call ``act`` with whether to grant the time that has just ended once more.
+        """Ask the parent whether to postpone a time-out, and call ``act`` with its answer.
 
-        The parent grants it while the test is being debugged. No answer counts as no.
+        The parent says yes while the test is being debugged. No answer within half a second
+        counts as no.
         """
         token = next_call_id()
         timer = self._loop.call_later(_ANSWER_SECONDS, self.postponed, token)
@@ -82,61 +89,61 @@ class Calls:
         self._outbox.send(Overdue(token=token))
 
     def postponed(self, token: int, *, wanted: bool = False) -> None:
-        """The answer of the parent, or that there is none."""
+        """Act on the parent's answer, or on its absence."""
         timer, act = self._asked.pop(token, (None, None))
         if timer is not None and act is not None:
             timer.cancel()
             act(wanted)
 
     async def postpones(self) -> bool:
-        """Whether to grant the time that has just ended once more."""
+        """Ask the parent whether to postpone a time-out; returns its answer."""
         answer: asyncio.Future[bool] = self._loop.create_future()
 
         def act(wanted: bool) -> None:
-            if not answer.done():  # whoever waited may have been cancelled
+            if not answer.done():  # the waiting task may have been cancelled
                 answer.set_result(wanted)
 
         self.ask_to_postpone(act)
         return await answer
 
     def end(self) -> None:
-        """Cancel the timers: the loop of the next server must have none of this one's."""
+        """Cancel the timers: the next server uses the same loop."""
         for timer, _ in self._asked.values():
             timer.cancel()
 
 
 class Timeouts:
-    """When handlers' time ends, for all calls of a server by one timer.
+    """The handlers' time-outs of one server, with a single timer.
 
-    One timer will do, since each call has the same number of seconds. ``calls`` are those with a
-    handler; they are looked at when the timer fires, not with every request.
+    One timer is enough because every call has the same limit of ``seconds``. ``calls`` returns
+    the open calls; it is used only when the timer fires, not for each request.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         seconds: float | None,
-        calls: Callable[[], Iterable[Timed]],
+        calls: Callable[[], Iterable[TimedCall]],
     ) -> None:
         self._loop = loop
         self._seconds = seconds
         self._calls = calls
         self._timer: asyncio.TimerHandle | None = None
 
-    def arm(self, call: Timed) -> None:
-        """Start the time of ``call``; setting ``call.due`` to ``None`` cancels it."""
+    def arm(self, call: TimedCall) -> None:
+        """Start the time-out of ``call``; setting ``call.due`` to ``None`` cancels it."""
         if self._seconds is not None:
             call.due = self._loop.time() + self._seconds
             if self._timer is None:
-                self._timer = self._loop.call_later(self._seconds, self._look)
+                self._timer = self._loop.call_later(self._seconds, self._check)
 
     def close(self) -> None:
-        """Cancel the timer: the loop of the next server must have none of this one's."""
+        """Cancel the timer: the next server uses the same loop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         now = self._loop.time()
         coming: list[float] = []
@@ -149,4 +156,4 @@ class Timeouts:
                 call.due = None
                 call.timed_out()
         if coming and self._timer is None:
-            self._timer = self._loop.call_later(min(coming) - now, self._look)
+            self._timer = self._loop.call_later(min(coming) - now, self._check)

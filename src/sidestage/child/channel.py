@@ -1,9 +1,9 @@
-"""The child's ends of the pipes; a parent that does not read never blocks the loop.
+"""The child's end of the pipe to the parent. A parent that does not read never blocks the loop.
 
-Messages sent in one iteration of the loop are written together at its end, so that a burst of
-requests is one system call here and one wake-up there. What the pipe does not take waits here. Any
-number of records may wait, because a server without a handler has nobody reading until the test
-looks: past the limit the oldest are dropped and counted.
+Messages sent in one iteration of the loop are written together at its end: a burst of requests
+takes one system call here and wakes the parent once. Frames wait in a queue while the pipe is full.
+That queue needs a limit: without a handler, nothing reads the pipe until the test looks at
+``received``. Beyond the limit the oldest records are dropped and counted.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ _SET_SIZE: int | None = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
 
 
 class Outbox:
-    """Writes messages to the pipe, with every ``flush`` as far as it has room."""
+    """Collects messages; each ``flush`` writes as much as the pipe takes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         self.limit = 1 << 26  # bytes of records that may wait
         self._loop = loop
         self._fd = fd
         self._batch = Frame()  # what was sent since the last flush
-        self._records = 0  # of the batch, which has nothing but records then
+        self._records = 0  # in the batch; if not 0, it contains nothing but records
         self._head = memoryview(b"")  # the frames being written
-        self._enlarged = False  # the pipe
+        self._enlarged = False  # whether the pipe was made larger
         self._queue: deque[tuple[bytearray, int]] = deque()  # frames, and how many are records
         self._size = 0  # bytes in the queue
         self._dropped = 0
         os.set_blocking(fd, False)
 
     def send(self, message: Message) -> None:
-        """Pass on what must not be lost."""
+        """Send a message that is never dropped."""
         if self._records:
             self.flush()
         self._add(message)
 
     def record(self, message: Message) -> None:
-        """Pass on a record; those are bounded."""
+        """Send a record, which is dropped if too many bytes of records wait."""
         if self._batch and not self._records:
             self.flush()
         self._records += 1
@@ -51,12 +51,12 @@ class Outbox:
 
     def _add(self, message: Message) -> None:
         self._batch.add(message)
-        # Records of one batch are shed together, so it is to be a small part of what may wait.
+        # The records of one batch are dropped together, so keep batches small.
         if len(self._batch) > (min(CHUNK, self.limit // 4) if self._records else CHUNK):
             self.flush()
 
     def flush(self) -> None:
-        """Write what was sent since the last time."""
+        """Write the messages added since the last flush."""
         if self._batch:
             batch, records = self._batch, self._records
             self._batch, self._records = Frame(), 0
@@ -83,7 +83,7 @@ class Outbox:
                 self._enlarged = True
                 enlarge(self._fd)
                 self._write()
-        except BrokenPipeError:  # the parent is gone, and so are we in a moment
+        except BrokenPipeError:  # the parent is gone; this process ends in a moment
             self._head = memoryview(b"")
 
     def _write_queue(self) -> None:
@@ -114,11 +114,11 @@ class Outbox:
 
 
 def enlarge(fd: int) -> None:
-    """Have the pipe hold more, now that it was full.
+    """Make a pipe that was full larger.
 
-    Not from the beginning: Linux counts the sizes of all of a user's pipes, and once they are too
-    many MiB it gives nobody more.
+    Pipes start small: Linux limits the total size of a user's pipes (pipe(7),
+    pipe-user-pages-soft).
     """
     if _SET_SIZE is not None:
-        with contextlib.suppress(OSError):  # it has been given too much already
+        with contextlib.suppress(OSError):  # the limit is reached
             fcntl.fcntl(fd, _SET_SIZE, LARGE_PIPE_SIZE)

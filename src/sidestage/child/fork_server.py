@@ -1,8 +1,8 @@
-"""A process that is up and serves nobody: it forks the processes that do, in milliseconds.
+"""The fork server: an idle process that forks server processes in milliseconds.
 
-What it forks becomes a child of the test, not of its own (CLONE_PARENT), so that the test waits
-for it, signals it and reaps it like any other. It is a copy of an interpreter that has imported
-what servers need and done nothing: it has one thread, no loop and no socket.
+A forked process becomes a child of the test's process, not of the fork server (CLONE_PARENT), so
+the test waits for it, signals it and reaps it like any other child. The fork server has imported
+what servers need and nothing else: it has one thread, no event loop and no socket.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from . import host
 from .owner_watch import OwnerWatch
 from .service import protocols, service_of
 
-NONE = "-"  # in a request, for a process whose protocol is not one of ours
+NONE = "-"  # in a request: the protocol is not built in, so there is nothing to import
 _imported: set[str] = set()
 
 _CLONE_PARENT = 0x8000
-# Of clone(2): Python has nothing that takes this flag, the C library only what begins in a function
-# of C. Not clone3, which has one number everywhere: containers commonly forbid it.
+# Numbers of the system call clone(2). Python has no function that takes the flag, and the C
+# library's clone() starts in a C function. clone3 has the same number on all architectures, but
+# containers commonly forbid it.
 _CLONE = {"x86_64": 56, "aarch64": 220}
 
 
 def main(commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
-    """Fork what the owner asks for until it is gone; this returns in what was forked, at its end.
+    """Fork server processes until the owner ends. In a forked process, this returns when it ends.
 
     A request is a line: the protocol that the new process will serve first, and the numbers of the
-    owner's descriptors that become its commands, events and stderr. The answer is a line with its
-    pid, or with 0 if there can be none.
+    owner's descriptors that become its commands, events and stderr. The answer is a line with the
+    new pid, or with 0 on failure.
     """
     gc.freeze()
     for request in _requests(commands_fd, watch):
         fds: list[int] = []
         try:
             protocol, *numbers = request.split()
-            _import(protocol.decode())  # what it will serve: its copies need not
+            _import(protocol.decode())  # once here, so that forked processes need not
             fds += _borrow(watch.owner, numbers)
             pid = _fork()
-        except Exception:  # noqa: BLE001 - whatever is missing here: others start without us
+        except Exception:  # noqa: BLE001 - on any failure the owner starts a new interpreter
             pid = -1
         if pid == 0:
             os.close(commands_fd)
@@ -54,7 +55,10 @@ def main(commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
 
 
 def _requests(commands_fd: int, watch: OwnerWatch) -> Iterator[bytes]:
-    """The owner's requests; ends this process with the owner."""
+    """Yield the owner's requests; end this process when the owner ends.
+
+    Between requests it imports the protocols, one by one.
+    """
     poll = select.poll()
     poll.register(commands_fd, select.POLLIN)
     if watch.pidfd is not None:
@@ -74,7 +78,7 @@ def _requests(commands_fd: int, watch: OwnerWatch) -> Iterator[bytes]:
 
 
 def _import(protocol: str) -> None:
-    """Import a protocol's service, once; what copies share must not be written to.
+    """Import a protocol's service once, and freeze the result for the garbage collector.
 
     One that cannot be imported is left to the process that will serve it, which reports it.
     """
@@ -84,18 +88,18 @@ def _import(protocol: str) -> None:
     with contextlib.suppress(Exception):
         service_of(protocol)
     gc.collect()
-    gc.freeze()  # a collection in a copy would write to all that is shared, and so copy it
+    gc.freeze()  # a collection in a fork would write to the shared pages, which copies them
 
 
 def _borrow(owner: int, numbers: list[bytes]) -> Iterator[int]:
-    """Descriptors of the owner's, opened here by their numbers there."""
+    """Open the owner's descriptors here, by their numbers in the owner."""
     flags = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY | os.O_APPEND)
     for number, flag in zip(numbers, flags, strict=True):
         yield os.open(f"/proc/{owner}/fd/{int(number)}", flag)
 
 
 def _fork() -> int:
-    """Fork a child of our own parent; raises, or returns -1, where that cannot be done."""
+    """Fork a sibling: a child of this process's parent. Raises or returns -1 on failure."""
     import ctypes  # takes several milliseconds
 
     number = ctypes.c_long(_CLONE[os.uname().machine])
@@ -108,13 +112,13 @@ def _fork() -> int:
         return pid
     try:
         python.PyOS_AfterFork_Child()
-    except BaseException:  # noqa: BLE001 - a copy must not go on as what it is a copy of
+    except BaseException:  # noqa: BLE001 - a fork must never go on as a second fork server
         os._exit(1)
     return 0
 
 
 def _serve(watch: OwnerWatch, commands_fd: int, events_fd: int, stderr_fd: int) -> None:
-    """Run the host in what was forked, as ``launch`` does in a new interpreter."""
+    """Run the host in the forked process, as ``launch`` does in a new interpreter."""
     os.setpgid(0, 0)
     os.dup2(stderr_fd, 1)
     os.dup2(stderr_fd, 2)

@@ -1,8 +1,8 @@
-"""The child's own life: up, configured, serving, stopped clean and ready for the next, gone.
+"""The life of a server process: boot, configure, serve, stop, and serve the next server.
 
-One asyncio loop, one service at a time. It runs none of the user's code, and it ends when the
-pipe from its owner ends. A stop gives the process back only when it can show that nothing of
-the last server is left: no descriptor, no task, no timer.
+It has one asyncio loop and one service at a time. It runs none of the user's code, and it ends when
+the pipe from its owner ends. After a stop, the process is reused only if no descriptor and no task
+of the last server is left.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from .service import Service, protocols, service_of
 
 _logger = logging.getLogger("sidestage.child")
 
-_SPIN_SECONDS = 0.0001  # before the loop sleeps; twice as long makes no difference
-_SETTLE_ITERATIONS = 4  # of the loop, for closed transports to let go of their descriptors
+_SPIN_SECONDS = 0.0001  # polling before the loop sleeps; doubling it makes no difference
+_SETTLE_ITERATIONS = 4  # of the loop, until closed transports have closed their descriptors
 
 
 class Host:
@@ -97,7 +97,7 @@ class Host:
             self.service.iteration_ends()
 
     def _preload(self, names: Iterator[str]) -> None:
-        """Import the protocols while there is no command, one an iteration of the loop."""
+        """Import one protocol per iteration of the loop, until the first command comes."""
         asked = select.select([self._commands_fd], [], [], 0)[0]
         if not asked and self.service is None and self._task is None:
             for name in itertools.islice(names, 1):
@@ -125,12 +125,12 @@ class Host:
         try:
             self._handlers.get(type(message), self._call_command)(message)
         except Exception:
-            # A defect here must not cost the commands behind it; nor is it forgotten.
+            # Go on with the next command, but do not reuse this process (see _leftovers).
             self._defects += 1
             _logger.exception("the command %r failed", type(message).__name__)
 
     def _end(self, status: int = 0) -> NoReturn:
-        """Leave nothing behind but the exit status."""
+        """Close the listeners, remove the socket's file and exit with ``status``."""
         if self.service is not None:
             self.service.close_listeners()
         self._remove_file()
@@ -177,7 +177,7 @@ class Host:
         service = kind(self.loop, self.outbox, config, settings)
         sockets = listener.bind(config, kind.socket_kind)
         if config.path is not None and not config.path.startswith("\0"):
-            self._file = SocketFile(os.path.join(config.cwd or "/", config.path))  # noqa: PTH118 - as the kernel has it
+            self._file = SocketFile(os.path.join(config.cwd or "/", config.path))  # noqa: PTH118 - exactly as bound
         self.service = service
         service.serve(sockets)
         return [listener.bound_address(sock) for sock in sockets]
@@ -201,10 +201,10 @@ class Host:
     def _announce(self, waits: bool) -> None:
         self.outbox.send(Draining(waits=waits))
 
-    # What is left ------------------------------------------------------------------------------
+    # Leftovers ---------------------------------------------------------------------------------
 
     async def _leftovers(self) -> str:
-        """What of the last server is still there, as text; empty when nothing is."""
+        """Describe what is left of the last server; empty if the process can be reused."""
         why = f"{self._defects} commands have failed"
         if self._defects:
             return why
@@ -224,11 +224,11 @@ class Host:
 
 
 class _Selector(selectors.DefaultSelector):
-    """Calls ``before`` whenever the loop is about to wait: at the end of each iteration.
+    """Calls ``before`` at the end of each iteration, when the loop is about to wait.
 
-    It spins for a moment before it sleeps. The handler's answer or the client's next request
-    mostly comes at once, and to sleep and be woken takes longer than that, most of all on a
-    virtual machine. While it spins it yields the processor to whoever wants it.
+    It polls for a moment before it sleeps: the handler's answer or the client's next request
+    usually comes sooner than the kernel can wake a sleeping process, above all on a virtual
+    machine. While it polls, it yields the CPU to other processes.
     """
 
     before: Callable[[], None] = staticmethod(lambda: None)
@@ -245,7 +245,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class _Forwarder(logging.Handler):
-    """Sends log records to the parent, which gives them to the logger of the same name."""
+    """Sends log records to the parent, which logs them under the same logger name."""
 
     def __init__(self, outbox: Outbox) -> None:
         super().__init__(logging.WARNING)
@@ -271,14 +271,14 @@ def _failed(error: OSError) -> Message:
 def _count_descriptors() -> int:
     for directory in ("/proc/self/fd", "/dev/fd"):
         try:
-            return len(os.listdir(directory))  # noqa: PTH208 - a count, no paths
+            return len(os.listdir(directory))  # noqa: PTH208 - only their number
         except OSError:
             continue
     return 0
 
 
 def main(commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
-    """Serve what the owner asks for until it is gone."""
+    """Serve until the owner ends."""
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
     logging.raiseExceptions = False
     Host(commands_fd, events_fd, watch).run()

@@ -1,7 +1,8 @@
 """Ends this process when its owner has died, whatever the event loop is doing.
 
-The pipe's end-of-file says so too, but not while a forked copy of the owner holds the other end,
-and not to a loop that is stuck; so a thread of its own watches the owner itself.
+The pipe's end-of-file reports that too, but not while a fork of the owner holds the other end, and
+not if the loop hangs. So a separate thread watches the owner. The owner is the process that started
+this one: the test's.
 """
 
 from __future__ import annotations
@@ -12,26 +13,27 @@ import signal
 import threading
 import time
 
-_GRACE = 0.1  # seconds for the loop to see the end of the pipe and leave in good order
+_GRACE = 0.1  # seconds for the loop to see the end of the pipe and exit cleanly
 
 
 class OwnerWatch:
-    """Watches the owner through a pidfd, and by the parent's pid every ``interval`` seconds.
+    """Watches the owner through a pidfd, and checks the parent's pid every ``interval`` seconds.
 
-    A process that is to fork has no thread for it, and looks after the owner itself.
+    With ``thread=False`` nothing watches, and the process must call ``alive`` itself: the fork
+    server must not have threads.
     """
 
     def __init__(self, owner: int, *, thread: bool = True) -> None:
         self.interval = 0.5
         self.owner = owner
         self.pidfd = _open(owner)
-        if not self.alive():  # it died before we could look
+        if not self.alive():  # it died before the pidfd was open
             _end()
         if thread:
             threading.Thread(target=self._watch, name="owner-watch", daemon=True).start()
 
     def alive(self) -> bool:
-        """Whether the owner is our parent still."""
+        """Whether the owner is still this process's parent."""
         return os.getppid() == self.owner
 
     def _watch(self) -> None:
@@ -47,7 +49,7 @@ class OwnerWatch:
 def _open(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
-    except (AttributeError, OSError):  # not on Linux, or an old one
+    except (AttributeError, OSError):  # not Linux, or before 5.3
         return None
 
 

@@ -1,4 +1,4 @@
-"""One server in its process, whatever its protocol: listeners, connections, an orderly end."""
+"""One server in its process, for any protocol: listeners, connections and the drain."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .net.stream import Receiver
 
 _ROOT = __name__.partition(".")[0]
 
-# Iterations of the loop in which a stop still takes what clients had sent before it: one accepts
-# and reads them, the next continues with what runs in a task of its own.
+# Iterations of the loop in which a stop still reads what clients had sent before it: the first
+# accepts and reads, the second runs the tasks that this has started.
 _LAST_ITERATIONS = 2
 
 
@@ -30,15 +30,15 @@ class Peer(Protocol):
     """A client's connection, as the drain sees it."""
 
     def describe(self) -> OpenConnection:
-        """Who is connected, and in the middle of what."""
+        """Describe the client and what its connection is doing."""
         ...
 
     def call_ids(self) -> Iterable[int]:
-        """The calls that it waits for."""
+        """The ids of the calls that it waits for."""
         ...
 
     def close_if_idle(self) -> None:
-        """Close unless an exchange is in progress, else after it."""
+        """Close now, or as soon as the exchange in progress has finished."""
 
     def abort(self) -> None:
         """Drop the connection now."""
@@ -47,8 +47,8 @@ class Peer(Protocol):
 class Service:
     """One server: its listeners, its connections, its open calls.
 
-    A protocol derives from it in ``protocols/<name>/child/service.py``, which names the class
-    ``SERVICE``.
+    A protocol derives from it in ``protocols/<name>/child/service.py`` and assigns the class to
+    ``SERVICE`` there.
     """
 
     vocabulary: ClassVar[Vocabulary]
@@ -64,11 +64,11 @@ class Service:
         self.loop = loop
         self.outbox = outbox
         self.config = config
-        self.settings = settings  # of the vocabulary's type
+        self.settings = settings  # of the type in the vocabulary
         self.handled = config.handled
         self.record_limit = min(config.keep // 4, MAX_RECORD)  # bytes of one record's body
         self.draining = False
-        self.finished = 0  # calls whose handlers were done when the stop was asked for
+        self.finished = 0  # calls whose handlers had returned when the stop was requested
         self.calls = Calls(loop, outbox)
         self.peers: set[Peer] = set()
         self.next_connection = itertools.count(1).__next__
@@ -78,37 +78,37 @@ class Service:
     # Serving -----------------------------------------------------------------------------------
 
     def serve(self, sockets: list[socket.socket]) -> None:
-        """Accept on ``sockets`` from now on."""
+        """Accept clients on ``sockets``."""
         for sock in sockets:
             acceptor = Acceptor(self.loop, sock, self.config.backlog, self.receiver)
             self._acceptors.append(acceptor)
 
     def receiver(self) -> Receiver:
-        """The receiver of a new connection's bytes."""
+        """Return the receiver for a new connection."""
         raise AssertionError("each protocol has its own")
 
     def iteration_ends(self) -> None:
         """Called when the loop is about to wait."""
 
     def command(self, message: Any) -> None:
-        """Pass a command on to the call it is for."""
+        """Give a command to its call."""
         self.calls.command(message.call, message)
 
     def idle(self) -> None:
-        """No handler is running any more, in a drain that waits for that."""
+        """Called during a drain that waits for handlers, once none is running."""
 
     def joined(self, peer: Peer) -> None:
-        """A client has connected."""
+        """Add a connection."""
         self.peers.add(peer)
 
     def left(self, peer: Peer) -> None:
-        """A client's connection is closed."""
+        """Remove a connection that is closed."""
         self.peers.discard(peer)
         if not self.peers:
             self._emptied.set()
 
     def diagnose(self, peer: object, text: str, connection: int = 0) -> None:
-        """Report something that is no handler's error to the test."""
+        """Send the test a diagnostic about ``peer``."""
         self.send(
             Diagnostic(
                 peer=wire_address(peer), text=text, at=self.loop.time(), connection=connection
@@ -116,7 +116,7 @@ class Service:
         )
 
     def send(self, message: Message) -> None:
-        """Pass on a message that must not be lost."""
+        """Send a message that is never dropped."""
         self.outbox.send(message)
 
     # Stopping ----------------------------------------------------------------------------------
@@ -124,11 +124,12 @@ class Service:
     async def drain(
         self, seconds: float, caller: int, announce: Callable[[bool], None]
     ) -> list[OpenConnection]:
-        """Stop accepting, let exchanges finish, close everything; returns what had not finished.
+        """Stop accepting, let exchanges finish for up to ``seconds``, then close everything.
 
-        ``caller`` is the call whose handler stops the server, which is not waited for.
-        ``announce`` is called once everything that clients had sent before has been read, with
-        whether ``idle`` is waited for.
+        Returns the connections that had not finished. ``caller`` is the id of the call whose
+        handler stops the server, or 0: that call is not waited for. ``announce`` is called once
+        everything that clients had sent before the stop has been read; its argument is whether
+        the drain waits for ``idle``.
         """
         for _ in range(_LAST_ITERATIONS):
             await asyncio.sleep(0)
@@ -146,14 +147,14 @@ class Service:
         unfinished = [peer.describe() for peer in self.peers]
         for peer in list(self.peers):
             for call in list(peer.call_ids()):
-                self.calls.close(call)  # the handler will learn that the server is gone
+                self.calls.close(call)  # the parent ends these calls itself
             peer.abort()
         await self._wait_until_empty(1.0)  # aborted transports close within two iterations
         self.calls.end()
         return unfinished
 
     def close_listeners(self) -> None:
-        """Accept nobody any more."""
+        """Stop accepting clients."""
         for acceptor in self._acceptors:
             acceptor.close()
         self._acceptors.clear()
@@ -165,8 +166,8 @@ class Service:
 
 
 def protocols() -> Iterator[str]:
-    """The names of the protocols that there is a folder of."""
-    import pkgutil  # not needed for the first server, whose boot is waited for
+    """The names of the built-in protocols: the folders in ``protocols/``."""
+    import pkgutil  # late: the first server does not need it
 
     package = importlib.import_module(f"{_ROOT}.protocols")
     for found in pkgutil.iter_modules(package.__path__):
@@ -174,7 +175,7 @@ def protocols() -> Iterator[str]:
 
 
 def service_of(protocol: str, outside: tuple[str, str] | None = None) -> type[Service]:
-    """The service of a protocol, from its folder; ``outside`` as ``Configure`` has it.
+    """Import the service class of a protocol; ``outside`` is as in ``Configure``.
 
     Raises OSError for a protocol that there is no folder of.
     """
@@ -194,10 +195,10 @@ def service_of(protocol: str, outside: tuple[str, str] | None = None) -> type[Se
 
 
 class Flag(asyncio.Event):
-    """An event that can be waited for with a time-out that is no error."""
+    """An event whose ``wait`` takes a time-out and does not raise when it ends."""
 
     async def wait(self, seconds: float | None = None) -> Literal[True]:
-        """Wait until it is set, at most ``seconds``."""
+        """Wait until it is set, at most ``seconds``; ``None`` is no limit."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await super().wait()

@@ -1,6 +1,6 @@
-"""A short-lived process that looks for the descendants of another, and kills them when told to.
+"""A short-lived process that finds the descendants of another process and kills them on request.
 
-It sees /proc as it is, whatever the test's process has put in its place.
+It reads /proc itself, so patches in the test's process do not mislead it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from .owner_watch import OwnerWatch
 
 
 def main(commands_fd: int, events_fd: int, watch: OwnerWatch, root: int) -> None:
-    """Note the descendants of ``root``, say so, and kill what is left of them on a word.
+    """Find the descendants of ``root``, write a space, and kill those left after one byte is read.
 
-    What comes back is a space, then the pids of those that were killed. When the owner is gone,
-    nothing is killed.
+    The answer is their pids, separated by spaces. If the pipe ends instead of that byte, the owner
+    is gone and nothing is killed.
     """
     family: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error):

@@ -1,1 +1,1 @@
-"""Between a socket and a protocol: listeners and the transport of one connection."""
+"""Listening sockets, and the transport of one connection."""

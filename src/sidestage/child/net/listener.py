@@ -1,4 +1,4 @@
-"""Listening sockets: binds them, and accepts their clients within one iteration of the loop."""
+"""Binds listening sockets and accepts their clients."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ...wire.messages import Address, Configure
 from .stream import Receiver, Stream
 
 LOOPBACKS = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
-_PORT_TRIES = 50  # a port that is free on one loopback may be taken on the other
-_UDP_BUFFER = 1 << 23  # bytes asked for; without privileges the kernel's rmem_max is the bound
+_PORT_TRIES = 50  # a port that is free on 127.0.0.1 may be taken on ::1
+_UDP_BUFFER = 1 << 23  # bytes; unprivileged processes get at most net.core.rmem_max
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_RETRY_SECONDS = 1.0  # when there was no descriptor for a client, which waits in the kernel
+_RETRY_SECONDS = 1.0  # after there was no descriptor for a client, which stays in the backlog
 
 
 def bind(config: Configure, kind: int) -> list[socket.socket]:
-    """Sockets of this kind where the server is to listen; raises OSError."""
+    """Bind the sockets of a server; ``kind`` is SOCK_STREAM or SOCK_DGRAM. Raises OSError."""
     if config.path is not None:
         with contextlib.chdir(config.cwd or "/"):
             sockets = [_bind_path(config.path, kind)]
@@ -39,16 +39,19 @@ def bind(config: Configure, kind: int) -> list[socket.socket]:
 
 
 def bound_address(sock: socket.socket) -> Address:
-    """Where ``sock`` is bound, in the wire's form."""
+    """The address that ``sock`` is bound to, as messages carry it."""
     return wire_address(sock.getsockname())
 
 
 def wire_address(address: object) -> Address:
-    """A socket's address in the wire's form; abstract Unix names start with a NUL character."""
+    """An address of the socket module as messages carry it.
+
+    Abstract Unix names start with a NUL character.
+    """
     if isinstance(address, tuple):
         return address
     text = os.fsdecode(address) if isinstance(address, bytes) else str(address or "")
-    return text.encode("utf-8", "backslashreplace").decode()  # a path need not be UTF-8
+    return text.encode("utf-8", "backslashreplace").decode()  # paths need not be UTF-8
 
 
 def _bind_host(host: str, port: int, kind: int) -> socket.socket:
@@ -106,8 +109,8 @@ def _bind_path(path: str, kind: int) -> socket.socket:
 def _abandoned(path: str) -> bool:
     """Whether ``path`` is a socket that no process has open any more.
 
-    A datagram socket asks, whatever was bound there: to it a live stream socket answers
-    EPROTOTYPE and, unlike to a connection, notices nothing.
+    A datagram socket connects to it, whatever kind it is: a live stream socket refuses that with
+    EPROTOTYPE, and its server does not see a connection.
     """
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
@@ -122,7 +125,7 @@ def _abandoned(path: str) -> bool:
 
 
 def _enlarge_buffer(sock: socket.socket) -> None:
-    force = getattr(socket, "SO_RCVBUFFORCE", 33)  # Linux; the module has no name for it
+    force = getattr(socket, "SO_RCVBUFFORCE", 33)  # Linux; Python has no name for it
     try:
         sock.setsockopt(socket.SOL_SOCKET, force, _UDP_BUFFER)
     except OSError:
@@ -130,7 +133,7 @@ def _enlarge_buffer(sock: socket.socket) -> None:
 
 
 class Acceptor:
-    """A listening socket whose clients each get what ``receiver`` makes."""
+    """Accepts the clients of one listening socket, each with a new receiver."""
 
     def __init__(
         self,
@@ -141,8 +144,8 @@ class Acceptor:
     ) -> None:
         self._loop = loop
         self._sock = sock
-        # The loop gets the number: of a socket that it does not know yet, asyncio on Python 3.11
-        # composes a text, which takes system calls.
+        # Pass the number to the loop: given a socket that it does not know, asyncio on Python 3.11
+        # formats its repr, which takes system calls.
         self._fd = sock.fileno()
         self._backlog = backlog
         self._receiver = receiver
@@ -154,12 +157,12 @@ class Acceptor:
         self._loop.add_reader(self._fd, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(self._backlog + 1):  # as many as can wait; then others have their turn
+        for _ in range(self._backlog + 1):  # at most the backlog, then other callbacks
             try:
                 client, peername = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
-            except ConnectionAbortedError:  # that one is gone again
+            except ConnectionAbortedError:  # the client has left already
                 continue
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
@@ -173,7 +176,7 @@ class Acceptor:
             client.setblocking(False)
             if self._no_delay:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:  # it is gone again
+        except OSError:  # the client has left already
             client.close()
             return
         Stream(self._loop, client, peername, self._receiver()).start()
@@ -185,7 +188,7 @@ class Acceptor:
         self._retry = self._loop.call_later(_RETRY_SECONDS, self._listen)
 
     def close(self) -> None:
-        """Accept nobody any more."""
+        """Stop accepting clients."""
         if self._retry is not None:
             self._retry.cancel()
         self._loop.remove_reader(self._fd)

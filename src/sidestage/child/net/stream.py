@@ -1,7 +1,7 @@
-"""A client's connection: an asyncio transport over an accepted socket, and batched writes.
+"""An asyncio transport over an accepted socket, and batched writes.
 
-It does what asyncio's own does, without the task and the iterations of the loop that an accepted
-connection takes there until its first byte is read, and with one read buffer for the process.
+It behaves like asyncio's own transport, but reads the first bytes in the iteration that accepts the
+connection, without a task, and uses one read buffer for the whole process.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ import asyncio
 import socket
 from typing import Any, Protocol
 
-HIGH_WATER = 1 << 16  # bytes that wait to be sent, from which on more is unwelcome
+HIGH_WATER = 1 << 16  # unsent bytes above which the receiver is paused
 LOW_WATER = HIGH_WATER // 4
 
-# Protocols copy what they keep before anything else is read. asyncio allocates a buffer for each
-# read instead, and the kernel maps and unmaps a quarter of a mebibyte each time.
+# Receivers copy what they keep before the next read. asyncio allocates a buffer for each read, so
+# the kernel maps and unmaps 256 KiB each time.
 _buffer = memoryview(bytearray(1 << 18))
 
 
 class Receiver(Protocol):
-    """A connection's protocol; its methods are called as asyncio calls those of a Protocol."""
+    """What gets the events of one connection, like an ``asyncio.Protocol``."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Called first, when a client has connected."""
 
     def data_received(self, data: memoryview) -> None:
-        """It has sent ``data``, which is valid until this returns."""
+        """The client has sent ``data``, which is valid until this returns."""
 
     def eof_received(self) -> bool | None:
-        """It sends no more; returns whether it may still be written to."""
+        """The client has stopped sending; returns whether to keep the connection open."""
 
     def pause_writing(self) -> None:
-        """Much waits to be sent."""
+        """More than ``HIGH_WATER`` bytes wait to be sent."""
 
     def resume_writing(self) -> None:
-        """The client has taken most of it."""
+        """At most ``LOW_WATER`` bytes wait to be sent again."""
 
     def connection_lost(self, exc: Exception | None, /) -> None:
-        """The connection is closed, by ``exc`` if not in good order."""
+        """The connection is closed, because of ``exc`` if it is not ``None``."""
 
 
 class Stream(asyncio.Transport):
-    """Reads from ``sock`` for ``receiver``, and writes what that has to say."""
+    """The transport of one connection: ``sock`` on one side, ``receiver`` on the other."""
 
     def __init__(
         self,
@@ -57,25 +57,25 @@ class Stream(asyncio.Transport):
         self._peername = peername
         self._receiver = receiver
         self._unsent = bytearray()
-        self._pressed = False  # the receiver knows that much waits
+        self._paused = False  # whether the receiver was asked to stop writing
         self._reading = False
-        self._ended = False  # the client sends no more
-        self._eof = False  # nor do we, once all is sent
+        self._ended = False  # the client has stopped sending
+        self._eof = False  # shut down for writing once all is sent
         self._closing = False
-        self._lost = False  # nothing can be sent or read any more
+        self._lost = False  # nothing can be read or written any more
 
     def start(self) -> None:
-        """Hand the connection to the receiver, and read from now on."""
+        """Give the connection to the receiver, and start reading."""
         self.resume_reading()
         try:
             self._receiver.connection_made(self)
-        except Exception as error:  # noqa: BLE001 - told where the loop tells such things
+        except Exception as error:  # noqa: BLE001 - reported by the loop's exception handler
             self._fail(error)
         if self._reading:
-            self._read()  # most have sent something by now
+            self._read()  # most clients have sent something already
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """``peername``, ``sockname`` or ``socket``."""
+        """Return the ``peername``, ``sockname`` or ``socket``; ``default`` for other names."""
         match name:
             case "peername":
                 return self._peername
@@ -89,17 +89,17 @@ class Stream(asyncio.Transport):
     # Reading -----------------------------------------------------------------------------------
 
     def is_reading(self) -> bool:
-        """Whether what the client sends is read."""
+        """As in ``asyncio.ReadTransport``."""
         return self._reading
 
     def pause_reading(self) -> None:
-        """Leave what the client sends to the kernel."""
+        """Stop reading; may be called twice."""
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._fd)
 
     def resume_reading(self) -> None:
-        """Read it again."""
+        """Read again, unless the client has stopped sending or this is closing."""
         if not (self._reading or self._ended or self._closing):
             self._reading = True
             self._loop.add_reader(self._fd, self._read)
@@ -117,7 +117,7 @@ class Stream(asyncio.Transport):
                 self._receiver.data_received(_buffer[:size])
             else:
                 self._end()
-        except Exception as error:  # noqa: BLE001 - told where the loop tells such things
+        except Exception as error:  # noqa: BLE001 - reported by the loop's exception handler
             self._fail(error)
 
     def _end(self) -> None:
@@ -129,9 +129,9 @@ class Stream(asyncio.Transport):
     # Writing -----------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send ``data`` as soon as the client takes it; nothing if the connection is lost.
+        """Send ``data`` now, as far as the kernel takes it, and the rest later.
 
-        Raises RuntimeError after ``write_eof``.
+        Does nothing if the connection is lost. Raises RuntimeError after ``write_eof``.
         """
         if self._lost or not data:
             return
@@ -150,24 +150,24 @@ class Stream(asyncio.Transport):
             data = memoryview(data)[sent:]
             self._loop.add_writer(self._fd, self._write_more)
         self._unsent += data
-        if not self._pressed and len(self._unsent) > HIGH_WATER:
-            self._pressed = True
+        if not self._paused and len(self._unsent) > HIGH_WATER:
+            self._paused = True
             self._receiver.pause_writing()
 
     def writelines(self, list_of_data: Any) -> None:
-        """Send all of them."""
+        """Send the parts in ``list_of_data`` as one write."""
         self.write(b"".join(list_of_data))
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that wait to be sent."""
+        """How many bytes wait to be sent."""
         return len(self._unsent)
 
     def can_write_eof(self) -> bool:
-        """Whether ``write_eof`` works: always."""
+        """Return ``True``: ``write_eof`` is always supported."""
         return True
 
     def write_eof(self) -> None:
-        """Send no more than what waits; raises OSError if the client is gone."""
+        """Shut down for writing once all is sent; raises OSError if the client is gone."""
         if self._closing or self._eof:
             return
         self._eof = True
@@ -188,18 +188,18 @@ class Stream(asyncio.Transport):
         except OSError as error:
             self._fail(error)
             return
-        if self._pressed and len(self._unsent) <= LOW_WATER:
-            self._pressed = False
+        if self._paused and len(self._unsent) <= LOW_WATER:
+            self._paused = False
             self._receiver.resume_writing()
 
     # The end -----------------------------------------------------------------------------------
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or will be when all is sent."""
+        """Whether it is closed, or will be once all is sent."""
         return self._closing
 
     def close(self) -> None:
-        """Read no more, and close when all is sent."""
+        """Stop reading, and close once all is sent."""
         if not self._closing:
             self._closing = True
             self.pause_reading()
@@ -207,11 +207,11 @@ class Stream(asyncio.Transport):
                 self._lose(None)
 
     def abort(self) -> None:
-        """Close now; what waits to be sent is not."""
+        """Close now, without sending what waits."""
         self._drop(None)
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, OSError):  # else the client is gone, or the network
+        if not isinstance(error, OSError):  # an OSError means that the client or network is gone
             context = {"message": "a connection failed", "exception": error, "transport": self}
             self._loop.call_exception_handler(context)
         self._drop(error)
@@ -227,7 +227,7 @@ class Stream(asyncio.Transport):
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
             self._lost = True
-            self._loop.call_soon(self._report_and_close, error)  # not within what the receiver does
+            self._loop.call_soon(self._report_and_close, error)  # not while the receiver runs
 
     def _report_and_close(self, error: Exception | None) -> None:
         try:
@@ -237,11 +237,11 @@ class Stream(asyncio.Transport):
 
 
 class Writes:
-    """The answers of one iteration of the loop, to clients.
+    """Batches the writes of one iteration of the loop, by transport.
 
-    To wake a client that sleeps costs the kernel more than everything else in an answer. So the
-    first answer of an iteration is sent at once, and the client wakes while the others are made;
-    those are sent together at the end, to a client that is awake.
+    Waking a sleeping client costs the kernel more than the rest of an answer. So the first write
+    of an iteration is sent at once, and its client wakes while the other answers are made. Those
+    are sent together at the end of the iteration.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -250,11 +250,11 @@ class Writes:
         self._waiting: dict[asyncio.Transport, list[bytes]] = {}
 
     def begin_iteration(self) -> None:
-        """What is written next is the first of its iteration."""
+        """Send the next write at once: it is the first of its iteration."""
         self._first = True
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Send ``data``, after what was written to ``transport`` before."""
+        """Send ``data`` to ``transport``, in the order of the writes."""
         if (parts := self._waiting.get(transport)) is not None:
             parts.append(data)
         elif self._first:
@@ -266,7 +266,7 @@ class Writes:
             self._waiting[transport] = [data]
 
     def flush(self, transport: asyncio.Transport) -> None:
-        """Send what waits for ``transport``, which is to be closed or written to directly."""
+        """Send what waits for ``transport``; call this before closing or writing to it."""
         if (parts := self._waiting.pop(transport, None)) and not transport.is_closing():
             transport.write(b"".join(parts))
 
@@ -276,7 +276,7 @@ class Writes:
 
 
 def hold(transport: asyncio.Transport, wanted: bool) -> None:
-    """Stop reading from ``transport``, or start again."""
+    """Pause reading from ``transport`` if ``wanted``, else resume it."""
     if wanted:
         transport.pause_reading()
     else:
@@ -284,7 +284,7 @@ def hold(transport: asyncio.Transport, wanted: bool) -> None:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Drop the connection so that the client sees a reset (RST), not an end-of-file."""
+    """Abort the connection so that the client gets a reset (RST), not an end-of-file."""
     sock: Any = transport.get_extra_info("socket")
     if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
         linger = b"\1\0\0\0\0\0\0\0"  # struct linger {1, 0}: close discards and resets

@@ -36,7 +36,7 @@ class HTTPService(Service):
         return HTTPConnection(self)
 
     def _exchanges(self) -> Iterable[Exchange]:
-        return (target for target in self.calls.targets() if isinstance(target, Exchange))
+        return (call for call in self.calls if isinstance(call, Exchange))
 
     def iteration_ends(self) -> None:
         self.writes.begin_iteration()
