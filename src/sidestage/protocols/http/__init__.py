@@ -1,1 +1,1 @@
-"""HTTP/1.1: what users see of it; the child's end is in ``child``."""
+"""HTTP/1.1: the end in the test's process; the server's end is in ``child``."""

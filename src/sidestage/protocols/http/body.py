@@ -1,4 +1,4 @@
-"""The body of a request that is still coming, and what is kept of it."""
+"""The body of a request that comes in pieces, and how much of it is kept."""
 
 from __future__ import annotations
 
@@ -12,29 +12,33 @@ from ...pristine.waits import Deadline
 
 _CHUNK = 1 << 16  # bytes
 _NEVER = Deadline(None)
-_REST_SECONDS = 1.0  # after the answer, for the rest of a body that nobody has read
+_REST_SECONDS = 1.0  # after the answer, to receive the unread rest of a body
 
 
 class Body:
-    """A request's body that is still coming; when the handler is done, what was kept of it.
+    """The body of a request that comes in pieces, and the part of it that is kept.
 
-    The first ``limit`` bytes are; ``grown`` is told of each that comes to them. The test may look
-    at a record while the handler reads, so one thread at a time takes from it.
+    The first ``limit`` bytes are kept; ``grown`` is called with the size of each piece that is
+    added to them. Once the handler is done, only that part can be read. The test may read a record
+    while the handler does, so a lock lets one thread at a time read from the stream.
     """
 
     def __init__(self, inflow: Inflow, limit: int, grown: Callable[[int], None]) -> None:
-        self.cut = 0  # bytes that were not kept
+        self.cut = 0  # bytes received beyond the limit, which were not kept
         self._inflow: Inflow | None = inflow
-        self._whole: bytes | None = None
-        self._kept = bytearray()  # of what was taken from the inflow
-        self._at = 0  # bytes that were read
+        self._whole: bytes | None = None  # once it is complete
+        self._kept = bytearray()  # the first bytes that came, up to the limit
+        self._at = 0  # bytes that the handler has read
         self._failed = False
         self._guard = Lock()
         self._limit = limit
         self._grown = grown
 
     def read(self, limit: int) -> bytes:
-        """Up to ``limit`` bytes; ``b""`` at the end."""
+        """Read up to ``limit`` bytes, waiting for them if there are none; ``b""`` at the end.
+
+        Raises ClientLeft or ServerStopped.
+        """
         with self._guard:
             if self._whole is None:
                 data = self._take(limit, _NEVER)
@@ -44,7 +48,10 @@ class Body:
             return data
 
     def whole(self) -> bytes:
-        """Everything, while the handler runs; if it had read more than is kept, what is."""
+        """The whole body; only the kept part if the handler is done or had read more than that.
+
+        Raises ClientLeft or ServerStopped.
+        """
         with self._guard:
             if self._whole is not None:
                 return self._whole
@@ -70,16 +77,16 @@ class Body:
         return data
 
     def close(self) -> None:
-        """The handler is done: take in what it has not read, within bounds."""
+        """After the handler: receive what it has not read, for up to a second."""
         with self._guard:
             deadline = Deadline(_REST_SECONDS)
             try:
                 while self._take(_CHUNK, deadline):
                     pass
             except (ClientLeft, ServerStopped, TimeoutError):
-                pass  # the record has what came
+                pass  # keep what has come
             if self._inflow is not None:
                 self._whole = bytes(self._kept)
                 self._inflow = None
                 self._kept.clear()
-                del self._grown  # it has the records, of which one has this
+                del self._grown  # it refers to the journal, whose records refer to this body

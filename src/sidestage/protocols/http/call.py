@@ -24,7 +24,7 @@ class HTTPCall(Call):
 
     request: HTTPRequest
 
-    # Most requests come whole and are answered at once: what they don't need is not made.
+    # Most requests come whole and get a short answer; these parts are created only if needed.
     head_sent = False
     _size = 0  # bytes of the response's body
     _status = 0
@@ -42,7 +42,7 @@ class HTTPCall(Call):
         self.request = HTTPRequest(message, self)
 
     def stream(self, first: bytes, limit: int, grown: Callable[[int], None]) -> Body:
-        """The body of a request that comes in pieces, of which ``first`` is here already."""
+        """Receive the body in pieces, of which ``first`` has come with the head."""
         self._inflow = Inflow(self.run.send, self.id)
         if first:
             self._inflow.feed(first)
@@ -51,14 +51,14 @@ class HTTPCall(Call):
 
     @property
     def responder(self) -> Responder:
-        """What sends a response that the handler writes by hand."""
+        """The writer of a response that the handler sends by hand."""
         if self._responder is None:
             self._responder = Responder(self)
         return self._responder
 
     @property
     def _response_body(self) -> Outflow:
-        """The response's body beyond its first piece."""
+        """The stream for the response's body after its first piece."""
         if self._outflow is None:
             self._outflow = Outflow(self.run.send, self.id)
             if self._error is not None:
@@ -94,7 +94,7 @@ class HTTPCall(Call):
     def broken(self, error: Exception) -> None:
         self.stopping(error)
         self._error = self._error or error
-        if self._outflow is not None:  # looked at last: who makes one looks at the error last
+        if self._outflow is not None:  # after _error is set: _response_body reads it
             self._outflow.fail(error)
 
     # The response --------------------------------------------------------------------------------
@@ -133,13 +133,16 @@ class HTTPCall(Call):
         length: int | None,
         more: bool,
     ) -> None:
-        """Send the head and the first piece of the body, with ``more`` to follow or not."""
+        """Send the head and the first piece of the body; ``more`` is whether others follow.
+
+        ``length`` is that of the whole body in bytes, or ``None`` if it is not known yet.
+        """
         self.head_sent = True
         self._status, self._size = status, len(body)
         if more:
             self._response_body.count(len(body))
         elif self.request._answered is None:
-            # Before it is sent: whoever has the answer may look at the record.
+            # Before sending: once the client has the answer, the test may read the record.
             self.request._answered = (Clock.monotonic(), status, len(body))
         self.run.send(
             Respond(
@@ -169,8 +172,8 @@ class HTTPCall(Call):
             request._answered = (Clock.monotonic(), self._status, self._size)
 
     def _close(self) -> None:
-        self.request._call = None  # a record keeps nothing of this alive
-        self._responder = None  # the two would keep each other, until a collection
+        self.request._call = None  # so that a record does not keep the call alive
+        self._responder = None  # breaks a reference cycle
         if self._body is not None:
             self._body.close()
 

@@ -1,4 +1,4 @@
-"""Names with one or more text values, in the order they came: header fields, queries, forms."""
+"""Ordered names with one or more text values: header fields, queries and forms."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 
 class Fields(Mapping[str, str]):
-    """A mapping in which a name may have several values.
+    """A read-only mapping in which a name may have several values, all ``str``.
 
-    ``[name]`` gives the first and raises KeyError if there is none; ``get_all`` gives all.
+    ``fields[name]`` is the first value and raises KeyError if there is none; ``get_all(name)``
+    returns all values.
     """
 
     __slots__ = ("_pairs",)
@@ -28,12 +29,12 @@ class Fields(Mapping[str, str]):
         raise KeyError(name)
 
     def get_all(self, name: str) -> list[str]:
-        """All values of ``name`` in order; an empty list if there is none."""
+        """Return all values of ``name`` in order; an empty list if there is none."""
         wanted = self._key(name)
         return [value for given, value in self._pairs if self._key(given) == wanted]
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """All pairs of name and value, in order and spelt as they came."""
+        """Return all pairs of name and value, in order, with the names as they came."""
         return self._pairs
 
     def __iter__(self) -> Iterator[str]:

@@ -1,36 +1,36 @@
-"""What HTTP adds to the pipe."""
+"""The settings and messages of HTTP, which both processes know."""
 
 from __future__ import annotations
 
 from ...wire.messages import Address, Message, Vocabulary
 
-Headers = tuple[tuple[str, str], ...]  # not a list: the garbage collector need not visit them
+Headers = tuple[tuple[str, str], ...]  # the garbage collector skips tuples of text
 
 
 class HTTPSettings(Message, frozen=True, kw_only=True):
-    """What an HTTP server is to be, beside what every server is."""
+    """What an HTTP server has beyond the settings of every server."""
 
-    head_limit: int = 1 << 16  # bytes of a request's head
+    head_limit: int = 1 << 16  # bytes; larger request heads are refused
 
 
 class Respond(Message, frozen=True, kw_only=True, tag=50):
-    """The head of a response and the first, often only, part of its body."""
+    """The head of a response and the first piece of its body, often the only one."""
 
     call: int
     status: int
     reason: str
     headers: Headers
     body: bytes
-    length: int | None  # of the whole body; None where only the stream's end will tell
+    length: int | None  # bytes of the whole body; None if not known yet
     more: bool  # Data and End follow
 
 
 class Request(Message, frozen=True, kw_only=True, tag=51):
-    """A request; ``call`` 0 is a record that the child has answered itself."""
+    """A request. With ``call`` 0 the child has answered it itself, and it is only recorded."""
 
     call: int
     peer: Address
-    at: float  # seconds on the monotonic clock, when it was passed on
+    at: float  # seconds on the monotonic clock, when the child sent this
     connection: int  # its number in this run
     method: str
     target: str
@@ -38,7 +38,7 @@ class Request(Message, frozen=True, kw_only=True, tag=51):
     headers: Headers
     body: bytes
     more: bool  # Data and End follow with the rest of the body
-    cut: int  # bytes of the body that a record left out
+    cut: int  # bytes of the body that are not in the record
 
 
 VOCABULARY = Vocabulary(settings=HTTPSettings, commands=(Respond,), events=(Request,))

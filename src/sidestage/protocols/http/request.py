@@ -1,4 +1,4 @@
-"""A request as a handler has it, and as it is kept in ``received``."""
+"""A request, as handlers get it and as ``received`` keeps it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.
 
 
 class FormPart(NamedTuple):
-    """One part of a multipart form (RFC 7578); ``filename`` is empty if it is no file."""
+    """One part of a multipart form (RFC 7578); ``filename`` is empty if it is not a file."""
 
     name: str
     filename: str
@@ -33,15 +33,15 @@ class FormPart(NamedTuple):
 
 
 class HTTPRequest:
-    """A request as it came, and the means to write a response by hand.
+    """A request, and the methods to write its response by hand.
 
     The response is what the handler returns. A handler in the style of ``http.server`` returns
     ``None`` and calls ``send_response``, ``send_header``, ``end_headers`` and ``wfile.write``.
     """
 
-    _body: Body | None = None  # of a body that did not come with the head
+    _body: Body | None = None  # if it did not come with the head
     _rfile: io.BufferedIOBase | None = None
-    # Plain numbers: the collector does not have to visit them.
+    # A tuple of numbers, which the garbage collector need not visit.
     _answered: tuple[float, int, int] | None = None  # when, status, bytes of the body
 
     def __init__(self, message: Request, call: HTTPCall | None = None) -> None:
@@ -57,12 +57,12 @@ class HTTPRequest:
 
     @property
     def command(self) -> str:
-        """The method; the name that ``http.server`` has for it."""
+        """The method, under its name in ``http.server``."""
         return self._message.method
 
     @property
     def target(self) -> str:
-        """The request target as it came: path and query, percent-encoded."""
+        """The request target as it came (RFC 9112 3.2): path and query, percent-encoded."""
         return self._message.target
 
     @cached_property
@@ -77,12 +77,12 @@ class HTTPRequest:
 
     @cached_property
     def query(self) -> Fields:
-        """The query's names and values, decoded: ``query["q"]``, ``query.get_all("q")``."""
+        """The decoded query: ``query["q"]`` is a value, ``query.get_all("q")`` a list."""
         return Fields(parse_qsl(self.query_string, keep_blank_values=True))
 
     @cached_property
     def _split(self) -> tuple[str, str]:
-        # Not urlsplit: a path that begins with two slashes is no host here, and nothing raises.
+        # Not urlsplit: it takes a path that begins with two slashes for a host, and can raise.
         rest = _AUTHORITY.sub("", self._message.target, count=1)
         path, _, query = rest.partition("#")[0].partition("?")
         return path or "/", query
@@ -94,12 +94,12 @@ class HTTPRequest:
 
     @cached_property
     def headers(self) -> Headers:
-        """The header fields: case-insensitive, multi-valued, in order."""
+        """The header fields, in order; names are case-insensitive and may occur repeatedly."""
         return Headers(self._message.headers)
 
     @property
     def client_address(self) -> Address:
-        """Where the request came from."""
+        """The client's address: ``(host, port, ...)``, or text over a Unix socket."""
         return self._message.peer
 
     # For the record ------------------------------------------------------------------------------
@@ -111,17 +111,17 @@ class HTTPRequest:
 
     @property
     def connection_number(self) -> int:
-        """The number of its connection among those of this run of the server, from 1."""
+        """The number of its connection in this run of the server, from 1."""
         return self._message.connection
 
     @property
     def answer(self) -> Answer | None:
-        """How it was answered: status, size of the body, time; ``None`` if it was not (yet)."""
+        """Status, size of the body and time of the answer; ``None`` if there is none (yet)."""
         came = self._message.at
         if self._answered is not None:
             at, status, size = self._answered
             return Answer(at=at, status=status, size=size, seconds=at - came)
-        if not self._message.call:  # by the server's process, with plain success
+        if not self._message.call:  # the server's process answered with a plain 200
             return Answer(at=came, status=200, size=0, seconds=0.0)
         return None
 
@@ -129,21 +129,21 @@ class HTTPRequest:
 
     @property
     def body(self) -> bytes:
-        """The whole body; waits for what has not come yet.
+        """The whole body; a handler waits for the rest of it here.
 
         In ``received`` it is what had come when the handler was done, at most a quarter of
-        ``keep``; ``body_cut`` says how many bytes are missing.
+        ``keep``; ``body_cut`` is how many bytes are missing.
         """
         return self._message.body if self._body is None else self._body.whole()
 
     @property
     def body_cut(self) -> int:
-        """How many bytes of the body were not kept."""
+        """How many bytes of the body were received but not kept."""
         return self._message.cut if self._body is None else self._body.cut
 
     @property
     def rfile(self) -> io.BufferedIOBase:
-        """The body as a binary file; a large body is read as it comes."""
+        """The body as a binary file, which can be read while a large body is still coming."""
         if self._rfile is None:
             if self._body is None:
                 self._rfile = io.BytesIO(self._message.body)
@@ -153,11 +153,14 @@ class HTTPRequest:
 
     @property
     def text(self) -> str:
-        """The body decoded by the charset of Content-Type, UTF-8 by default."""
+        """The body decoded with the charset of Content-Type, by default UTF-8.
+
+        Raises UnicodeDecodeError or LookupError if that fails.
+        """
         return self.body.decode(self._content_type.get_content_charset() or "utf-8")
 
     def json(self) -> Any:
-        """The body parsed as JSON; raises ValueError that quotes it if it is none."""
+        """Parse the body as JSON; raises ValueError, which quotes the body, if that fails."""
         try:
             return json.loads(self.body)
         except ValueError as error:
@@ -167,8 +170,8 @@ class HTTPRequest:
     def form(self) -> Fields:
         """The fields of an HTML form, URL-encoded or multipart (RFC 7578).
 
-        Of an uploaded file it is the content, decoded as UTF-8; ``files`` and ``parts`` have the
-        bytes. Raises ValueError if the body is no form.
+        The value of an uploaded file is its content decoded as UTF-8; ``files`` and ``parts`` have
+        the bytes. Raises ValueError if the body is not a form.
         """
         if self._content_type.get_content_type() == "application/x-www-form-urlencoded":
             return Fields(parse_qsl(self.text, keep_blank_values=True))
@@ -176,9 +179,10 @@ class HTTPRequest:
 
     @cached_property
     def files(self) -> dict[str, tuple[str, bytes]]:
-        """The uploaded files of a multipart form: field name to (file name, content).
+        """The uploaded files of a multipart form: ``{field name: (file name, content)}``.
 
-        Of several files in one field it is the first; ``parts`` has them all.
+        If a field has several files, this has the first, and ``parts`` has all. Raises ValueError
+        if the body is not such a form.
         """
         files: dict[str, tuple[str, bytes]] = {}
         for part in self.parts:
@@ -188,7 +192,7 @@ class HTTPRequest:
 
     @cached_property
     def parts(self) -> tuple[FormPart, ...]:
-        """The parts of a multipart form, in order; raises ValueError if the body is none."""
+        """The parts of a multipart form, in order; raises ValueError if the body is not one."""
         boundary = self._content_type.get_boundary()
         if self._content_type.get_content_type() != "multipart/form-data" or not boundary:
             raise ValueError(f"the body is no form: its type is {self.headers.get('Content-Type')}")
@@ -211,24 +215,28 @@ class HTTPRequest:
         return self._call.responder
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Begin a response with a status and, if not the standard one, a reason."""
+        """Start a response; ``message`` is the reason phrase, by default the standard one.
+
+        As in ``http.server``, but sends no Server field. Raises ValueError if the request has been
+        answered.
+        """
         self._responder.begin(code, message)
 
     def send_header(self, keyword: str, value: object) -> None:
-        """Add a header field."""
+        """Add a header field to the response that ``send_response`` has started."""
         self._responder.header(keyword, str(value))
 
     def end_headers(self) -> None:
-        """End the header fields; the body follows, through ``wfile``."""
+        """End the header fields; write the body to ``wfile`` next."""
         self._responder.end_headers()
 
     @property
     def wfile(self) -> Responder:
-        """Where the body is written to; ``flush`` sends what was written so far."""
+        """A binary file for the response's body; ``flush`` sends what was written so far."""
         return self._responder
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """A whole response that tells of an error in plain text."""
+        """Write a complete response that describes an error in plain text."""
         self._responder.error(code, message, explain)
 
     def __repr__(self) -> str:
@@ -236,7 +244,7 @@ class HTTPRequest:
 
 
 def _split_form(body: bytes, boundary: bytes) -> tuple[FormPart, ...]:
-    """The parts between the delimiters (RFC 2046 5.1.1)."""
+    """Split a body at its boundary (RFC 2046 5.1.1); raises ValueError if its end is missing."""
     _, *pieces = (b"\r\n" + body).split(b"\r\n--" + boundary)
     parts: list[FormPart] = []
     for piece in pieces:
@@ -251,7 +259,7 @@ def _form_part(piece: bytes) -> FormPart:
     from email.parser import HeaderParser
 
     head, _, content = piece.partition(b"\r\n\r\n")
-    # What follows the boundary on its line is padding.
+    # The rest of the boundary's line is padding.
     fields: Message = HeaderParser().parsestr(head.partition(b"\r\n")[2].decode("utf-8", "replace"))
     name = fields.get_param("name", "", "content-disposition")
     kind = fields.get_content_type()

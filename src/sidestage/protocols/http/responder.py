@@ -1,4 +1,4 @@
-"""How a response leaves: whole, or piece by piece as a handler writes it."""
+"""Sends responses: whole, or piece by piece as a handler writes them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .response import TEXT, HTTPResponse, check_header, check_status, check_text
 if TYPE_CHECKING:
     from .call import HTTPCall
 
-_ENOUGH = 1 << 16  # bytes that are worth sending before the handler has returned
+_ENOUGH = 1 << 16  # unsent bytes above which a response is sent before the handler returns
 _NEVER = Deadline(None)
 
 
 def respond(call: HTTPCall, response: HTTPResponse) -> None:
-    """Send ``response`` whole, or as its iterator gives it."""
+    """Send ``response``: whole, or chunk by chunk if its body is an iterator."""
     status, body = response.status, response.body
     reason = reason_of(status) if response.reason is None else response.reason
     headers = pairs(response)
@@ -30,7 +30,7 @@ def respond(call: HTTPCall, response: HTTPResponse) -> None:
         return
     try:
         _send_iterable(call, status, reason, headers, iter(body))
-    finally:  # what a generator has opened is closed now, whatever holds on to it
+    finally:  # close a generator now, even if something else refers to it
         if close := getattr(body, "close", None):
             close()
 
@@ -47,7 +47,7 @@ def _send_bytes(call: HTTPCall, status: int, reason: str, headers: Headers, body
 def _send_iterable(
     call: HTTPCall, status: int, reason: str, headers: Headers, chunks: Iterator[Any]
 ) -> None:
-    # The first chunk is made before the head is sent, so that an error there is a 500.
+    # Get the first chunk before sending the head: an error there becomes a 500.
     first = _checked_chunk(next(chunks, b""))
     call.send_head(status, reason, headers, first[:CHUNK], length=None, more=True)
     call.write(memoryview(first)[CHUNK:], _NEVER)
@@ -58,7 +58,7 @@ def _send_iterable(
 
 
 def respond_failure(call: HTTPCall, error: BaseException) -> None:
-    """The handler has raised: send a 500 or, if the head is out already, break the connection."""
+    """Send a 500 for ``error``; if the head has been sent already, close the connection."""
     if call.head_sent:
         call.run.send(Close(call=call.id, reset=False))
         return
@@ -70,8 +70,8 @@ def respond_failure(call: HTTPCall, error: BaseException) -> None:
 class Responder:
     """Sends one response piece by piece; it is the ``wfile`` of a request.
 
-    What is written waits here until the handler returns, so that its length can be sent first; with
-    ``flush``, or once it is more than 64 KiB, it is sent, and the rest follows in chunks.
+    The body is buffered until the handler returns, so that Content-Length can be sent. ``flush``,
+    or more than 64 KiB, sends it earlier; the rest then follows in chunks.
     """
 
     begun = False
@@ -86,7 +86,7 @@ class Responder:
         self._waiting = bytearray()
 
     def begin(self, status: int, reason: str | None) -> None:
-        """Set status and reason."""
+        """Set status and reason; raises ValueError if the headers have ended."""
         if self._in_body:
             raise ValueError("the headers of this response have ended already")
         self._status = check_status(status)
@@ -94,19 +94,19 @@ class Responder:
         self.begun = True
 
     def header(self, name: str, value: str) -> None:
-        """Add a header field."""
+        """Add a header field; raises ValueError unless called between the other two."""
         if not self.begun or self._in_body:
             raise ValueError("send_header goes between send_response and end_headers")
         self._headers += (check_header(name, value),)
 
     def end_headers(self) -> None:
-        """End the header fields: the body comes next."""
+        """End the header fields; raises ValueError before ``begin``."""
         if not self.begun:
             raise ValueError("call send_response first")
         self._in_body = True
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Add to the body; returns the number of bytes."""
+        """Add to the body; returns the number of bytes. Raises ValueError out of order."""
         if not self._in_body:
             raise ValueError("call send_response and end_headers before writing the body")
         if self.closed:
@@ -118,7 +118,7 @@ class Responder:
         return len(view)
 
     def flush(self) -> None:
-        """Send the head and what was written so far."""
+        """Send the head and what was written so far, if the headers have ended."""
         if not self._in_body or self.closed:
             return
         waiting, self._waiting = self._waiting, bytearray()
@@ -129,11 +129,11 @@ class Responder:
             call.write(waiting, _NEVER)
 
     def writable(self) -> bool:
-        """A file's method; always true."""
+        """Return ``True``, as a file for writing does."""
         return True
 
     def finish(self) -> None:
-        """Send what is left: the response is complete."""
+        """Send what is left and end the response."""
         self._in_body = self.closed = True
         call, body = self._call, bytes(self._waiting)
         if call.head_sent:
@@ -144,7 +144,7 @@ class Responder:
             _send_bytes(call, self._status, self._reason, self._headers, body)
 
     def error(self, status: int, message: str | None, explain: str | None) -> None:
-        """Write a whole response that reports an error in plain text."""
+        """Write a complete response that describes an error in plain text."""
         self.begin(status, message)
         self.header("Content-Type", TEXT)
         self.header("Connection", "close")
@@ -153,7 +153,7 @@ class Responder:
 
 
 def _text_of(error: BaseException) -> str:
-    """What ``error`` says; one that cannot even be printed must not keep its client waiting."""
+    """The text of ``error``, even if its ``__str__`` raises: the client needs an answer."""
     try:
         return str(error)
     except Exception as other:  # noqa: BLE001 - whatever its __str__ raises

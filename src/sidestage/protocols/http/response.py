@@ -1,4 +1,4 @@
-"""HTTP responses: what a handler may return."""
+"""HTTP responses: the values that a handler may return."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
 @dataclass(frozen=True)
 class HTTPResponse:
-    """A response: body, status, headers and, where it differs from the standard one, the reason.
+    """A response.
 
     ``body`` is bytes, text (sent as UTF-8) or an iterable of bytes, which is sent chunk by
-    chunk. ``headers`` is a mapping, or pairs if a field occurs more than once. A Content-Type,
-    Content-Length or Transfer-Encoding among them is sent as given, right or wrong. Raises
-    TypeError or ValueError for what cannot be sent.
+    chunk. ``status`` is from 200 to 999. ``headers`` is a mapping, or pairs if a field occurs more
+    than once; Content-Type, Content-Length and Transfer-Encoding are sent as given, right or wrong.
+    ``reason`` is the reason phrase, by default the standard one. Raises TypeError or ValueError for
+    what cannot be sent.
     """
 
     body: Any = b""
@@ -58,7 +59,7 @@ class HTTPResponse:
 
     @classmethod
     def of(cls, result: object) -> HTTPResponse:
-        """The response for a handler's return value; raises TypeError for other types."""
+        """Convert a handler's return value to a response; raises TypeError for other types."""
         match result:
             case str():
                 return cls._made(result.encode("utf-8", "surrogateescape"), TEXT)
@@ -111,7 +112,7 @@ class HTTPResponse:
 
     @classmethod
     def _made(cls, body: Any, content_type: str) -> HTTPResponse:
-        """A response with status 200, without the checks of ``__post_init__``."""
+        """Create a response with status 200, without the checks of ``__post_init__``."""
         made = object.__new__(cls)
         headers = (("Content-Type", content_type),)
         made.__dict__.update(body=body, status=200, headers=headers, reason=None)
@@ -147,12 +148,13 @@ def _checked_headers(headers: Any) -> Headers:
 
 
 def pairs(response: HTTPResponse) -> Headers:
+    """The headers as ``__post_init__`` has stored them: a tuple of pairs."""
     assert isinstance(response.headers, tuple)
     return response.headers
 
 
 def check_status(status: object) -> int:
-    """``status`` as a plain int; raises TypeError or ValueError unless it is 200 to 999."""
+    """Return ``status`` as a plain int; raises TypeError or ValueError unless it is 200 to 999."""
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"the status must be an int, not {status!r}")
     if not 200 <= status <= 999:
@@ -161,14 +163,14 @@ def check_status(status: object) -> int:
 
 
 def check_header(name: object, value: object) -> tuple[str, str]:
-    """Name and value of a header field as text; raises ValueError if they cannot be sent."""
+    """Return name and value of a header field as text; raises ValueError if they are not valid."""
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a header field")
     return name, check_text(f"the value of {name}", str(value))
 
 
 def check_text(what: str, text: str) -> str:
-    """``text`` if it fits in one line of a head; else raises ValueError about ``what``."""
+    """Return ``text``; raises ValueError about ``what`` unless it is Latin-1 without line ends."""
     if _UNSENDABLE.search(text):
         if text.isascii() or _BREAK.search(text):
             raise ValueError(f"{what} must not contain a line end or NUL: {text!r}")

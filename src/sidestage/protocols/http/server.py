@@ -23,8 +23,9 @@ class HTTPServer(Server["HTTPRequest"]):
     The handler gets an :class:`HTTPRequest` and returns the response: ``str``, ``bytes``, a
     ``dict`` or ``list`` (JSON), an ``int`` (status), ``(body, status[, headers])``, an iterator
     of bytes (sent chunk by chunk), an :class:`HTTPResponse`, or ``None`` (200, or what it wrote
-    by hand). A request head larger than ``head_limit`` bytes is refused with 431. The rest is as
-    for every server; after ``handler_timeout`` seconds the client gets a 504.
+    by hand). A request head larger than ``head_limit`` bytes is refused with 431. After
+    ``handler_timeout`` seconds the client gets a 504. The other arguments are those of every
+    server.
     """
 
     protocol = "http"
@@ -44,7 +45,7 @@ class HTTPServer(Server["HTTPRequest"]):
 
     @property
     def server_port(self) -> int:
-        """The bound port; the name that ``http.server`` has for it."""
+        """The bound port, under its name in ``http.server``."""
         return self.port
 
     def _settings(self) -> dict[str, Any]:

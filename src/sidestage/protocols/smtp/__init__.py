@@ -1,1 +1,1 @@
-"""SMTP: what users see of it; the child's end is in ``child``."""
+"""SMTP: the end in the test's process; the server's end is in ``child``."""

@@ -14,7 +14,7 @@ from ...wire.messages import Lost, Message
 from .mail import Mail
 from .messages import VOCABULARY, MailIn, MailReply
 
-# RFC 5321 4.2: a code, a space or a hyphen for lines to come, and text.
+# RFC 5321 4.2: a code, a space (or a hyphen if lines follow), and text.
 _REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")
 _SUCCESS = "250 OK"
 _FAILURE = "451 4.3.0 the handler raised "

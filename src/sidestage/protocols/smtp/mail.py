@@ -1,4 +1,4 @@
-"""A mail as a handler has it, and as it is kept in ``received``."""
+"""A mail, as handlers get it and as ``received`` keeps it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .messages import MailIn
 
 
 class Mail:
-    """A mail that came, as its SMTP transaction gave it (RFC 5321)."""
+    """A mail, with the envelope of its SMTP transaction (RFC 5321)."""
 
     _answered: tuple[float, int, int] | None = None  # when, code, bytes of the reply
 
@@ -21,7 +21,7 @@ class Mail:
 
     @property
     def peer(self) -> Address:
-        """The client's address."""
+        """The client's address: ``(host, port, ...)``, or text over a Unix socket."""
         return self._message.peer
 
     @property
@@ -31,12 +31,12 @@ class Mail:
 
     @property
     def helo(self) -> str:
-        """The name that the client gave with HELO or EHLO."""
+        """The argument of HELO or EHLO."""
         return self._message.helo
 
     @property
     def mail_from(self) -> str:
-        """The sender of the envelope; empty for a bounce."""
+        """The sender in the envelope; empty for a bounce."""
         return self._message.mail_from
 
     @property
@@ -46,7 +46,7 @@ class Mail:
 
     @property
     def rcpt_tos(self) -> list[str]:
-        """The recipients of the envelope."""
+        """The recipients in the envelope."""
         return list(self._message.rcpt_tos)
 
     @property
@@ -56,12 +56,12 @@ class Mail:
 
     @property
     def data(self) -> bytes:
-        """The mail as it came, with CRLF line ends and without dot-stuffing."""
+        """The mail as it came, with CRLF line ends, after removing dot-stuffing."""
         return self._message.data
 
     @property
     def message(self) -> EmailMessage:
-        """The mail parsed: headers, text with ``\\n`` line ends, attachments."""
+        """The parsed mail, with ``\\n`` line ends in text."""
         if self._parsed is None:
             text = self.data.replace(b"\r\n", b"\n")
             parsed = email.message_from_bytes(text, policy=email.policy.default)
@@ -71,12 +71,12 @@ class Mail:
 
     @property
     def auth(self) -> str | None:
-        """Who the client has authenticated as; ``None``, as the server offers no AUTH."""
+        """The authenticated user; always ``None``, because the server offers no AUTH."""
         return None
 
     @property
     def tls(self) -> bool:
-        """Whether the mail came over TLS; ``False``, as the server offers no STARTTLS."""
+        """Whether the mail came over TLS; always ``False``: the server offers no STARTTLS."""
         return False
 
     @property
@@ -86,17 +86,17 @@ class Mail:
 
     @property
     def connection_number(self) -> int:
-        """The number of its connection among those of this run of the server, from 1."""
+        """The number of its connection in this run of the server, from 1."""
         return self._message.connection
 
     @property
     def answer(self) -> Answer | None:
-        """How it was answered: code, size of the reply, time; ``None`` if it was not (yet)."""
+        """Code, size and time of the reply; ``None`` if there is none (yet)."""
         came = self._message.at
         if self._answered is not None:
             at, status, size = self._answered
             return Answer(at=at, status=status, size=size, seconds=at - came)
-        if not self._message.call:  # by the server's process, with plain success
+        if not self._message.call:  # the server's process replied with a plain 250
             return Answer(at=came, status=250, size=len("250 OK"), seconds=0.0)
         return None
 

@@ -1,4 +1,4 @@
-"""What SMTP adds to the pipe."""
+"""The settings and messages of SMTP, which both processes know."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from ...wire.messages import Address, Message, Vocabulary
 
 
 class SMTPSettings(Message, frozen=True, kw_only=True):
-    """What an SMTP server is to be, beside what every server is."""
+    """What an SMTP server has beyond the settings of every server."""
 
     size_limit: int = 1 << 25  # bytes of a mail
 
 
 class MailReply(Message, frozen=True, kw_only=True, tag=60):
-    """What the client is told about its mail."""
+    """The reply to a mail: a code, a space and text."""
 
     call: int
     reply: str
 
 
 class MailIn(Message, frozen=True, kw_only=True, tag=61):
-    """A mail as its DATA ended; ``call`` 0 is a record that the child has answered itself."""
+    """A mail. With ``call`` 0 the child has answered it itself, and it is only recorded."""
 
     call: int
     peer: Address

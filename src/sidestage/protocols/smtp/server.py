@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from ...server.server import Options
     from .mail import Mail
 
-SIZE_LIMIT = 33_554_432  # bytes; what aiosmtpd has by default
-_MAX_SIZE_LIMIT = 1 << 27  # bytes; a mail crosses to the test's process in one piece
+SIZE_LIMIT = 33_554_432  # bytes; the default of aiosmtpd
+_MAX_SIZE_LIMIT = 1 << 27  # bytes; a mail is a single message to the test's process
 
 
 class SMTPServer(Server["Mail"]):
     """An SMTP server with ESMTP, 8BITMIME, SIZE and SMTPUTF8.
 
-    The handler gets a :class:`Mail` for each mail, and returns ``None`` (250) or a reply.
-    ``size_limit`` (bytes, up to 128 MiB) is announced and enforced. The rest is as for every
-    server.
+    The handler gets a :class:`Mail` for each mail, and returns ``None`` (250) or a reply such as
+    ``"550 no such user"``. ``size_limit`` (bytes, up to 128 MiB) is announced and enforced. The
+    other arguments are those of every server.
     """
 
     protocol = "smtp"

@@ -1,1 +1,1 @@
-"""TCP: what users see of it; the child's end is in ``child``."""
+"""TCP: the end in the test's process; the server's end is in ``child``."""

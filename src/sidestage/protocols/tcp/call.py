@@ -1,4 +1,4 @@
-"""A call of a TCP server's handler: one connection, from open to end, and its transcript."""
+"""A call of a TCP server's handler: a connection from open to end, and its transcript."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STOPPED = "closed by the stop of the server"
 
 
 class TCPCall(Call):
-    """A connection and the transcript of it."""
+    """A connection and its transcript."""
 
     request: Connection
 
@@ -31,7 +31,7 @@ class TCPCall(Call):
         self.request = Connection(self, message.local)
         self._opened_at = message.at
         self._local = message.local
-        self._journal: Journal[Any] | None = journal  # until the transcript is there
+        self._journal: Journal[Any] | None = journal  # until the transcript is recorded
         self._keep = journal.keep // 4  # bytes
         self._data = bytearray()
         self._cut = 0
@@ -46,11 +46,11 @@ class TCPCall(Call):
                 f"close, not {type(result).__name__}: {shown(result)}"
             )
         self.request.close()
-        del self.request  # the two would keep each other, until a collection
+        del self.request  # breaks a reference cycle
 
     def fail(self, error: BaseException) -> None:
         try:
-            if isinstance(error, ServerStopped):  # it did nothing wrong
+            if isinstance(error, ServerStopped):  # not the handler's fault
                 self._ended(_STOPPED)
                 self.request.close()
             else:
@@ -59,7 +59,7 @@ class TCPCall(Call):
             del self.request
 
     def close(self, *, reset: bool) -> None:
-        """Close the handler's end of the connection."""
+        """Close the connection for the handler, with a reset (RST) if ``reset``."""
         self._ended("reset by the handler" if reset else "closed by the handler")
         self._note_answer()
         self.run.send(Close(call=self.id, reset=reset))
@@ -113,7 +113,7 @@ class TCPCall(Call):
         self.run.reader.changed.notify()
 
     def _note_answer(self) -> None:
-        """Note what was sent so far; after a client's end the handler may go on to send."""
+        """Update the transcript's answer: a handler may still send after the client's end."""
         now, sent = Clock.monotonic(), self.outflow.sent
         answer = Answer(at=now, status=None, size=sent, seconds=now - self._opened_at)
         if self._transcript is not None:
@@ -124,7 +124,7 @@ class TCPCall(Call):
 
 
 def open_call(run: Run, message: Any, journal: Journal[Any]) -> TCPCall | None:
-    """The call of a connection that a handler is to serve; or the record of one."""
+    """Return the call of a connection for a handler; or record a finished connection."""
     if isinstance(message, Opened):
         return TCPCall(run, message, journal)
     assert isinstance(message, TranscriptIn)

@@ -1,4 +1,4 @@
-"""A TCP connection as a handler has it, which reads and writes like a socket."""
+"""A TCP connection, which handlers use like a socket, and its transcript."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Transcript:
-    """A TCP connection that has ended: who it was, what came, and how it ended.
+    """A TCP connection that has ended: its addresses, what the client sent, and how it ended.
 
-    ``cut`` is how many bytes beyond the first quarter of ``keep`` were not kept. ``received_at``
-    is when the client connected, in seconds on the monotonic clock; ``answer`` has the bytes that
-    were sent to it, and the seconds from open to end.
+    ``data`` is what the client sent, at most a quarter of ``keep``; ``cut`` is how many bytes were
+    received beyond that. ``ended`` says who closed or reset the connection. ``received_at`` is when
+    the client connected, in seconds on the monotonic clock. ``answer`` has the number of bytes sent
+    to the client, and the seconds from open to end.
     """
 
     client_address: Address
@@ -44,10 +45,10 @@ class Transcript:
 class Connection:
     """A client's connection, served by one call of the handler.
 
-    It reads and writes like a socket, by methods of the same names; the bytes are relayed by the
-    process that has the socket, so there is no ``fileno()`` to ``select``. Reading from a client
-    that has left gives what it had sent and then ``b""``, or ConnectionResetError if it reset the
-    connection; when the server stops, I/O that would block raises ServerStopped.
+    Its methods are those of a socket. The server's process has the real socket and relays the
+    bytes, so there is no ``fileno()`` for ``select``. Reading from a client that has left returns
+    what it had sent and then ``b""``, or raises ConnectionResetError if it reset the connection.
+    When the server stops, I/O that would block raises ServerStopped.
     """
 
     def __init__(self, call: TCPCall, server_address: Address) -> None:
@@ -61,25 +62,25 @@ class Connection:
 
     @property
     def connection(self) -> Connection:
-        """This object: handlers written for ``socketserver`` say ``request.connection.recv``."""
+        """This object: handlers for ``socketserver`` use ``request.connection.recv``."""
         return self
 
     @property
     def rfile(self) -> io.BufferedReader:
-        """The client's bytes as a buffered binary file."""
+        """A buffered binary file that reads from the client."""
         if self._rfile is None:
             self._rfile = io.BufferedReader(StreamReader(self.recv))
         return self._rfile
 
     @property
     def wfile(self) -> StreamWriter:
-        """A binary file to the client; each write is sent at once."""
+        """A binary file that writes to the client, unbuffered."""
         return StreamWriter(self.sendall)
 
     # Reading -----------------------------------------------------------------------------------
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """Up to ``bufsize`` bytes, at least one; ``b""`` once the client has stopped sending.
+        """Receive up to ``bufsize`` bytes, at least one; ``b""`` once the client stops sending.
 
         ``flags`` may be 0, ``MSG_PEEK`` or ``MSG_WAITALL``. Raises TimeoutError after the
         time set by ``settimeout``.
@@ -94,9 +95,10 @@ class Connection:
         return b"".join(parts)
 
     def recv_exactly(self, size: int) -> bytes:
-        """``size`` bytes; raises EOFError, naming what did come, if the client stops before.
+        """Receive exactly ``size`` bytes.
 
-        Raises TimeoutError, naming it too, after the time set by ``settimeout``.
+        Raises EOFError if the client stops sending before that, and TimeoutError after the time
+        set by ``settimeout``; both messages quote the bytes that came.
         """
         parts: list[bytes] = []
         try:
@@ -109,14 +111,14 @@ class Connection:
         return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """Receive into ``buffer``; returns how many bytes."""
+        """Receive into ``buffer``; returns the number of bytes."""
         view = memoryview(buffer).cast("B")
         data = self.recv(nbytes or len(view), flags)
         view[: len(data)] = data
         return len(data)
 
     def _read(self, size: int, parts: list[bytes]) -> None:
-        """Append ``size`` bytes to ``parts``, fewer at the end; those read before an error too."""
+        """Receive ``size`` bytes into ``parts``, fewer at the end; an error keeps what came."""
         deadline = Deadline(self._timeout)
         while (read := self._read_some(size, deadline, parts)) and (size := size - read):
             continue
@@ -144,7 +146,11 @@ class Connection:
     # Writing -----------------------------------------------------------------------------------
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send all of ``data``; blocks while the client does not read."""
+        """Send all of ``data``; blocks while the client does not read.
+
+        Raises TimeoutError after the time set by ``settimeout``, BrokenPipeError after
+        ``shutdown``, and ConnectionError if the client has left.
+        """
         self._check_open()
         if self._sent_end:
             raise BrokenPipeError(errno.EPIPE, "the handler has shut this direction down")
@@ -169,25 +175,25 @@ class Connection:
         errors: str | None = None,
         newline: str | None = None,
     ) -> Any:
-        """A file over this connection, as ``socket.makefile`` makes it."""
+        """Return a file over this connection, like ``socket.makefile``."""
         return open_file(self.recv, self.sendall, mode, buffering, encoding, errors, newline)
 
     def settimeout(self, timeout: float | None) -> None:
-        """Let every later call raise TimeoutError after ``timeout`` seconds; ``None`` is never."""
+        """Set the time-out in seconds for blocking calls; ``None`` is none, 0 does not block."""
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout must be at least 0 seconds, not {timeout}")
         self._timeout = timeout
 
     def gettimeout(self) -> float | None:
-        """What ``settimeout`` has set, in seconds."""
+        """Return the time-out in seconds, or ``None``."""
         return self._timeout
 
     def setblocking(self, flag: bool) -> None:
-        """``settimeout(None)`` or ``settimeout(0)``."""
+        """Same as ``settimeout(None)`` if ``flag``, else ``settimeout(0)``."""
         self._timeout = None if flag else 0.0
 
     def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
-        """Set an option on the real socket; if that fails, ``server.diagnostics`` tells."""
+        """Set an option of the real socket; a failure appears in ``server.diagnostics``."""
         self._check_open()
         if not isinstance(value, int):
             value = bytes(value)
@@ -196,11 +202,11 @@ class Connection:
         )
 
     def getpeername(self) -> Address:
-        """The client's address."""
+        """Return the client's address."""
         return self.client_address
 
     def getsockname(self) -> Address:
-        """The address that the client connected to."""
+        """Return the address that the client connected to."""
         return self._server_address
 
     def shutdown(self, how: int) -> None:
@@ -221,7 +227,7 @@ class Connection:
             self._call.run.send(End(call=self._call.id))
 
     def close(self) -> None:
-        """Close both directions once what was sent has gone out; again is fine."""
+        """Close once everything that was sent has gone out; may be called twice."""
         self._end(reset=False)
 
     def reset(self) -> None:

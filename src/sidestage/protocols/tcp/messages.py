@@ -1,4 +1,4 @@
-"""What TCP adds to the pipe."""
+"""The settings and messages of TCP, which both processes know."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ...wire.messages import Address, Message, Vocabulary
 
 
 class TCPSettings(Message, frozen=True, kw_only=True):
-    """A TCP server is what every server is."""
+    """A TCP server has only the settings of every server."""
 
 
 class SetOption(Message, frozen=True, kw_only=True, tag=70):
@@ -29,7 +29,7 @@ class Opened(Message, frozen=True, kw_only=True, tag=71):
 
 
 class TranscriptIn(Message, frozen=True, kw_only=True, tag=72):
-    """A connection that the child recorded on its own, from open to end."""
+    """A connection that the child has recorded without a handler."""
 
     peer: Address
     local: Address

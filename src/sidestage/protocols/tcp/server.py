@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 class TCPServer(Server["Transcript"]):
     """A TCP (or Unix stream) server.
 
-    The handler gets a :class:`Connection`; the connection closes when it returns, after the
-    bytes that it returned, if any, have gone out. ``received`` holds a :class:`Transcript` of
-    each connection that has ended. Without a handler, a connection is read until the client
-    ends it.
+    The handler gets a :class:`Connection` and may return bytes to send last; the connection closes
+    when it returns. ``received`` has a :class:`Transcript` of each connection that has ended.
+    Without a handler, connections are read until the client ends them.
     """
 
     protocol = "tcp"

@@ -1,7 +1,7 @@
 """TLS over a relayed connection, terminated in the test's process with a given SSLContext.
 
-A context cannot be sent to another process, nor can its private key be taken out of it. So the
-child relays the encrypted bytes, and the context stays where it was made.
+A context cannot be sent to another process, and its private key cannot be read from it. So the
+child relays the encrypted bytes, and the context stays in the test's process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _READ = 1 << 16  # bytes
 
 
 class TLSConnection:
-    """The server's side of a TLS connection, with the methods of a socket that handlers use.
+    """The server's side of a TLS connection, with a socket's methods.
 
     Raises ssl.SSLError or ConnectionError when the handshake fails.
     """
@@ -31,7 +31,7 @@ class TLSConnection:
         self._until_done(self._tls.do_handshake)
 
     def _until_done(self, operation: Callable[..., Any], *arguments: Any) -> Any:
-        """Run an operation, carrying encrypted bytes both ways as it asks for them."""
+        """Repeat ``operation`` until it has the bytes it needs, relaying encrypted bytes."""
         while True:
             try:
                 result = operation(*arguments)
@@ -50,7 +50,7 @@ class TLSConnection:
             self._connection.sendall(data)
 
     def recv(self, bufsize: int) -> bytes:
-        """Up to ``bufsize`` decrypted bytes; ``b""`` at the end."""
+        """Receive up to ``bufsize`` decrypted bytes; ``b""`` at the end."""
         try:
             data: bytes = self._until_done(self._tls.read, bufsize)
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -64,14 +64,14 @@ class TLSConnection:
             view = view[self._until_done(self._tls.write, view) :]
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **options: Any) -> Any:
-        """A file over this connection, as ``socket.makefile`` makes it."""
+        """Return a file over this connection, like ``socket.makefile``."""
         return open_file(self.recv, self.sendall, mode, buffering, **options)
 
     def unwrap(self) -> None:
-        """Tell the client that nothing more comes."""
-        with contextlib.suppress(ssl.SSLError):  # the client need not answer, mostly does not
+        """Send the client a close_notify alert."""
+        with contextlib.suppress(ssl.SSLError):  # the client need not answer it
             self._tls.unwrap()
         self._flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)  # settimeout, getpeername, close and the like
+        return getattr(self._connection, name)  # settimeout, getpeername, close and others

@@ -1,1 +1,1 @@
-"""UDP: what users see of it; the child's end is in ``child``."""
+"""UDP: the end in the test's process; the server's end is in ``child``."""

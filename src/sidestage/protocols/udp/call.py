@@ -14,10 +14,9 @@ from .messages import VOCABULARY, Packet
 
 
 class UDPCall(Call):
-    """A datagram and what is replied to it."""
+    """A datagram and its replies."""
 
     known_to_child = False
-
     request: Datagram
 
     def __init__(self, run: Run, message: Packet, request: Datagram) -> None:

@@ -1,4 +1,4 @@
-"""A datagram as a handler has it, and as it is kept in ``received``."""
+"""A datagram, as handlers get it and as ``received`` keeps it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MAX_DATAGRAM = 65507  # bytes over IPv4: 65535 less the headers of IP and UDP
 
 
 class Datagram:
-    """A datagram that came. Datagrams are equal when sender and bytes are."""
+    """A datagram. Two are equal if sender and bytes are."""
 
-    connection_number = 0  # there are no connections
-    _answered: tuple[float, int] | None = None  # when its handler was done, bytes replied
+    connection_number = 0  # UDP has no connections
+    _answered: tuple[float, int] | None = None  # when, bytes replied
 
     def __init__(self, message: Packet, run: Run | None = None) -> None:
         self._run = None if run is None else weakref.ref(run)  # a record keeps no run alive
@@ -32,17 +32,17 @@ class Datagram:
 
     @property
     def packet(self) -> bytes:
-        """The bytes."""
+        """The bytes that came."""
         return self._message.data
 
     @property
     def client_address(self) -> Address:
-        """The sender; empty for a Unix socket that is not bound."""
+        """The sender's address; empty for a Unix socket that is not bound."""
         return self._message.peer
 
     @property
     def data(self) -> bytes:
-        """The bytes; another name for ``packet``."""
+        """The bytes that came; another name for ``packet``."""
         return self.packet
 
     @property
@@ -52,17 +52,17 @@ class Datagram:
 
     @property
     def answer(self) -> Answer | None:
-        """The bytes that were replied, and the time; ``None`` if no handler has returned yet."""
+        """Size and time of the replies; ``None`` if there is none and the handler is not done."""
         if self._answered is None:
             return None
         at, size = self._answered
         return Answer(at=at, status=None, size=size, seconds=at - self._message.at)
 
     def reply(self, data: bytes) -> None:
-        """Send ``data`` to the sender, now.
+        """Send ``data`` to the sender at once.
 
-        Raises ValueError if it is too large or the sender has no address, and TypeError for
-        what is not bytes.
+        Raises ValueError if it is too large, if the sender has no address or if there was no
+        handler; TypeError if it is not bytes; and ServerStopped after the server's stop.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a datagram must be bytes, not {type(data).__name__}: {data!r:.200}")

@@ -1,4 +1,4 @@
-"""What UDP adds to the pipe."""
+"""The settings and messages of UDP, which both processes know."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from ...wire.messages import Address, Message, Vocabulary
 
 
 class UDPSettings(Message, frozen=True, kw_only=True):
-    """A UDP server is what every server is."""
+    """A UDP server has only the settings of every server."""
 
 
 class SendTo(Message, frozen=True, kw_only=True, tag=80):
-    """A datagram to send from the ``listener``-th socket."""
+    """Send a datagram from the socket with index ``listener``."""
 
     listener: int
     address: Address
@@ -18,7 +18,7 @@ class SendTo(Message, frozen=True, kw_only=True, tag=80):
 
 
 class Packet(Message, frozen=True, kw_only=True, tag=81):
-    """A datagram came; ``call`` 0 is a record."""
+    """A datagram has come. With ``call`` 0 it is only recorded."""
 
     call: int
     listener: int

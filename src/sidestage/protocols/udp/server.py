@@ -14,9 +14,9 @@ class UDPServer(Server["Datagram"]):
     """A UDP (or Unix datagram) server.
 
     The handler gets a :class:`Datagram`, and may return bytes or a list of bytes to reply.
-    Bursts are recorded without loss as far as the kernel's receive buffer goes: the server asks
-    for 8 MiB, and without privileges gets ``net.core.rmem_max``. A datagram over a Unix socket
-    may have up to 1 MiB.
+    Bursts are recorded without loss up to the size of the kernel's receive buffer: the server asks
+    for 8 MiB, and without privileges gets at most ``net.core.rmem_max``. A datagram over a Unix
+    socket may have up to 1 MiB.
     """
 
     protocol = "udp"

@@ -1,6 +1,6 @@
-"""One HTTP exchange in the child: the request as it was parsed, the response as it is framed.
+"""One HTTP exchange in the child: the parsed request and the framing of its response.
 
-Pure: no transport here. How a body is framed (RFC 9112 6) is decided in one place, ``head``.
+No I/O here. ``Exchange.head`` alone decides how a response's body is framed (RFC 9112 6).
 """
 
 from __future__ import annotations
@@ -18,59 +18,58 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-class Owner(Protocol):
-    """The connection of an exchange."""
+class Responses(Protocol):
+    """The sender of the responses of a connection's exchanges."""
 
     def command(self, exchange: Exchange, message: Message) -> None:
-        """Carry out what the parent says of ``exchange``."""
+        """Carry out a command of the parent for ``exchange``."""
 
     def timed_out(self, exchange: Exchange) -> None:
         """The handler's time for ``exchange`` has ended."""
 
 
 class Exchange:
-    """One request on its way in and its response on its way out."""
+    """A request and its response, while they come in and go out; a call in ``child/calls.py``."""
 
     method = ""
     target = b""
     http_version = "1.1"
-    hosts = 0  # header fields of that name
-    length: int | None = 0  # of the body; None is chunked
-    expects = False
+    hosts = 0  # number of Host fields
+    length: int | None = 0  # bytes of the request's body; None is chunked
+    expects = False  # whether the client waits for 100 Continue
     body: bytes | bytearray = b""
-    cut = 0
-    received = False  # the whole request is here
+    cut = 0  # bytes of the request's body that were received and not recorded
+    received = False  # the whole request has come
     streamed = False  # its body goes to the parent as it comes
-    call = 0
-    since: float | None = None  # when it was passed on
-    due: float | None = None  # when the handler's time ends
-    timer: asyncio.TimerHandle | None = None
+    call = 0  # its id, once the parent has it
+    since: float | None = None  # when it was sent to the parent or recorded
+    due: float | None = None  # when the handler's time ends, on the loop's clock
+    timer: asyncio.TimerHandle | None = None  # until a slow body is streamed
     keep_alive = True
     head_sent = False
     chunked = False
     bodiless = False  # the response has no body, whatever the handler writes
-    declared: int | None = None  # length of a streamed response, as the handler has it
+    declared: int | None = None  # Content-Length of a streamed response, from the handler
     sent = 0  # bytes of the response's body
     responded = False
     refusal: tuple[int, str] | None = None
 
-    def __init__(self, owner: Owner) -> None:
-        self.owner = owner
+    def __init__(self, responses: Responses) -> None:
+        self.responses = responses
         self.headers: list[tuple[str, str]] = []
 
     def command(self, message: Message) -> None:
-        """Carry out what the parent says."""
-        self.owner.command(self, message)
+        self.responses.command(self, message)
 
     def timed_out(self) -> None:
-        self.owner.timed_out(self)
+        self.responses.timed_out(self)
 
     def line(self) -> str:
-        """The request as a person would name it."""
+        """Method and target, for messages to people."""
         return f"{self.method} {self.target.decode('latin-1')}".strip() or "request"
 
     def note(self, name: bytes, value: str) -> None:
-        """Take note of a header field that says how the request is framed, or whom it is for."""
+        """Evaluate Content-Length, Transfer-Encoding, Host or Expect; ``name`` is in lower case."""
         match name:
             case b"content-length":
                 self.length = int(value)
@@ -82,7 +81,7 @@ class Exchange:
                 self.expects = value.lower() == "100-continue"
 
     def request(self, peer: Address, connection: int) -> Request:
-        """The request as the parent gets it."""
+        """The message to the parent."""
         assert self.since is not None
         return Request(
             call=self.call,
@@ -99,7 +98,7 @@ class Exchange:
         )
 
     def head(self, response: Respond) -> bytes:
-        """The head of the response as it is sent; decides how the body is framed."""
+        """Encode the head of the response, and decide how its body is framed."""
         given = _given(response.status, response.reason, response.headers)
         self.bodiless = given.bodiless or self.method == "HEAD"
         if given.closes:
@@ -120,9 +119,9 @@ class Exchange:
         return head + b"\r\n"
 
     def _declare(self, response: Respond, length: str) -> None:
-        """The handler may lie about the length; then the connection can't be kept."""
+        """Compare the handler's Content-Length; if it is wrong, the connection must be closed."""
         if response.length is None and length.isascii() and length.isdigit():
-            self.declared = int(length)  # the end will tell
+            self.declared = int(length)  # compared at the end
         elif not self.bodiless:
             self.keep_alive &= length == str(response.length)
 
@@ -134,25 +133,25 @@ class Exchange:
         if self.http_version == "1.0":
             self.keep_alive = False  # the end of the connection is the end of the body
             return b""
-        if response.status == 304:  # which clients would expect chunks after
+        if response.status == 304:  # with Transfer-Encoding, clients would wait for chunks
             return b""
         self.chunked = not self.bodiless
         return b"Transfer-Encoding: chunked\r\n"
 
 
 class _Given(NamedTuple):
-    """What a handler has said of its response."""
+    """What a handler's status, reason and headers decide about the response."""
 
     head: bytes  # status line and header fields
     bodiless: bool
-    dated: bool
-    framed: bool  # how its body is, or that there is none
-    lengths: tuple[str, ...]
-    connection: bool  # whether it is kept
-    closes: bool
+    dated: bool  # has a Date field
+    framed: bool  # says how the body is framed, or has none
+    lengths: tuple[str, ...]  # of Content-Length fields
+    connection: bool  # has a Connection field
+    closes: bool  # that says "close"
 
 
-@functools.lru_cache(maxsize=16)  # handlers repeat themselves
+@functools.lru_cache(maxsize=16)  # most handlers send few different heads
 def _given(status: int, reason: str, headers: Headers) -> _Given:
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), ""]
     lowered = [(name.lower(), value) for name, value in headers]
@@ -169,7 +168,10 @@ def _given(status: int, reason: str, headers: Headers) -> _Given:
 
 
 def objection(exchange: Exchange) -> tuple[int, str, str] | None:
-    """Why a request that parses must be refused all the same, if it must."""
+    """Why a request must be refused although it parses: status, reason phrase and explanation.
+
+    ``None`` if it need not be refused.
+    """
     if exchange.http_version == "0.9":
         return 400, "Bad Request", "no HTTP version"
     if not exchange.http_version.startswith("1."):
@@ -182,7 +184,7 @@ def objection(exchange: Exchange) -> tuple[int, str, str] | None:
 
 
 def plain(status: int, reason: str) -> Respond:
-    """A response of the child's own."""
+    """A response that the child sends itself."""
     body = b"" if status == 200 else f"{status} {reason}\n".encode()
     headers = (("Content-Type", "text/plain; charset=utf-8"),) if body else ()
     return Respond(
@@ -201,7 +203,7 @@ _date: tuple[int, bytes] = (0, b"")
 
 
 def http_date() -> bytes:
-    """A Date field with the present second as RFC 9110 5.6.7 wants it, whatever the locale."""
+    """The Date field for the current second (RFC 9110 5.6.7), independent of the locale."""
     global _date
     now = int(time.time())
     if _date[0] != now:

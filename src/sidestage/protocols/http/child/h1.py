@@ -1,7 +1,7 @@
-"""HTTP/1.1 in the child (RFC 9112): requests in order, one response each, on our own transport.
+"""HTTP/1.1 in the child (RFC 9112): one connection, its queue of requests and their responses.
 
-Requests of one connection are answered in the order they came, so each waits in a queue until its
-turn; those of different connections never wait for one another.
+A connection's requests are answered in the order they came, so each waits in a queue for its turn.
+Connections do not wait for each other.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from .service import HTTPService
 
 SMALL_BODY = 1 << 16  # bytes; a larger body is streamed
-SMALL_WAIT = 0.05  # seconds; a body that takes longer is streamed
+SMALL_WAIT = 0.05  # seconds; a body that takes longer to come is streamed
 PIPELINE = 32  # requests waiting on one connection before reading pauses
-LINGER = 1.0  # seconds for a client to stop sending and read the answer
-IGNORED_BODY = 1 << 20  # bytes of an unread request body that a kept connection may still bring
+LINGER = 1.0  # seconds for the client to read the response and stop sending
+IGNORED_BODY = 1 << 20  # bytes of a request body read after its response, to keep the connection
 
 
 class HTTPConnection:
-    """A client's connection."""
+    """A client's connection: the receiver of its bytes, and the sink of its requests."""
 
     transport: asyncio.Transport
 
@@ -70,13 +70,13 @@ class HTTPConnection:
         self.reader.feed(data)
 
     def eof_received(self) -> bool:
-        self._flush()  # the transport may be closed for it
+        self._flush()  # before the transport closes
         if self.reader.incoming is not None:
             self._diagnose("the client closed in the middle of a request")
             self.reader.incoming = None
             if not (self.queue and self.queue[0].received):
                 return False
-        if self.queue:  # it may have stopped sending only, so what it has sent is answered
+        if self.queue:  # the client may still read: answer what it has sent
             self.queue[-1].keep_alive = False
         return bool(self.queue) and self.lingering is None
 
@@ -89,8 +89,7 @@ class HTTPConnection:
     # From the reader ---------------------------------------------------------------------------
 
     def begun(self, exchange: Exchange) -> None:
-        """The head of a request is complete, which can be answered."""
-        # RFC 9110 10.1.1: a client of HTTP/1.0 would not understand the answer.
+        # RFC 9110 10.1.1: no 100 Continue for HTTP/1.0.
         exchange.expects &= exchange.http_version == "1.1" and exchange.length != 0
         self.queue.append(exchange)
         if exchange.length is not None and exchange.length > SMALL_BODY:
@@ -99,7 +98,6 @@ class HTTPConnection:
             self._advance()
 
     def body(self, exchange: Exchange, data: bytes) -> None:
-        """More of its body has come."""
         if exchange.responded:
             self._ignore(exchange, data)
         elif exchange.streamed and exchange.call:
@@ -109,16 +107,15 @@ class HTTPConnection:
             self._store(exchange, data)
 
     def received(self, exchange: Exchange) -> None:
-        """It is complete."""
         exchange.received = True
         if exchange.since is None:
-            self._wait_no_more(exchange)
+            self._cancel_timer(exchange)
         if exchange.streamed and exchange.call:
             self.service.send(End(call=exchange.call))
         self._advance()
 
     def awaited(self, exchange: Exchange) -> None:
-        """There is more of its body to come: that is waited for, but not for long."""
+        # Wait a moment for the rest of a small body, so that one message can carry all of it.
         if exchange.since is None and exchange.timer is None:
             exchange.timer = self.service.loop.call_later(SMALL_WAIT, self._stream, exchange)
 
@@ -127,16 +124,16 @@ class HTTPConnection:
 
     def _drop_queue(self) -> None:
         for exchange in self.queue:
-            self._wait_no_more(exchange)
+            self._cancel_timer(exchange)
         self.queue.clear()
 
-    def _wait_no_more(self, exchange: Exchange) -> None:
+    def _cancel_timer(self, exchange: Exchange) -> None:
         if exchange.timer is not None:
             exchange.timer.cancel()
             exchange.timer = None
 
     def _stream(self, exchange: Exchange) -> None:
-        """Pass the request on without waiting for the rest of its body."""
+        """Send the request to the parent without waiting for the rest of its body."""
         exchange.streamed = self.service.handled
         self._advance()
 
@@ -148,15 +145,15 @@ class HTTPConnection:
             if len(exchange.body) > SMALL_BODY:
                 if not exchange.streamed:
                     self._stream(exchange)
-                # It waits behind an earlier request, so hold the client back.
+                # Behind an earlier request its body is buffered here: stop reading.
                 self._pause(exchange.since is None)
         else:
-            room = max(0, self.service.record_limit - len(exchange.body))
-            exchange.body += body[:room]
-            exchange.cut += max(0, len(body) - room)
+            free = max(0, self.service.record_limit - len(exchange.body))
+            exchange.body += body[:free]
+            exchange.cut += max(0, len(body) - free)
 
     def _ignore(self, exchange: Exchange, body: bytes) -> None:
-        """The answer is out; the rest of the body is of interest for the record alone."""
+        """Take a piece of the body that comes after the response, which only the record needs."""
         exchange.cut += len(body)
         if exchange.cut > IGNORED_BODY:
             self._finish(exchange)
@@ -166,7 +163,7 @@ class HTTPConnection:
     # The queue ---------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Bring the first request as far as it can go, then the next."""
+        """Move the first request as far as possible, then the next."""
         while self.queue:
             exchange = self.queue[0]
             if exchange.refusal is not None:
@@ -178,7 +175,7 @@ class HTTPConnection:
                     self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 if not exchange.received and not exchange.streamed:
                     break
-                self._pass_on(exchange)
+                self._send_request(exchange)
             if not exchange.responded:
                 break
             if not exchange.keep_alive or self.service.draining:
@@ -191,9 +188,9 @@ class HTTPConnection:
         if self.holds or len(self.queue) > PIPELINE:
             self._pause(len(self.queue) > PIPELINE)
 
-    def _pass_on(self, exchange: Exchange) -> None:
+    def _send_request(self, exchange: Exchange) -> None:
         service = self.service
-        self._wait_no_more(exchange)
+        self._cancel_timer(exchange)
         exchange.since = service.loop.time()
         if not service.handled and not exchange.streamed:
             service.outbox.record(exchange.request(self.peer, self.number))
@@ -213,14 +210,13 @@ class HTTPConnection:
         self._hold("queue", wanted)
 
     def _hold(self, reason: str, wanted: bool) -> None:
-        """Don't read from the client as long as there is any reason not to."""
+        """Add or remove a reason not to read; read only while there is none."""
         before = bool(self.holds)
         (self.holds.add if wanted else self.holds.discard)(reason)
         if before != bool(self.holds):
             hold(self.transport, wanted)
 
     def timed_out(self, exchange: Exchange) -> None:
-        """The handler's time for ``exchange`` has ended."""
         self.service.calls.ask_to_postpone(functools.partial(self._end_of_time, exchange))
 
     def _end_of_time(self, exchange: Exchange, postponed: bool) -> None:
@@ -240,7 +236,6 @@ class HTTPConnection:
     # Responses ---------------------------------------------------------------------------------
 
     def command(self, exchange: Exchange, message: Message) -> None:
-        """Carry out what the parent says of ``exchange``."""
         match message:
             case Respond():
                 self._respond(exchange, message)
@@ -304,10 +299,10 @@ class HTTPConnection:
         self.flow.release()
 
     def _finish(self, exchange: Exchange) -> None:
-        """Close after the response to ``exchange``, so that the client gets all of it."""
+        """Close the connection after the response to ``exchange`` has been delivered."""
         if exchange.received:
             self.service.calls.close(exchange.call)
-        else:  # whoever waits for its body waits in vain
+        else:  # its handler must not wait for the rest of the body
             self.service.calls.lose(exchange.call, reset=False)
         alone = exchange.received and self.reader.incoming is None and len(self.queue) == 1
         self._drop_queue()
@@ -319,7 +314,7 @@ class HTTPConnection:
             self._linger()
 
     def _linger(self) -> None:
-        """Stop sending, and drop the connection once the client has stopped too.
+        """Stop sending, and close once the client has stopped too, at the latest after ``LINGER``.
 
         Closing while the client still sends would reset the connection, and the client could
         lose the response (RFC 9112 9.6).
@@ -330,15 +325,15 @@ class HTTPConnection:
         if self.service.draining:
             self.transport.close()
         elif self.lingering is None and not self.transport.is_closing():
-            with contextlib.suppress(OSError):  # the client is gone already
+            with contextlib.suppress(OSError):  # the client has left already
                 self.transport.write_eof()
             self.lingering = self.service.loop.call_later(LINGER, self.transport.abort)
 
     def _close(self, exchange: Exchange, message: Close) -> None:
-        """The handler has given its response up, and the client must see that it is not whole."""
+        """Close in the middle of a response, so that the client sees that it is incomplete."""
         self.service.calls.close(exchange.call)
         if message.reset or not (exchange.chunked or exchange.declared or exchange.bodiless):
-            # Without chunks or a length a mere end would look like the end of the body.
+            # Without chunks or a length, a plain close would look like the end of the body.
             self._flush()
             reset(self.transport)
         else:
@@ -347,21 +342,19 @@ class HTTPConnection:
     # Refusals ----------------------------------------------------------------------------------
 
     def malformed(self, exchange: Exchange | None, why: str) -> None:
-        """What has come is not HTTP/1.1."""
         if self.queue and not self.queue[-1].keep_alive and self.queue[-1].received:
-            # RFC 9112 9.6: nothing that comes after "close" is a request.
+            # RFC 9112 9.6: ignore everything after a request with "Connection: close".
             self.reader.end()
             self._diagnose(f"the client sent more than its last request: {why}")
             return
         self.refuse(exchange or Exchange(self), 400, "Bad Request", why)
 
     def refuse(self, exchange: Exchange, status: int, reason: str, why: str = "") -> None:
-        """Answer what cannot be a request, in its turn, and read no more."""
         self.reader.end()
         exchange.refusal = (status, reason)
         exchange.keep_alive = False
         self._diagnose(f"sent {status} {reason}{': ' if why else ''}{why}")
-        if exchange.call:  # its handler is at work on a body that will never be whole
+        if exchange.call:  # its handler must not wait for the rest of the body
             self.service.calls.lose(exchange.call, reset=False)
         if exchange not in self.queue:
             self.queue.append(exchange)
@@ -400,12 +393,12 @@ class HTTPConnection:
             self.transport.close()
 
     def abandon(self) -> None:
-        """Nobody will answer any more: drop the connection if it waits for that."""
+        """Abort the connection if it waits for a response: the handler will send none."""
         if self._in_progress():
             self.transport.abort()
 
     def _in_progress(self) -> bool:
-        """An exchange is, from when its handler is called until that has answered."""
+        """Whether a handler has been called and has not completed its response."""
         first = self.queue[0] if self.queue else None
         return first is not None and first.since is not None and not first.responded
 

@@ -1,7 +1,7 @@
-"""The requests of one connection, out of its bytes: httptools parses, this bounds what it gives.
+"""Parses the requests of one connection with httptools, and limits their heads.
 
-Pure: no transport here. Whoever has the connection is told how each request goes on, and ends the
-reading by ``end``.
+No I/O here. The connection gets each request's progress through ``RequestSink``, and ends the
+reading with ``end``.
 """
 
 from __future__ import annotations
@@ -10,64 +10,64 @@ from typing import Protocol
 
 import httptools
 
-from .exchange import Exchange, Owner, objection
+from .exchange import Exchange, Responses, objection
 
-_NOT_HTTP = {  # what begins like this is no request, but has a name that says more than the parser
+_NOT_HTTP = {  # first bytes of other protocols, for a better message than the parser's
     b"\x16\x03": "this is a TLS handshake (https), the server speaks plain HTTP",
     b"PRI * HTTP/2": "this is HTTP/2, the server speaks HTTP/1.1",
 }
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
 
 
-class Sink(Owner, Protocol):
-    """Who wants the requests."""
+class RequestSink(Responses, Protocol):
+    """What gets the requests of a connection."""
 
     def begun(self, exchange: Exchange) -> None:
-        """The head of a request is complete, which can be answered."""
+        """The head of a request is complete and valid."""
 
     def body(self, exchange: Exchange, data: bytes) -> None:
-        """More of its body has come."""
+        """A piece of its body has come."""
 
     def received(self, exchange: Exchange) -> None:
-        """It is complete."""
+        """The request is complete."""
 
     def awaited(self, exchange: Exchange) -> None:
-        """All that has come is taken in, and there is more of its body to come."""
+        """All bytes that have come are parsed, and the body is not complete."""
 
     def refuse(self, exchange: Exchange, status: int, reason: str, why: str = "") -> None:
-        """It cannot be answered otherwise."""
+        """Answer with an error when its turn comes, and read no more; ``why`` is for the test."""
 
     def malformed(self, exchange: Exchange | None, why: str) -> None:
-        """What has come is not HTTP/1.1."""
+        """The client has sent something that is not HTTP/1.1."""
 
 
 class RequestReader:
-    """Takes in what the client sends."""
+    """Parses what the client sends, and calls ``sink``."""
 
-    def __init__(self, sink: Sink, head_limit: int) -> None:
+    def __init__(self, sink: RequestSink, head_limit: int) -> None:
         self.incoming: Exchange | None = None  # the request that is not complete
         self.ended = False
         self._sink = sink
         self._head_limit = head_limit  # bytes
         self._in_head = True
-        self._head_size = 0  # of the head's parts, as parsed
-        self._head_fed = 0  # of all that came while it was not complete
-        self._begun = 0  # requests that have begun in what is being parsed
-        self._resuming = False  # the parser is being told what it has to know
+        self._head_size = 0  # bytes of the head's parts, as parsed
+        self._head_fed = 0  # bytes that came while the head was not complete
+        self._begun = 0  # requests that have begun in the bytes being parsed
+        self._resuming = False  # a new parser is being given the state of the old one
         self._parser = httptools.HttpRequestParser(self)
 
     def feed(self, data: memoryview) -> None:
-        """Take in ``data``."""
+        """Parse ``data``."""
         while data and not self.ended:
             data = data[self._parse(data) :]
 
     def end(self) -> None:
-        """Nothing that comes from here on matters."""
+        """Ignore everything from here on."""
         self.ended = True
         self.incoming = None
 
     def _parse(self, data: memoryview) -> int:
-        """Feed the parser; returns how much of ``data`` it has taken."""
+        """Feed the parser; returns how many bytes of ``data`` it has consumed."""
         alone, self._begun = self.incoming is None, 0
         try:
             self._parser.feed_data(data)
@@ -85,9 +85,10 @@ class RequestReader:
         return len(data)
 
     def _resume_after_upgrade(self) -> None:
-        """Go on as if nothing had been offered (RFC 9110 7.8): we speak HTTP/1.1 only.
+        """Ignore the client's offer to upgrade (RFC 9110 7.8): the server speaks HTTP/1.1 only.
 
-        The parser takes the request for complete, without its body; a new one is told of it.
+        The parser stops here as if the request had no body. A new parser gets a head with the same
+        framing, and goes on with the body.
         """
         self._parser = httptools.HttpRequestParser(self)
         exchange, self.incoming = self.incoming, None
@@ -102,7 +103,7 @@ class RequestReader:
             self.incoming = exchange
 
     def _watch(self, exchange: Exchange, size: int) -> None:
-        """See to a request that has not come whole; ``size`` bytes more of it alone have come."""
+        """Check on an incomplete request, of which ``size`` more bytes have come."""
         if not self._in_head:
             self._sink.awaited(exchange)
             return
@@ -134,7 +135,7 @@ class RequestReader:
         value = value or b""
         self._head_size += len(name) + len(value) + 4
         if not self._in_head:
-            # A trailer; those may not be taken for header fields (RFC 9110 6.5.1).
+            # A trailer field, which must not be merged into the headers (RFC 9110 6.5.1).
             if self._head_size > self._head_limit:
                 self._refuse_head(exchange)
             return
@@ -166,7 +167,7 @@ class RequestReader:
     def on_message_complete(self) -> None:
         exchange = self.incoming
         if exchange is None or (exchange.length != 0 and self._parser.should_upgrade()):
-            return  # with an upgrade, its body is still to come
+            return  # with an upgrade, the body is still to come
         self.incoming = None
         self._sink.received(exchange)
 

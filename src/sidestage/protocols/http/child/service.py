@@ -1,4 +1,4 @@
-"""HTTP in the child: listeners whose connections speak HTTP/1.1."""
+"""The HTTP service in the child."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class HTTPService(Service):
             self.timeouts.close()
 
     def idle(self) -> None:
-        """Drop what waits for an answer: nobody will give one."""
+        # Connections that still wait for a response will get none.
         for peer in list(self.peers):
             if isinstance(peer, HTTPConnection):
                 peer.abandon()

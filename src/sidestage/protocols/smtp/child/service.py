@@ -1,4 +1,4 @@
-"""SMTP in the child, through aiosmtpd (RFC 5321): each mail is one call, or one record."""
+"""SMTP in the child (RFC 5321), based on aiosmtpd: each mail is one call or one record."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ _SUCCESS = "250 OK"
 _IDENT = "Sidestage"
 _IDLE_SECONDS = 300.0  # RFC 5321 4.5.3.2.7: at least five minutes
 
-
-_addresses: dict[str, tuple[str | None, str | None]] = {}  # by what a command gave as one
-_MOST_ADDRESSES = 1024
+_addresses: dict[str, tuple[str | None, str | None]] = {}  # parsed, by a command's argument
+_MAX_ADDRESSES = 1024
 
 
 class SMTPService(Service):
@@ -33,7 +32,7 @@ class SMTPService(Service):
         return SMTPConnection(self)
 
     async def reply_to(self, connection: SMTPConnection, envelope: Envelope) -> str:
-        """Pass a mail on, and wait for what to answer."""
+        """Send a mail to the parent, or record it; returns the reply to the client."""
         if not self.handled:
             self.outbox.record(self._mail(0, connection, envelope))
             return _SUCCESS
@@ -51,7 +50,7 @@ class SMTPService(Service):
                 connection.number,
             )
             return "451 4.3.0 the handler gave no answer in time"
-        except asyncio.CancelledError:  # the client is gone
+        except asyncio.CancelledError:  # the client has left
             self.calls.lose(connection.call, reset=True)
             raise
         finally:
@@ -99,7 +98,7 @@ class _Call:
 
 
 class _Hooks:
-    """What aiosmtpd calls; it finds the hooks by their names."""
+    """The hooks of aiosmtpd, which finds them by their names."""
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, server: SMTPConnection, session: Session, envelope: Envelope
@@ -111,7 +110,7 @@ class _Hooks:
 
 
 class SMTPConnection(SMTP):
-    """A client's connection."""
+    """A client's connection, as aiosmtpd serves it."""
 
     def __init__(self, service: SMTPService) -> None:
         super().__init__(
@@ -140,15 +139,15 @@ class SMTPConnection(SMTP):
                 self.close_if_idle()
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        # aiosmtpd's own takes a fifth of the time of a mail, and tests send the same few addresses.
+        # aiosmtpd's parser takes a fifth of a mail's time, and tests repeat a few addresses.
         if (found := _addresses.get(arg)) is None:
-            if len(_addresses) >= _MOST_ADDRESSES:
+            if len(_addresses) >= _MAX_ADDRESSES:
                 _addresses.clear()
             found = _addresses[arg] = super()._getaddr(arg)
         return found
 
     def session_now(self) -> Session:
-        """The session, which aiosmtpd makes when the connection is."""
+        """The session, which aiosmtpd sets once there is a connection."""
         assert self.session is not None
         return self.session
 

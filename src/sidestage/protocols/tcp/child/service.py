@@ -1,4 +1,4 @@
-"""TCP in the child: bytes to and from the parent on one call a connection, or a transcript."""
+"""TCP in the child: relays each connection as one call, or records its transcript."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ....wire.credit import Backpressure
 from ....wire.messages import Ack, Close, Data, End, Message, OpenConnection
 from ..messages import VOCABULARY, Opened, SetOption, TCPSettings, TranscriptIn
 
-# A stop takes what clients had sent before it, however much; but a client may go on without end.
-_KERNEL_BYTES = 1 << 24  # more than the kernel's buffers of a connection hold
-_QUIET_ITERATIONS = 2  # of the loop, in which nothing is accepted or read
+# A stop reads everything that clients had sent before it. A client may send without end, so stop
+# reading after more bytes than the kernel buffers for a connection.
+_KERNEL_BYTES = 1 << 24
+_QUIET_ITERATIONS = 2  # of the loop without a connection or a byte: all has been read
 
 _LINGER_SECONDS = 1.0
 
@@ -27,8 +28,8 @@ class TCPService(Service):
     vocabulary = VOCABULARY
     settings: TCPSettings
 
-    taken = 0  # connections and bytes
-    progress: Flag
+    taken = 0  # connections accepted plus bytes read
+    progress: Flag  # during a drain
 
     def receiver(self) -> Receiver:
         return Relayed(self) if self.handled else Recorded(self)
@@ -60,13 +61,13 @@ class TCPService(Service):
         )
 
     def progressed(self) -> None:
-        """A handler has read, or has left: where there is a drain, it wants to know."""
+        """Wake a drain: a handler has read, or has finished."""
         if hasattr(self, "progress"):
             self.progress.set()
 
 
 class _Connection:
-    """What relayed and recorded connections share."""
+    """A client's connection: what both kinds have in common."""
 
     transport: asyncio.Transport
 
@@ -189,17 +190,17 @@ class Relayed(_Connection):
             self.transport.close()
 
     def _close_lingering(self) -> None:
-        """Send what is left and the end, and read until the client ends too, for a while.
+        """Send the rest and the end, and read for a moment until the client ends too.
 
-        Closing while there is something unread would reset the connection, and the client could
-        lose what was sent before (RFC 1122 4.2.2.13, RFC 2525 2.17).
+        Closing with unread bytes would reset the connection, and the client could lose what was
+        sent before (RFC 1122 4.2.2.13, RFC 2525 2.17).
         """
         self._write_eof()
         self._linger = self.service.loop.call_later(_LINGER_SECONDS, self._lingered)
 
     def _write_eof(self) -> None:
         if not self.transport.is_closing() and self.transport.can_write_eof():
-            with contextlib.suppress(OSError):  # the client has reset it, as reading will tell
+            with contextlib.suppress(OSError):  # reset by the client, which reading will report
                 self.transport.write_eof()
 
     def _lingered(self) -> None:
@@ -209,7 +210,7 @@ class Relayed(_Connection):
             self.transport.close()
 
     def _has_unread(self) -> bool:
-        """Whether the kernel has something of the client's that nobody has read."""
+        """Whether the kernel has unread bytes of the client."""
         if self.client_ended or self.transport.is_closing():
             return False
         poll = select.poll()
@@ -217,7 +218,7 @@ class Relayed(_Connection):
         return bool(poll.poll(0))
 
     def is_behind(self) -> bool:
-        """Whether the handler has to read before more can be taken from the client."""
+        """Whether the client has sent more that cannot be read before the handler reads."""
         return not self.handler_left and self.flow.paused and self._has_unread()
 
     def _set_option(self, message: SetOption) -> None:
@@ -241,7 +242,7 @@ class Relayed(_Connection):
 
 
 class Recorded(_Connection):
-    """A connection that is read to its end and told of afterwards."""
+    """A connection without a handler, which is read to its end and then recorded."""
 
     def __init__(self, service: TCPService) -> None:
         super().__init__(service)
@@ -251,9 +252,9 @@ class Recorded(_Connection):
 
     def data_received(self, data: memoryview) -> None:
         self.service.taken += len(data)
-        room = max(0, self.service.record_limit - len(self.data))
-        self.data += data[:room]
-        self.cut += max(0, len(data) - room)
+        free = max(0, self.service.record_limit - len(self.data))
+        self.data += data[:free]
+        self.cut += max(0, len(data) - free)
 
     def eof_received(self) -> bool:
         self.ended = "closed by the client"

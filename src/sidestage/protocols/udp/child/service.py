@@ -1,4 +1,4 @@
-"""UDP in the child: read as fast as they come, answered from the socket they came to."""
+"""UDP in the child: reads datagrams in batches, and sends replies from the same socket."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ....child.service import Flag, Service
 from ....wire.messages import Address, Configure, OpenConnection
 from ..messages import VOCABULARY, Packet, SendTo, UDPSettings
 
-_BATCH = 64  # datagrams read before the loop looks at anything else
+_BATCH = 64  # datagrams read in one iteration of the loop
 _MAX_DATAGRAM = 1 << 16  # bytes
-_MAX_UNIX_DATAGRAM = 1 << 20  # bytes; there a sender's SO_SNDBUF is the bound, by default 208 KiB
+_MAX_UNIX_DATAGRAM = 1 << 20  # bytes; the sender's SO_SNDBUF, by default 208 KiB, limits it too
 _RETRY_SECONDS = 0.005
 
 
 class UDPService(Service):
-    """Passes each datagram on, as a call or as a record."""
+    """Sends each datagram to the parent, as a call or as a record."""
 
     vocabulary = VOCABULARY
     settings: UDPSettings
@@ -51,7 +51,7 @@ class UDPService(Service):
             self.loop.add_reader(sock, self._read, index)
 
     def _read(self, index: int) -> bool:
-        """Read a batch; returns whether the socket had that much."""
+        """Read a batch of datagrams; returns whether there may be more."""
         receive, record, handled = self._sockets[index].recvfrom, self.outbox.record, self.handled
         now = self.loop.time
         try:
@@ -64,13 +64,12 @@ class UDPService(Service):
                 )
         except BlockingIOError:
             return False
-        except OSError as error:  # an ICMP answer to something that was sent
+        except OSError as error:  # the ICMP error for an earlier reply
             self.diagnose("", f"a datagram could not be delivered: {os.strerror(error.errno or 0)}")
             return False
         return True
 
     def idle(self) -> None:
-        """No handler will reply any more."""
         self._replied.set()
 
     def command(self, message: Any) -> None:
@@ -100,20 +99,20 @@ class UDPService(Service):
     def _write_later(self, index: int) -> None:
         if self.config.path is None:
             self.loop.add_writer(self._sockets[index], self._write, index)
-        else:  # it is the client's queue that is full, which says nothing of our socket
+        else:  # the client's queue is full, and nothing reports when it has space
             self.loop.call_later(_RETRY_SECONDS, self._write, index)
 
     async def drain(
         self, seconds: float, caller: int, announce: Callable[[bool], None]
     ) -> list[OpenConnection]:
         end = self.loop.time() + seconds
-        end_of_reading = self.loop.time() + seconds / 4  # a sender may go on without end
+        end_of_reading = self.loop.time() + seconds / 4  # a client may send without end
         for index in range(len(self._sockets)):
             while self._read(index) and self.loop.time() < end_of_reading:  # noqa: ASYNC110 - yields, waits for nothing
                 await asyncio.sleep(0)
             self.loop.remove_reader(self._sockets[index])
-        # Handlers may still reply; the parent knows when the last has returned. The one that
-        # stops its own server does not return before that.
+        # Handlers may still reply; the parent reports when the last has returned. A handler that
+        # stops its own server cannot return before the stop, so do not wait then.
         waits = self._calls > self.finished and not caller
         announce(waits)
         if waits:
