@@ -1,1 +1,1 @@
-"""What came and what went wrong, in order."""
+"""What a server received and what went wrong, in order."""

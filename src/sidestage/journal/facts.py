@@ -1,4 +1,4 @@
-"""Plain values that describe a server: how a stop went, what it uses, how it answered."""
+"""Plain values that describe a server: its stop, its use of resources, its answers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ Rung = Literal["none", "ask", "close", "terminate", "kill", "died", "foreign", "
 
 
 class Label:
-    """How messages call a server; shared by the server and what belongs to its runs."""
+    """The name of a server in messages; shared by the server and its runs."""
 
     __slots__ = ("kind", "name", "url")
 
     def __init__(self, kind: str, name: str | None) -> None:
-        self.kind = kind  # its class's name
+        self.kind = kind  # the name of its class
         self.name = name
         self.url: str | None = None  # once it is bound
 
     def title(self) -> str:
-        """The class and, if it has one, the name."""
+        """The server's class and, if it has one, its name."""
         return self.kind if self.name is None else f"{self.kind} {self.name!r}"
 
     def __str__(self) -> str:
@@ -30,9 +30,9 @@ class Label:
 class Answer(NamedTuple):
     """How a request was answered.
 
-    ``status`` is that of HTTP, or the code of the SMTP reply; ``None`` where the protocol has
-    none. ``size`` is that of the body, of the reply or of what was sent, in bytes. ``seconds`` is
-    the time from when the request came until it was answered.
+    ``status`` is the HTTP status or the code of the SMTP reply; ``None`` for other protocols.
+    ``size`` is the number of bytes in the response's body, in the reply, or of everything sent.
+    ``seconds`` is the time from the request to the answer.
     """
 
     at: float  # seconds on the monotonic clock
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
 
 class OpenConnection(NamedTuple):
-    """A connection that had not finished when the server stopped."""
+    """A connection that had not finished when the server stopped; ``state`` says what it did."""
 
     client_address: Address
     state: str
@@ -51,22 +51,22 @@ class OpenConnection(NamedTuple):
 class StopReport(NamedTuple):
     """How a stop went.
 
-    ``rung`` is the step of the ladder that worked: ``ask`` (it drained and closed by itself),
-    ``close`` (it ended when its pipe was closed), ``terminate`` (SIGTERM), ``kill`` (SIGKILL).
-    ``none`` means that nothing ran, ``died`` that the process had ended on its own, ``foreign``
-    that this is a forked copy, in which a stop does nothing, and ``underway`` that a handler
-    called for a stop that was going on already.
+    ``rung`` is the step that ended the server: ``ask`` (it drained and closed by itself), ``close``
+    (its pipe was closed), ``terminate`` (SIGTERM) or ``kill`` (SIGKILL). ``none`` means that the
+    server was not running, ``died`` that its process had ended on its own, ``foreign`` that this is
+    a forked copy, in which a stop does nothing, and ``underway`` that a handler called ``stop``
+    while the server was already stopping.
     """
 
     rung: Rung
     seconds: float = 0.0
     connections: tuple[OpenConnection, ...] = ()
-    stack: str | None = None  # where the process hung, if it had and could still tell
+    stack: str | None = None  # where the process hung, if it could still report that
     swept: tuple[int, ...] = ()  # pids of descendants that had to be killed
 
     @property
     def clean(self) -> bool:
-        """Whether everything had finished by itself."""
+        """Whether the server stopped by itself and every connection had finished."""
         return self.rung in ("none", "ask") and not self.connections
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class StopReport(NamedTuple):
 
 
 class Diagnostic(NamedTuple):
-    """Something a client did that its protocol does not allow, or that was given up on."""
+    """A client broke the rules of its protocol, or the server gave up on something."""
 
     client_address: Address
     text: str
@@ -90,11 +90,11 @@ class Diagnostic(NamedTuple):
 
 
 class ServerStats(NamedTuple):
-    """What the server's process uses at this moment."""
+    """What the server's process uses now."""
 
     rss: int  # bytes
-    cpu_seconds: float
-    fds: int
+    cpu_seconds: float  # user and system time
+    fds: int  # open descriptors
     threads: int
     connections: int
 

@@ -1,8 +1,7 @@
-"""What came to a server and what went wrong, in order, across all its runs; bounded by ``keep``.
+"""The journal of a server: what it received and what went wrong, in order, across all its runs.
 
-Everything that can be looked at after the fact is here: records and how they were answered,
-diagnostics, handlers' errors, log lines of the child, its death. The oldest are dropped first, and
-counted. Errors and deaths are never dropped.
+It has the records and their answers, diagnostics, handlers' errors, log lines of the child and its
+death. Beyond ``keep`` bytes the oldest entries are dropped and counted, except errors and deaths.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from ..pristine.waits import Clock
 from .facts import Answer, Diagnostic
 from .failures import Failures
 
-OVERHEAD = 512  # bytes that any entry counts for beside its content: no number of them is free
+OVERHEAD = 512  # bytes that each entry counts beyond its content, so that empty ones count too
 
 Kind = Literal["received", "answered", "diagnosed", "failed", "logged", "died"]
 
 
 class Record(Protocol):
-    """What a protocol's records have in common."""
+    """What the records of all protocols have in common."""
 
     @property
     def received_at(self) -> float:
@@ -32,12 +31,12 @@ class Record(Protocol):
 
     @property
     def connection_number(self) -> int:
-        """The number of its connection in that run, from 1; 0 where there is none."""
+        """The number of its connection in its run of the server, from 1; 0 if there is none."""
         ...
 
     @property
     def answer(self) -> Answer | None:
-        """How it was answered; ``None`` if it was not."""
+        """How it was answered; ``None`` if it was not (yet)."""
         ...
 
 
@@ -47,19 +46,19 @@ R = TypeVar("R")
 class Received(list[R]):
     """A snapshot of what was received, oldest first.
 
-    ``dropped`` is how many older records are gone because more than ``keep`` bytes had come.
+    ``dropped`` is the number of older records that were dropped beyond ``keep`` bytes.
     """
 
     dropped: int = 0
 
 
 class Entry(NamedTuple):
-    """One line of the journal."""
+    """One entry of the journal."""
 
     at: float  # seconds on the monotonic clock
     kind: Kind
-    connection: int  # its number in that run; 0 if it is about none
-    value: Any  # a record, a record that was answered, a Diagnostic, an exception, or text
+    connection: int  # its number in its run; 0 if there is none
+    value: Any  # a record (received, answered), a Diagnostic, an exception, or text
 
 
 class Journal(Generic[R]):
@@ -80,7 +79,7 @@ class Journal(Generic[R]):
     # Writing -----------------------------------------------------------------------------------
 
     def received(self, record: R, size: int) -> None:
-        """Keep ``record``, which stands for ``size`` bytes."""
+        """Keep ``record``, which counts as ``size`` bytes."""
         with self._guard:
             self._records.append(record)
             self._sizes.append(size)
@@ -89,7 +88,7 @@ class Journal(Generic[R]):
                 self._trim()
 
     def grow(self, record: R, size: int) -> None:
-        """``record``, if it is still kept, has become ``size`` bytes larger."""
+        """Count ``size`` more bytes for ``record``, if it is still kept."""
         with self._guard:
             for at in reversed(range(len(self._records))):
                 if self._records[at] is record:
@@ -99,25 +98,25 @@ class Journal(Generic[R]):
             self._trim()
 
     def diagnosed(self, diagnostic: Diagnostic, *, at: float = 0.0, connection: int = 0) -> None:
-        """A client did something wrong, or something was given up on."""
+        """Keep a diagnostic; ``at`` is its time on the monotonic clock, by default now."""
         self._note(Entry(at or Clock.monotonic(), "diagnosed", connection, diagnostic))
 
     def logged(self, text: str, *, at: float = 0.0) -> None:
-        """The server's process has logged a line."""
+        """Keep a line that the server's process has logged."""
         self._note(Entry(at or Clock.monotonic(), "logged", 0, text))
 
     def failed(self, error: BaseException, *, connection: int = 0) -> None:
-        """A handler has raised."""
+        """Keep an error that a handler has raised."""
         self._lasting.append(Entry(Clock.monotonic(), "failed", connection, error))
         self.failures.add(error)
 
     def died(self, death: ServerDied) -> None:
-        """The server's process has ended on its own."""
+        """Keep the news that the server's process has ended on its own."""
         self._lasting.append(Entry(Clock.monotonic(), "died", 0, death))
         self.failures.death = death
 
     def dropped_elsewhere(self, count: int) -> None:
-        """The server's process had to drop ``count`` records itself."""
+        """Count records that the server's process has dropped itself."""
         with self._guard:
             self.dropped += count
 
@@ -144,17 +143,17 @@ class Journal(Generic[R]):
 
     @property
     def total(self) -> int:
-        """How many records there were, including those that were dropped."""
+        """The number of records, including those that were dropped."""
         return len(self._records) + self.dropped
 
     def records(self) -> Received[R]:
-        """All records that are kept."""
+        """Return a snapshot of the records that are kept."""
         received: Received[R] = Received(self._records.copy())
         received.dropped = self.dropped
         return received
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """All diagnostics that are kept; if some are not, the first one says how many."""
+        """Return the diagnostics that are kept; if some are not, the first one says how many."""
         kept = tuple(note.value for note in self._notes.copy() if note.kind == "diagnosed")
         if not self.diagnostics_dropped:
             return kept
@@ -162,7 +161,7 @@ class Journal(Generic[R]):
         return (Diagnostic(client_address="sidestage", text=text), *kept)
 
     def entries(self) -> list[Entry]:
-        """Everything that is kept, in order of time."""
+        """Return everything that is kept, in order of time."""
         with self._guard:
             records, notes = list(self._records), list(self._notes)
         entries = [*_came(records), *_answered(records), *notes, *self._lasting]

@@ -1,1 +1,1 @@
-"""What parent and child both know: the messages, their frames, and the channel over two pipes."""
+"""What both processes know: the messages, their frames, and flow control."""

@@ -1,7 +1,7 @@
-"""Flow control of a call's byte streams, by credit: each side may send so much ahead.
+"""Flow control of a call's byte streams, based on credit.
 
-Either side may have ``WINDOW`` bytes under way that the other has not consumed. Whoever consumes
-sends an ``Ack`` for each quarter of that.
+Each side may send ``WINDOW`` bytes before the other has consumed any. The consumer sends an ``Ack``
+for each quarter of a window that it has consumed.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from .messages import Ack
 
 
 class Backpressure:
-    """Counts stream bytes both ways on one connection, in the server's process.
+    """The child's end of both streams of one connection: counts bytes and pauses reading.
 
-    ``send`` passes an ``Ack`` on. ``hold`` is called with whether not to read from the client.
+    ``send`` sends an ``Ack``. ``hold`` pauses reading from the client if its argument is true, else
+    resumes it.
     """
 
     def __init__(self, send: Callable[[Ack], None], hold: Callable[[bool], None]) -> None:
         self.call = 0
-        self.paused = False  # the parent has not consumed enough
+        self.paused = False  # whether the parent has a full window to consume
         self._send = send
         self._hold = hold
-        self._unread = 0  # sent to the parent, not acknowledged
-        self._owed = 0  # taken from the parent, not acknowledged
-        self._blocked = False  # the client does not read
+        self._unread = 0  # bytes sent to the parent and not acknowledged
+        self._owed = 0  # bytes from the parent that are not acknowledged
+        self._blocked = False  # whether the transport's buffer is full
 
     def start(self, call: int) -> None:
-        """Begin the stream ``call``."""
+        """Begin to count for the call with this id."""
         self.call, self._unread, self._owed = call, 0, 0
 
     def sent(self, size: int) -> None:
-        """``size`` bytes from the client went to the parent."""
+        """Count ``size`` bytes of the client that were sent to the parent."""
         self._unread += size
         self._set_paused(self.paused or self._unread >= WINDOW)
 
     def acknowledged(self, size: int) -> None:
-        """The parent has consumed ``size`` bytes."""
+        """Count ``size`` bytes that the parent has consumed."""
         self._unread -= size
         self._set_paused(self.paused and self._unread >= WINDOW // 2)
 
     def release(self) -> None:
-        """Read from the client again, whatever the parent has consumed."""
+        """Read from the client again, whatever the parent consumes."""
         self._unread = 0
         self._set_paused(False)
 
@@ -52,12 +53,12 @@ class Backpressure:
             self._hold(paused)
 
     def wrote(self, size: int) -> None:
-        """``size`` bytes from the parent went to the client's transport."""
+        """Count ``size`` bytes of the parent that were written to the client's transport."""
         self._owed += size
         self._settle()
 
     def client_blocked(self, blocked: bool) -> None:
-        """The transport's buffer is full, or has room again."""
+        """Note that the transport's buffer is full, or no longer is."""
         self._blocked = blocked
         self._settle()
 

@@ -1,8 +1,7 @@
 """Frames: a length of four bytes, big-endian, then an array of messages in MessagePack.
 
-Pure: bytes in, values out. Messages sent together share a frame and are decoded in one msgspec
-call. A frame that is too long or does not decode is a WireError, and nothing after it on its
-stream can be read.
+No I/O here. Messages sent together share a frame and are decoded in one msgspec call. A frame that
+is too long or cannot be decoded raises WireError, and nothing after it on its stream can be read.
 """
 
 from __future__ import annotations
@@ -19,28 +18,28 @@ from .messages import Message
 S = TypeVar("S", bound=Message)
 
 HEAD = 4  # bytes
-MAX_FRAME = 1 << 28  # bytes; every sender cuts streams far below it
-PIPE_SIZE = 1 << 16  # bytes that a pipe holds, unless it was made larger
-LARGE_PIPE_SIZE = 1 << 20  # bytes; what Linux grants everybody
-CHUNK = 1 << 18  # bytes of a stream in one Data
+MAX_FRAME = 1 << 28  # bytes; senders split streams into far smaller frames
+PIPE_SIZE = 1 << 16  # bytes; the default capacity of a pipe
+LARGE_PIPE_SIZE = 1 << 20  # bytes; the largest capacity without privileges on Linux
+CHUNK = 1 << 18  # bytes of a stream in one Data message
 MAX_RECORD = 1 << 26  # bytes of one record's body
-WINDOW = 1 << 22  # bytes of a stream that may be under way unacknowledged
+WINDOW = 1 << 22  # bytes of a stream that may be sent before they are acknowledged
 
 _LENGTH = struct.Struct(">I")
 _START = struct.Struct(">IBI")  # the length, and the head of an array with a length of 32 bits
 _ARRAY = 0xDD
 _encode_into = msgspec.msgpack.Encoder().encode_into
-_AT_THE_END = -1
+_APPEND = -1  # the offset that encode_into takes for the end
 
 pack: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode  # one inside another message
 
 
 class WireError(Exception):
-    """The other side sent what is not a frame of ours."""
+    """The other side has sent bytes that are not a valid frame."""
 
 
 class Frame:
-    """A frame that grows until it is sent; ``len`` is that of its messages, in bytes."""
+    """A frame that grows until it is sent; its ``len`` is that of its messages in bytes."""
 
     def __init__(self) -> None:
         self._bytes = bytearray(_START.size)
@@ -50,71 +49,77 @@ class Frame:
         return len(self._bytes) - _START.size
 
     def add(self, message: Message) -> None:
-        """Put ``message`` behind the others."""
-        _encode_into(message, self._bytes, _AT_THE_END)
+        """Append ``message``."""
+        _encode_into(message, self._bytes, _APPEND)
         self._count += 1
 
     def whole(self) -> bytearray:
-        """The frame as it is sent; nothing is added to it any more."""
+        """Return the encoded frame; do not add to it after this."""
         _START.pack_into(self._bytes, 0, len(self._bytes) - HEAD, _ARRAY, self._count)
         return self._bytes
 
 
 def encode(*messages: Message) -> bytearray:
-    """The frame of ``messages``."""
+    """Encode ``messages`` as one frame."""
     frame = bytearray(HEAD)
-    _encode_into(messages, frame, _AT_THE_END)
+    _encode_into(messages, frame, _APPEND)
     _LENGTH.pack_into(frame, 0, len(frame) - HEAD)
     return frame
 
 
 class ReadSize:
-    """How many bytes to ask of a pipe: more as long as it gives all, since to ask costs memory."""
+    """How many bytes to read from a pipe next.
+
+    ``os.read`` allocates as many bytes as it is asked for, so ask for more only after a full read.
+    """
 
     def __init__(self) -> None:
         self.bytes = PIPE_SIZE
 
     def got(self, size: int) -> bool:
-        """Note that so many have come; returns whether there may be more at once."""
+        """Note that a read has returned ``size`` bytes; returns whether there may be more."""
         full = size == self.bytes
         self.bytes = LARGE_PIPE_SIZE if size >= PIPE_SIZE else PIPE_SIZE
         return full
 
 
 def unpack(kind: type[S], data: bytes) -> S:
-    """What ``pack`` has made of a message of this kind; raises WireError."""
+    """Decode the result of ``pack`` for a message of this kind; raises WireError."""
     try:
         return msgspec.msgpack.decode(data, type=kind)
     except msgspec.DecodeError as error:
         raise WireError(f"not {kind.__name__}: {error}") from error
 
 
-@functools.lru_cache(maxsize=64)  # to build one takes as long as to decode twenty messages
+@functools.lru_cache(maxsize=64)  # building one takes as long as decoding twenty messages
 def _decoder(kinds: frozenset[type[Message]]) -> Callable[[memoryview], list[Any]]:
-    return msgspec.msgpack.Decoder(list[Union[tuple(kinds)]]).decode  # type: ignore[misc]  # noqa: UP007 - made at run time
+    return msgspec.msgpack.Decoder(list[Union[tuple(kinds)]]).decode  # type: ignore[misc]  # noqa: UP007 - built at run time
 
 
 class FrameBuffer:
-    """Collects bytes as they come and gives the messages of the frames that are complete.
+    """Collects bytes and decodes the frames that are complete.
 
-    It decodes the kinds of messages that it has learnt, and forgets none: a message of an earlier
-    run may be late.
+    It decodes the kinds of messages that it has learned, for good: a message of an earlier run may
+    come late.
     """
 
     def __init__(self, kinds: Iterable[type[Message]]) -> None:
         self._kinds: frozenset[type[Message]] = frozenset(kinds)
         self._decode = _decoder(self._kinds)
         self._rest = bytearray()
-        self._needed = 0  # bytes in the rest before it is worth a look
+        self._needed = 0  # bytes to collect until a frame is complete
 
     def learn(self, kinds: Iterable[type[Message]]) -> None:
-        """Decode messages of these kinds too, from the next ``feed`` on."""
+        """Decode messages of these kinds too, starting with the next ``feed``."""
         known = self._kinds.union(kinds)
         if known != self._kinds:
             self._kinds, self._decode = known, _decoder(known)
 
     def feed(self, data: bytes) -> list[Any]:
-        """The messages of the frames that ``data`` completes, in order; raises WireError."""
+        """Return the messages of the frames that ``data`` completes, in order.
+
+        Raises WireError.
+        """
         whole: bytes | bytearray = data
         if self._rest:
             self._rest += data

@@ -1,9 +1,9 @@
-"""The messages of every protocol: what crosses the pipe whoever serves.
+"""The messages that all protocols use on the pipe.
 
-Commands go from the test's process to the server's, events come back, and the messages of a
-stream (``Data``, ``Ack``, ``End``) go both ways on the id of a call. A protocol adds its own; its
-folder names them in a ``Vocabulary``. Nothing here is ever a pickle: code that reads hostile bytes
-must not be able to hand the test's process code to run.
+Commands go from the test's process to the server's and events come back. The messages of a stream
+(``Data``, ``Ack``, ``End``) go both ways with the id of a call. A protocol adds its own messages;
+its folder lists them in a ``Vocabulary``. Nothing is ever pickled: the server's process reads
+hostile bytes, and must not be able to make the test's process run code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-# Compared in Hello: either side would misread the other if these differ.
+# Sent in Hello: two versions would misread each other.
 WIRE_VERSION = 3
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
@@ -20,11 +20,11 @@ Address = tuple[str | int, ...] | str
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Base of all messages: a plain value, compared by value; msgspec inherits no ``kw_only``."""
+    """Base of all messages, which are compared by value; msgspec does not inherit ``kw_only``."""
 
 
 class Vocabulary(NamedTuple):
-    """What one protocol adds to the pipe. Tags are unique over all protocols."""
+    """The messages that one protocol adds. Tags are unique across all protocols."""
 
     settings: type[Message]  # carried by Configure
     commands: tuple[type[Message], ...]
@@ -35,21 +35,21 @@ class Vocabulary(NamedTuple):
 
 
 class Data(Message, frozen=True, kw_only=True, tag=1):
-    """Some bytes of the stream ``call``."""
+    """Some bytes of a call's stream."""
 
     call: int
     data: bytes
 
 
 class Ack(Message, frozen=True, kw_only=True, tag=2):
-    """``size`` bytes of the stream ``call`` were consumed: the sender may send as many more."""
+    """``size`` bytes of a call's stream were consumed: the sender may send that many more."""
 
     call: int
     size: int
 
 
 class End(Message, frozen=True, kw_only=True, tag=3):
-    """No more bytes come on the stream ``call``."""
+    """The end of a call's stream."""
 
     call: int
 
@@ -58,41 +58,41 @@ class End(Message, frozen=True, kw_only=True, tag=3):
 
 
 class Configure(Message, frozen=True, kw_only=True, tag=10):
-    """Be this server: bind, answer Ready or Failed, serve.
+    """Bind, answer Ready or Failed, and serve.
 
-    ``_outside`` is for tests of Sidestage itself: a directory, and a module in it whose
-    ``SERVICE`` is served in place of the protocol's. A process that was given it is never pooled.
+    ``_outside`` is for tests of Sidestage itself: a directory and a module in it, whose ``SERVICE``
+    replaces the protocol's. A process that gets it is never pooled.
     """
 
     protocol: str  # the name of its folder
-    settings: bytes  # of the protocol's own type, encoded
+    settings: bytes  # of the type in the protocol's vocabulary, encoded
     host: str | None  # None with a path
     port: int
-    path: str | None
+    path: str | None  # of a Unix socket
     cwd: str | None  # the directory that a relative path is relative to
     poll_interval: float  # seconds
-    handled: bool  # whether the parent runs a handler; else record and answer plain success
+    handled: bool  # call the parent's handler; else record, and answer with plain success
     handler_timeout: float | None  # seconds until a call is answered without the handler
-    keep: int  # bytes of records kept
+    keep: int  # bytes of records that may wait while the parent does not read
     backlog: int
     _outside: tuple[str, str] | None = None
 
 
 class Handle(Message, frozen=True, kw_only=True, tag=11):
-    """Run calls through the parent from here on, or stop doing so; answered by Synced."""
+    """Call the parent's handler from here on, or stop doing so; answered by Synced."""
 
     on: bool
     token: int
 
 
 class Sync(Message, frozen=True, kw_only=True, tag=12):
-    """Answer Synced once everything that came before has been passed on."""
+    """Answer Synced once everything that came before has been sent to the parent."""
 
     token: int
 
 
 class Close(Message, frozen=True, kw_only=True, tag=16):
-    """Close the connection of ``call``, after what was sent has gone out, or with a reset."""
+    """Close the connection of ``call``: once everything has been sent, or with a reset (RST)."""
 
     call: int
     reset: bool
@@ -102,54 +102,54 @@ class Stop(Message, frozen=True, kw_only=True, tag=18):
     """Stop serving: drain for up to ``drain`` seconds, close everything, answer Stopped."""
 
     drain: float
-    caller: int  # the call whose handler stops its own server, which is not waited for; or 0
-    finished: int = 0  # calls of this run whose handlers are done
+    caller: int  # the call whose handler stops its own server, so do not wait for it; or 0
+    finished: int = 0  # calls of this run whose handlers have returned
 
 
 class Postpone(Message, frozen=True, kw_only=True, tag=19):
     """The answer to Overdue."""
 
     token: int
-    wanted: bool
+    wanted: bool  # whether to postpone the time-out
 
 
 class Idle(Message, frozen=True, kw_only=True, tag=20):
-    """No handler is running any more. Sent while the child drains, if it has said it waits."""
+    """No handler is running any more. The answer to ``Draining(waits=True)``."""
 
 
 # Events ----------------------------------------------------------------------------------------
 
 
 class Hello(Message, frozen=True, kw_only=True, tag=30):
-    """The child is up."""
+    """The child has booted."""
 
     pid: int
     version: int
 
 
 class Ready(Message, frozen=True, kw_only=True, tag=31):
-    """Bound, and serving from the next instant."""
+    """Bound and serving."""
 
     addresses: list[Address]
 
 
 class Failed(Message, frozen=True, kw_only=True, tag=32):
-    """It could not bind."""
+    """The child could not bind."""
 
     errno: int | None
     text: str
 
 
 class Lost(Message, frozen=True, kw_only=True, tag=37):
-    """The child ends ``call``: its client is gone, or was answered without the handler."""
+    """The child has ended ``call``: its client has left, or was answered without the handler."""
 
     call: int
     reset: bool
-    answered: int = 0  # the status that the child has answered with, if it did
+    answered: int = 0  # the status that the child has answered with, or 0
 
 
 class Diagnostic(Message, frozen=True, kw_only=True, tag=39):
-    """Something a client did that the protocol does not allow, or that was given up on."""
+    """A client broke the rules of its protocol, or the server gave up on something."""
 
     peer: Address
     text: str
@@ -158,7 +158,7 @@ class Diagnostic(Message, frozen=True, kw_only=True, tag=39):
 
 
 class LogLine(Message, frozen=True, kw_only=True, tag=40):
-    """A log record of the child."""
+    """A formatted log record of the child."""
 
     name: str
     level: int
@@ -167,13 +167,13 @@ class LogLine(Message, frozen=True, kw_only=True, tag=40):
 
 
 class Synced(Message, frozen=True, kw_only=True, tag=41):
-    """Everything that came before ``token`` was asked for has been passed on."""
+    """Everything that came before the command with ``token`` has been sent to the parent."""
 
     token: int
 
 
 class Dropped(Message, frozen=True, kw_only=True, tag=42):
-    """``count`` records were dropped in the child because more than ``keep`` bytes waited."""
+    """The child has dropped ``count`` records because more than ``keep`` bytes waited."""
 
     count: int
 
@@ -187,21 +187,21 @@ class OpenConnection(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Stopped(Message, frozen=True, kw_only=True, tag=43):
-    """Everything is closed. ``clean`` means that nothing of the server is left in the process."""
+    """Everything is closed. With ``clean``, nothing of the server is left in the process."""
 
     clean: bool
     open: list[OpenConnection]
-    why: str  # not clean
+    why: str  # it is not clean; else empty
 
 
 class Draining(Message, frozen=True, kw_only=True, tag=44):
-    """Everything that clients had sent before the stop has been passed on."""
+    """Everything that clients had sent before the stop has been sent to the parent."""
 
-    waits: bool = False  # for Idle
+    waits: bool = False  # whether the child waits for Idle
 
 
 class Overdue(Message, frozen=True, kw_only=True, tag=45):
-    """A time-out is about to come: does the test's process want it, or is it being debugged?"""
+    """A handler's time has ended: postpone the time-out because the test is being debugged?"""
 
     token: int
 
