@@ -1,4 +1,4 @@
-"""Coroutines of the test's run on its loop or on one of ours; nothing blocks the caller's."""
+"""Coroutine handlers run on the caller's loop or on a separate one; neither is ever blocked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from kit.scripts import eventually, run_script
 from sidestage import HTTPServer
-from sidestage.dispatch.coroutines import CoroutineRunner, off_loop, running_loop
+from sidestage.dispatch.coroutines import CoroutineRunner, running_loop
 from sidestage.pristine.waits import Deadline
 
 WAIT = 10.0  # seconds at most for what comes at once
@@ -80,53 +80,6 @@ class TestRunningLoop:
         assert run_script(source) == "False\n"
 
 
-class TestOffLoop:
-    def test_gives_the_result(self) -> None:
-        assert asyncio.run(off_loop(lambda: 42)) == 42
-
-    @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
-    def test_raises_what_the_work_raises(self, error: BaseException) -> None:
-        def work() -> None:
-            raise error
-
-        with pytest.raises(type(error)):
-            asyncio.run(off_loop(work))
-
-    def test_runs_in_another_thread_and_the_callers_context(self) -> None:
-        variable.set("set by the caller")
-        ident, value = asyncio.run(off_loop(lambda: (threading.get_ident(), variable.get())))
-        assert ident != threading.get_ident()
-        assert value == "set by the caller"
-
-    def test_the_loop_goes_on_meanwhile(self) -> None:
-        async def main() -> bool:
-            let_go = threading.Event()
-            work = asyncio.ensure_future(off_loop(lambda: let_go.wait(WAIT)))
-            await asyncio.sleep(0)
-            let_go.set()
-            return await work
-
-        assert asyncio.run(main())
-
-    def test_cancelling_the_caller_lets_the_work_finish(self) -> None:
-        let_go, finished = threading.Event(), threading.Event()
-
-        def work() -> None:
-            let_go.wait(WAIT)
-            finished.set()
-
-        async def main() -> None:
-            task = asyncio.ensure_future(off_loop(work))
-            await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-        asyncio.run(main())
-        let_go.set()
-        assert finished.wait(WAIT)
-
-
 class TestOnTheCallersLoop:
     def test_they_run_there(self) -> None:
         async def main() -> bool:
@@ -154,7 +107,7 @@ class TestOnTheCallersLoop:
         gc.collect()  # no coroutine that was never awaited
 
 
-class TestOnALoopOfOurs:
+class TestOnASeparateLoop:
     def test_they_all_run_on_one(self, runner: CoroutineRunner) -> None:
         outcomes = [submitted(runner, loop_now()) for _ in range(5)]
         assert len({outcome.result() for outcome in outcomes}) == 1
@@ -168,7 +121,7 @@ class TestOnALoopOfOurs:
         context.run(variable.set, "its own")
         assert submitted(runner, coroutine(), context).result() == "its own"
 
-    def test_they_run_side_by_side(self, runner: CoroutineRunner) -> None:
+    def test_they_run_concurrently(self, runner: CoroutineRunner) -> None:
         together = asyncio.Barrier(3)
 
         async def meet() -> int:
@@ -177,14 +130,14 @@ class TestOnALoopOfOurs:
         outcomes = [submitted(runner, meet()) for _ in range(3)]
         assert {outcome.result() for outcome in outcomes} == {0, 1, 2}
 
-    def test_what_they_raise_is_told(self, runner: CoroutineRunner) -> None:
+    def test_what_they_raise_is_raised_again(self, runner: CoroutineRunner) -> None:
         async def fail() -> None:
             raise ValueError("no")
 
         with pytest.raises(ValueError, match="no"):
             submitted(runner, fail()).result()
 
-    def test_any_awaitable_will_do(self, runner: CoroutineRunner) -> None:
+    def test_any_awaitable_is_accepted(self, runner: CoroutineRunner) -> None:
         class Patience:
             def __await__(self) -> Generator[None, None, str]:
                 yield
@@ -229,17 +182,17 @@ class TestClose:
 
         assert submitted(runner, close()).result() == "closed"
 
-    def test_one_that_blocks_the_loop_is_left_behind(self) -> None:
-        runner, entered, let_go = CoroutineRunner(None), threading.Event(), threading.Event()
+    def test_a_coroutine_that_blocks_the_loop_is_abandoned(self) -> None:
+        runner, entered, go_on = CoroutineRunner(None), threading.Event(), threading.Event()
 
         async def block() -> None:
             entered.set()
-            let_go.wait()
+            go_on.wait()
 
         outcome = submitted(runner, block())
         assert entered.wait(WAIT)
         runner.close(Deadline(0.05))
-        let_go.set()
+        go_on.set()
         outcome.result()
 
     @pytest.mark.filterwarnings("error")
@@ -251,7 +204,7 @@ class TestClose:
         gc.collect()
 
 
-def test_a_server_whose_loop_is_over_tells_so() -> None:
+def test_a_server_reports_that_its_loop_is_closed() -> None:
     async def handler(request: Any) -> str:
         return "never"
 

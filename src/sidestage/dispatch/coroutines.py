@@ -1,4 +1,4 @@
-"""All that uses asyncio: coroutine handlers, and work that must not block the caller's loop.
+"""Coroutine handlers: runs them on asyncio's loops.
 
 asyncio is imported only once it is needed.
 """
@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import StateError
 from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
 from . import stacks
@@ -32,57 +31,6 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     """The loop that runs in this thread, or ``None``; does not import asyncio."""
     events = sys.modules.get("asyncio.events")
     return None if events is None else events._get_running_loop()  # public, but undocumented
-
-
-async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = None) -> T:
-    """Run ``work`` in a thread of its own, in a copy of the caller's context; returns its result.
-
-    Cancelling the caller does not cancel the work, so that nothing is left half done: the work is
-    awaited to its end, and if it succeeded, ``undo`` is run in the same way. Raises StateError if
-    no loop of asyncio runs here.
-    """
-    import asyncio
-
-    __tracebackhide__ = True
-    loop = running_loop()
-    if loop is None:
-        raise StateError(
-            "`async with` needs asyncio's loop, and none runs here; the plain `with` works anywhere"
-        )
-    future = _in_thread(loop, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        if undo is not None and future.exception() is None:
-            await off_loop(undo)
-        raise
-
-
-def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> asyncio.Future[T]:
-    future: asyncio.Future[T] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def finish(result: Any, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    def run() -> None:
-        __tracebackhide__ = True
-        result, error = None, None
-        try:
-            result = context.run(work)
-        except BaseException as raised:  # noqa: BLE001 - raised again by the await
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(finish, result, error)
-
-    system.start_thread(run, ())
-    return future
 
 
 class CoroutineRunner:

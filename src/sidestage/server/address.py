@@ -1,4 +1,4 @@
-"""Listen addresses: what a user may pass, checked before anything starts, and how to write them."""
+"""Listen addresses: checked before anything starts, and formatted as URLs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..errors import StartError
 
 AddressLike = Any  # (host, port), or a path as str, bytes or os.PathLike
 
-LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost", "", None})  # no need to resolve them
+LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost", "", None})  # not resolved
 _MAX_PORT = 65535
 _MAX_PATH = 107 if sys.platform == "linux" else 103  # bytes in sockaddr_un.sun_path, less the NUL
-_TUPLE_SIZES = (2, 4)  # IPv6 addresses come from the socket module with flowinfo and scope
+_TUPLE_SIZES = (2, 4)  # the socket module adds flowinfo and scope_id to IPv6 addresses
 
 
 class Listen(NamedTuple):
@@ -26,27 +26,27 @@ class Listen(NamedTuple):
     path: str | None = None
 
     def at_port(self, port: int) -> Listen:
-        """The same with another port, if it has one."""
+        """Return the same address with another port, if it has a port."""
         return self if self.path is not None else Listen(self.host, port)
 
-    def resolve(self, who: str) -> None:
-        """Raise StartError, which names ``who`` is to listen, if the host has no address."""
+    def resolve(self, server: str) -> None:
+        """Raise StartError, with ``server`` in its message, if the host does not resolve."""
         if self.path is not None or self.host in ("", "localhost") or _is_numeric(self.host):
             return
         try:
             _socket.getaddrinfo(self.host, self.port)
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name in the sense of IDNA
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid IDNA name
             why = getattr(error, "strerror", None) or error
             raise StartError(
                 errno.EADDRNOTAVAIL,
-                f"{who} cannot listen: the host {self.host!r} does not resolve ({why}); "
+                f"{server} cannot listen: the host {self.host!r} does not resolve ({why}); "
                 "listen on '127.0.0.1', '::1' or 'localhost'",
                 address=(self.host, self.port),
             ) from error
 
 
 def parse(address: AddressLike) -> Listen:
-    """Check a listen address; raises TypeError or ValueError that says what would be right."""
+    """Check a listen address; raises TypeError or ValueError that says what is allowed."""
     if isinstance(address, (str, bytes, os.PathLike)):
         return _parse_path(os.fsdecode(address))
     if not isinstance(address, (tuple, list)) or len(address) not in _TUPLE_SIZES:
@@ -62,7 +62,7 @@ def parse(address: AddressLike) -> Listen:
 
 
 def check_port(port: object) -> int:
-    """``port`` if it is one."""
+    """Return ``port``; raises TypeError or ValueError unless it is an int from 0 to 65535."""
     if isinstance(port, bool) or not isinstance(port, int):
         raise TypeError(f"the port must be an int, not {port!r}; 0 lets the kernel choose")
     if not 0 <= port <= _MAX_PORT:
@@ -71,7 +71,7 @@ def check_port(port: object) -> int:
 
 
 def not_encodable(path: str) -> ValueError:
-    """The error for a path that cannot be sent to the server's process."""
+    """Return the error for a path that cannot be sent to the server's process."""
     return ValueError(f"the path of a Unix socket must be UTF-8 here: {path!r}")
 
 
@@ -95,7 +95,7 @@ def _parse_path(path: str) -> Listen:
 
 
 def is_encodable(text: str) -> bool:
-    """Whether ``text`` can cross the wire and reach the kernel: no lone surrogates, no NUL."""
+    """Whether messages and the kernel accept ``text``: no lone surrogates, no NUL."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -119,7 +119,7 @@ def client_host(host: str) -> str:
 
 
 def url(scheme: str, host: str | None, port: int | None, path: str | None) -> str:
-    """What a client is to be given."""
+    """The URL of a server, for its clients."""
     if path is not None:
         from urllib.parse import quote
 

@@ -1,4 +1,4 @@
-"""Arguments checked before anything starts; each error names the value and what is right."""
+"""Checks arguments before anything starts; each error quotes the value and says what is allowed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def handler_or_none(handler: Any) -> Callable[..., Any] | None:
-    """``handler`` if it can be called, or ``None``."""
+    """Return ``handler``; raises TypeError unless it is callable or ``None``."""
     if handler is not None and not callable(handler):
         raise TypeError(f"the handler must be callable with one argument, not {handler!r}")
     checked: Callable[..., Any] | None = handler
@@ -15,7 +15,7 @@ def handler_or_none(handler: Any) -> Callable[..., Any] | None:
 
 
 def seconds(name: str, value: object) -> float:
-    """``value`` as a finite, non-negative number of seconds."""
+    """Return ``value`` as a float; raises TypeError or ValueError unless finite and at least 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
     if not value >= 0 or value == float("inf"):
@@ -24,7 +24,7 @@ def seconds(name: str, value: object) -> float:
 
 
 def count(name: str, value: object, *, least: int = 0) -> int:
-    """``value`` as a number of things, of which there are at least so many."""
+    """Return ``value``; raises TypeError or ValueError unless it is an int >= ``least``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {value!r}")
     if value < least:

@@ -1,34 +1,44 @@
-"""What starts on entry and stops on exit, plainly or without blocking a loop."""
+"""``with`` and ``async with`` for servers and managers: start on entry, stop on exit."""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ..dispatch.coroutines import off_loop, running_loop
+from ..dispatch.coroutines import running_loop
+from ..errors import StateError
 from ..journal.failures import attach
+from ..pristine import system
 
 if TYPE_CHECKING:
     import asyncio
 
+T = TypeVar("T")
+
 
 class StartedInContext:
-    """A context manager over ``start`` and ``stop``; the exit hides no failure of the body."""
+    """A context manager that calls ``start`` and ``stop``.
+
+    If the body has raised, the errors of ``stop`` become notes on that exception.
+    """
 
     def start(self) -> Self:
-        """Start, and return this object."""
+        """Start; returns this object."""
         return self._start_on(running_loop())
 
     def stop(self) -> Any:
-        """Stop, and raise what went wrong meanwhile."""
+        """Stop; raises the errors that were not raised yet."""
         raise AssertionError("each has its own")
 
     def _start_on(self, loop: asyncio.AbstractEventLoop | None) -> Self:
-        """Start; coroutine handlers are to run on ``loop``."""
+        """Start; coroutine handlers run on ``loop``, or on a separate loop if it is ``None``."""
         raise AssertionError("each has its own")
 
     def _stop_quietly(self) -> None:
-        """Stop, and raise nothing that handlers raised."""
+        """Stop without raising the errors of handlers."""
         raise AssertionError("each has its own")
 
     def __enter__(self) -> Self:
@@ -46,7 +56,7 @@ class StartedInContext:
             return
         try:
             self.stop()
-        except BaseException as raised:  # noqa: BLE001 - told in a note
+        except BaseException as raised:  # noqa: BLE001 - reported in a note
             attach(error, raised)
 
     async def __aenter__(self) -> Self:
@@ -61,3 +71,53 @@ class StartedInContext:
     ) -> None:
         __tracebackhide__ = True
         await off_loop(lambda: self.__exit__(kind, error, trace))
+
+
+async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = None) -> T:
+    """Run ``work`` in a new thread, in a copy of the caller's context; returns its result.
+
+    Cancelling the caller does not cancel the work: this waits until it ends and, if it succeeded,
+    runs ``undo`` in the same way. Raises StateError if no asyncio loop runs in this thread.
+    """
+    import asyncio
+
+    __tracebackhide__ = True
+    loop = running_loop()
+    if loop is None:
+        raise StateError(
+            "`async with` needs asyncio's loop, and none runs here; the plain `with` works anywhere"
+        )
+    future = _in_thread(loop, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if undo is not None and future.exception() is None:
+            await off_loop(undo)
+        raise
+
+
+def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> asyncio.Future[T]:
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def finish(result: Any, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def run() -> None:
+        __tracebackhide__ = True
+        result, error = None, None
+        try:
+            result = context.run(work)
+        except BaseException as raised:  # noqa: BLE001 - raised again by the await
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(finish, result, error)
+
+    system.start_thread(run, ())
+    return future

@@ -1,4 +1,4 @@
-"""Many servers, one owner: started together, stopped in parallel under one deadline."""
+"""Several servers that start together and stop in parallel, under one deadline."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ STOP_SECONDS = 5.0
 
 
 class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
-    """Servers by name, which start and stop as one.
+    """A mapping from names to servers, which start and stop together.
 
-    ``ServerManager(api=HTTPServer(), mail=SMTPServer())``, or with a mapping where a name is no
-    identifier. ``manager["api"]`` is the server.
+    ``ServerManager(api=HTTPServer(), mail=SMTPServer())``; pass a mapping if a name is not an
+    identifier. ``manager["api"]`` is the server. Use it as a context manager, plain or ``async``.
     """
 
     __test__ = False
@@ -39,9 +39,10 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
             self.add(name, server)
 
     def add(self, name: str, server: S) -> S:
-        """Take ``server`` under ``name``, and start it if the others run; returns it.
+        """Add ``server`` under ``name``, start it if the manager is started, and return it.
 
-        Raises ValueError if the name is taken, TypeError for what is no server.
+        Raises ValueError if the name is taken, TypeError if it is not a server, and what
+        ``Server.start`` raises.
         """
         if not isinstance(server, Server):  # pyright: ignore[reportUnnecessaryIsInstance] - users
             raise TypeError(f"{name!r} must be a server, not {server!r}")
@@ -81,14 +82,14 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
     # Start and stop ----------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start all at once and wait until all are ready; returns the manager.
+        """Start all servers in parallel and wait until all are ready; returns the manager.
 
-        If one fails, those that had started are stopped, and its StartError is raised.
+        If one fails, the others are stopped and its StartError is raised. Raises StateError if
+        the manager is started already.
         """
         return self._start_on(running_loop())
 
     def _start_on(self, loop: asyncio.AbstractEventLoop | None) -> Self:
-        """Start all; coroutine handlers are to run on ``loop``."""
         if self._started:
             raise StateError(f"{self!r} runs already; stop it first")
         begun: list[Server[Any]] = []
@@ -105,9 +106,9 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
         return self
 
     def stop(self, timeout: float = STOP_SECONDS) -> dict[str, StopReport]:
-        """Stop all in parallel, within ``timeout`` seconds; returns each one's report by name.
+        """Stop all servers in parallel, within ``timeout`` seconds; returns their reports by name.
 
-        Then raises what their handlers have raised, like ``Server.stop``.
+        Raises the errors of handlers, like ``Server.stop``, once all servers have stopped.
         """
         __tracebackhide__ = True
         limit = seconds("timeout", timeout)
@@ -125,7 +126,7 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
 
 
 def _undo(begun: Iterable[Server[Any]], error: BaseException) -> None:
-    """Stop those of a start that failed, and tell what they have to report in a note."""
+    """After a failed start: stop the servers, and add their errors to ``error`` as notes."""
     servers = list(begun)
     for server in servers:
         server.cancel_start()
@@ -136,7 +137,7 @@ def _undo(begun: Iterable[Server[Any]], error: BaseException) -> None:
 def _stop_all(
     servers: list[Server[Any]], limit: float
 ) -> tuple[list[StopReport], list[BaseException]]:
-    """Ask all, then climb each ladder; all of them were given the same time."""
+    """Ask all servers to stop, then finish each stop; returns their reports and errors."""
     errors: list[BaseException] = []
     deadline = Deadline(limit)
     halves = [server.begin_stop(deadline.left()) for server in servers]
