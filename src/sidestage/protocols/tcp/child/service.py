@@ -32,7 +32,7 @@ class TCPService(Service):
     progress: Flag  # during a drain
 
     def receiver(self) -> Receiver:
-        return Relayed(self) if self.handled else Recorded(self)
+        return HandledConnection(self) if self.handled else RecordedConnection(self)
 
     async def drain(
         self, seconds: float, caller: int, announce: Callable[[bool], None]
@@ -56,7 +56,7 @@ class TCPService(Service):
 
     def _handlers_are_behind(self, caller: int) -> bool:
         return any(
-            isinstance(peer, Relayed) and peer.call != caller and peer.is_behind()
+            isinstance(peer, HandledConnection) and peer.call != caller and peer.is_behind()
             for peer in self.peers
         )
 
@@ -106,7 +106,7 @@ class _Connection:
         self.transport.abort()
 
 
-class Relayed(_Connection):
+class HandledConnection(_Connection):
     """A connection that a handler in the parent serves."""
 
     def __init__(self, service: TCPService) -> None:
@@ -241,7 +241,7 @@ class Relayed(_Connection):
             self.transport.close()
 
 
-class Recorded(_Connection):
+class RecordedConnection(_Connection):
     """A connection without a handler, which is read to its end and then recorded."""
 
     def __init__(self, service: TCPService) -> None:
