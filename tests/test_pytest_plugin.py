@@ -301,5 +301,5 @@ def test_its_fixtures_are_listed_with_what_they_are(run: Run) -> None:
             ]
         )
     result.stdout.fnmatch_lines(
-        ["server_manager* -- *", "    A started manager for the whole run*"]
+        ["server_manager* -- *", "    A started manager for the whole session*"]
     )

@@ -1,6 +1,6 @@
-"""Real servers for tests, each in a process of its own, with the handler in the test's.
+"""Real servers for tests: each runs in its own process, and its handler in the test's.
 
-Importing this costs little: each name is imported where it is first used.
+Importing this package is cheap: each name is imported on first use.
 """
 
 from __future__ import annotations

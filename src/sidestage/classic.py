@@ -1,9 +1,9 @@
-"""The names and signatures of the 2011 proposal, as they live on in CPython's ``test_logging``.
+"""The servers of the 2011 proposal, with the names and signatures of CPython's ``test_logging``.
 
-A handler gets what it got there: the request handler object of ``socketserver`` or
+A handler gets the same arguments as there: the request handler object of ``socketserver`` or
 ``http.server``, or the four arguments of an SMTP message. Those classes run in the test's
-process, over a connection that the server's process relays. ``RequestHandlerClass`` may be
-replaced by a subclass before ``start``.
+process, over a connection that the server's process relays. You may replace
+``RequestHandlerClass`` by a subclass before ``start``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class _ClassicSlot(Slot):
-    """Calls the handler through the server's own method, without keeping the server alive."""
+    """Calls the handler through a method of the server, with a weak reference to the server."""
 
     def __init__(self, server: _Classic, handler: Callable[..., Any] | None) -> None:
         super().__init__(handler)
@@ -57,7 +57,7 @@ class _ClassicSlot(Slot):
 
 
 class _Classic(Server[Any]):
-    """What ``socketserver`` servers have beyond ours."""
+    """What these servers have in common with ``socketserver``."""
 
     __test__ = False
     address_family: int = socket.AF_INET
@@ -73,11 +73,14 @@ class _Classic(Server[Any]):
         return _ClassicSlot(self, handler)
 
     def _handle(self, request: Any) -> Any:
-        """Call the handler as it is called there."""
+        """Call the handler as ``test_logging`` does."""
         raise AssertionError("each has its own")
 
     def delegate(self, request: Any) -> None:
-        """Call the handler, for the internal request-handler class."""
+        """Call the handler with the request handler object.
+
+        Raises TypeError if the handler is a coroutine function.
+        """
         handler = self._slot.handler
         assert handler is not None
         result = handler(request)
@@ -89,13 +92,13 @@ class _Classic(Server[Any]):
             )
 
     def server_bind(self) -> None:
-        """Nothing: the server's process binds at ``start``."""
+        """Do nothing: the server's process binds at ``start``."""
 
     def server_activate(self) -> None:
-        """Nothing: the server's process listens at ``start``."""
+        """Do nothing: the server's process listens at ``start``."""
 
     def server_close(self) -> None:
-        """Stop, as closing the listening socket did."""
+        """Stop the server."""
         self.stop()
 
 
@@ -158,13 +161,13 @@ class TestUDPServer(_Classic, UDPServer):
 
 
 class _ReplySocket:
-    """What a datagram handler may do with the server's socket."""
+    """The server's socket, as far as a datagram handler uses it."""
 
     def __init__(self, datagram: Datagram) -> None:
         self._datagram = datagram
 
     def sendto(self, data: bytes, address: Any) -> int:
-        """Reply to the sender."""
+        """Reply to the sender; raises ValueError for any other address. Returns the size."""
         if tuple(address) != tuple(self._datagram.client_address):
             raise ValueError(f"a reply can only go to {self._datagram.client_address!r}")
         self._datagram.reply(data)
@@ -174,10 +177,10 @@ class _ReplySocket:
 class TestHTTPServer(_Classic, TCPServer):
     """``TestHTTPServer(addr, handler, poll_interval, log, sslctx)``.
 
-    The handler gets a ``BaseHTTPRequestHandler``, whatever the method. ``log`` lets it write its
-    log lines to stderr. With ``sslctx`` the server speaks HTTPS; TLS is then terminated in the
-    test's process, in the handler's thread, because a context cannot leave it: any context
-    works, but while handlers are held up, so are handshakes.
+    The handler gets a ``BaseHTTPRequestHandler`` for every method. With ``log`` it writes its log
+    lines to stderr. With ``sslctx`` the server speaks HTTPS. Any SSLContext works, but it cannot
+    be sent to another process: TLS is terminated in the test's process, in the handler's thread,
+    so a busy handler delays handshakes.
     """
 
     def __init__(
@@ -226,7 +229,7 @@ class TestHTTPServer(_Classic, TCPServer):
 
         try:
             secured: Any = TLSConnection(request, self.sslctx)
-        except OSError as error:  # as there: the client's failed handshake fails no test
+        except OSError as error:  # as there: a failed handshake fails no test
             text = f"the TLS handshake failed: {error}"
             self._journal.diagnosed(Diagnostic(client_address=request.client_address, text=text))
             return
@@ -237,8 +240,8 @@ class TestHTTPServer(_Classic, TCPServer):
 class TestSMTPServer(_Classic, SMTPServer):
     """``TestSMTPServer(addr, handler, poll_interval, sockmap)``.
 
-    The handler gets ``(peer, mailfrom, rcpttos, data)``, ``data`` being text with ``\\n`` line
-    ends and none at its end. ``sockmap`` is accepted and not used: it kept asyncore's state.
+    The handler gets ``(peer, mailfrom, rcpttos, data)``; ``data`` is text with ``\\n`` line ends
+    and none at its end. ``sockmap`` is accepted and ignored: it was for asyncore.
     """
 
     def __init__(
@@ -258,18 +261,18 @@ class TestSMTPServer(_Classic, SMTPServer):
         )
 
     def process_message(self, peer: Any, mailfrom: str, rcpttos: list[str], data: str) -> Any:
-        """Delegate to the handler; may be overridden. Returns ``None`` or an SMTP reply."""
+        """Call the handler; returns its result: ``None`` or an SMTP reply. May be overridden."""
         assert self._slot.handler is not None
         return self._slot.handler(peer, mailfrom, rcpttos, data)
 
 
 class TestUnixStreamServer(TestTCPServer):
-    """A ``TestTCPServer`` on the path of a Unix socket."""
+    """A ``TestTCPServer`` over a Unix socket; ``addr`` is its path."""
 
     address_family = getattr(socket, "AF_UNIX", -1)
 
 
 class TestUnixDatagramServer(TestUDPServer):
-    """A ``TestUDPServer`` on the path of a Unix socket."""
+    """A ``TestUDPServer`` over a Unix socket; ``addr`` is its path."""
 
     address_family = getattr(socket, "AF_UNIX", -1)

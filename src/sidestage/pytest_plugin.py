@@ -1,7 +1,7 @@
-"""Fixtures for pytest, a warm pool while it collects, and what servers tell in failure reports.
+"""The pytest plugin: fixtures, server details in failure reports, and a child booted early.
 
-``http_server``, ``smtp_server``, ``tcp_server`` and ``udp_server`` are started servers of the
-test's own; set ``.handler`` in the test. ``server_manager`` keeps servers for the whole run.
+``http_server``, ``smtp_server``, ``tcp_server`` and ``udp_server`` are started servers, a new one
+for each test; set ``.handler`` in the test. ``server_manager`` lasts for the whole session.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def udp_server(request: pytest.FixtureRequest) -> Iterator[UDPServer]:
 
 @pytest.fixture(scope="session")
 def server_manager() -> Iterator[ServerManager]:
-    """A started manager for the whole run: ``server_manager.add("api", HTTPServer())``."""
+    """A started manager for the whole session: ``server_manager.add("api", HTTPServer())``."""
     from . import ServerManager
 
     with ServerManager() as manager:
@@ -81,7 +81,7 @@ def _serving(request: pytest.FixtureRequest, server: S) -> Iterator[S]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let go of the servers after the last report: pytest keeps its items for the whole run."""
+    """Drop the references to the servers after the test: pytest keeps its items to the end."""
     try:
         return (yield)
     finally:
@@ -90,13 +90,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Begin anew: a test may run more than once."""
+    """Forget the servers of an earlier run: plugins may repeat a test."""
     item.stash[_servers] = []
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Raise what handlers raised while the test can still fail by it."""
+    """Raise handlers' errors in the test itself, so that it fails and not its teardown."""
     from .journal.failures import attach
 
     __tracebackhide__ = True
@@ -106,7 +106,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         for server in _servers_of(item):
             try:
                 server.raise_errors()
-            except BaseException as raised:  # noqa: BLE001 - told in a note
+            except BaseException as raised:  # noqa: BLE001 - reported in a note
                 attach(error, raised)
         raise
     for server in _servers_of(item):
@@ -118,7 +118,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add what the test's servers know to the report of its failure."""
+    """Add the state of the test's servers to the report of its failure."""
     report = yield
     if report.failed:
         for server in _servers_of(item):
@@ -142,9 +142,9 @@ def _account(server: Server[Any]) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Show the warning for a server that a test has forgotten, which Python hides.
+    """Show the ResourceWarning for a server that was never stopped, which Python hides.
 
-    First of all filters, so that every other goes before it.
+    The filter goes first in the list, so that any other filter takes precedence.
     """
     config.getini("filterwarnings").insert(0, "always:.* was never stopped:ResourceWarning")
 
@@ -153,15 +153,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Launch a child as the run begins: it boots while pytest configures itself and collects."""
+    """Launch a child early: it boots while pytest configures itself and collects."""
     options = early_config.known_args_namespace
     if not options.collectonly and not _only_distributes(early_config):
-        with contextlib.suppress(StartError):  # a test that wants a server will say so
+        with contextlib.suppress(StartError):  # a test that starts a server will fail
             pool.boot()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Import what a first start needs, once a test is seen that may want one."""
+    """Import what a start needs, once there is a test that may start a server."""
     config = item.config
     if config.stash.get(_warmed, False) or config.option.collectonly:
         return
@@ -176,13 +176,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """End the child again if no test here can want it."""
+    """End the child if no test can use it."""
     if not session.config.stash.get(_warmed, False):
         pool.close()
 
 
 def _only_distributes(config: pytest.Config) -> bool:
-    """Whether this is the process of pytest-xdist that runs no tests itself."""
+    """Whether this is the controller of pytest-xdist, which runs no tests itself."""
     return (
         getattr(config.known_args_namespace, "numprocesses", None) is not None
         and "PYTEST_XDIST_WORKER" not in os.environ
