@@ -1,4 +1,4 @@
-"""What a process and its children have at one moment, so that a leak can be told from a use."""
+"""The resources of a process and its children, compared between two moments to find leaks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psutil
 
-GROWTH = 1024  # KiB that a process may grow by: allocators round up, a leak goes on
-SETTLE = 5.0  # seconds for what was let go to be gone
+GROWTH = 1024  # KiB that a process may grow: allocators round up
+SETTLE = 5.0  # seconds until released resources are gone
 
 
 @dataclass(frozen=True)
 class Account:
-    """What this process and its children have at one moment."""
+    """The resources of this process and its children at one moment."""
 
     descriptors: int
     threads: int
@@ -29,14 +29,14 @@ class Account:
     child_rss_kib: int
 
     def growth(self, before: Account) -> dict[str, int]:
-        """How much more there is than before."""
+        """The difference from an earlier account."""
         return {
             field.name: getattr(self, field.name) - getattr(before, field.name)
             for field in fields(self)
         }
 
     def excess(self, before: Account, growth: int = GROWTH) -> dict[str, int]:
-        """Of the growth, what may not be."""
+        """The part of the growth that is not allowed."""
         return {
             name: more
             for name, more in self.growth(before).items()
@@ -48,7 +48,7 @@ NAMES = tuple(field.name for field in fields(Account))
 
 
 def take_account(allowed: Account | None = None, growth: int = GROWTH) -> Account:
-    """What there is now; given what is allowed, once it is no more than that or time is up."""
+    """Take an account; with ``allowed``, first wait up to ``SETTLE`` seconds for leaks to go."""
     deadline = time.monotonic() + SETTLE
     gc.collect()
     account = _account()
@@ -59,7 +59,7 @@ def take_account(allowed: Account | None = None, growth: int = GROWTH) -> Accoun
 
 
 def leaks(account: Account, before: Account, growth: int = GROWTH) -> list[str]:
-    """What there is too much of, a line each."""
+    """Describe the leaks, one line each."""
     return [
         f"LEAK: {more} {name.replace('_', ' ')} more than before"
         for name, more in account.excess(before, growth).items()
@@ -67,7 +67,7 @@ def leaks(account: Account, before: Account, growth: int = GROWTH) -> list[str]:
 
 
 def in_words(account: Account, before: Account) -> str:
-    """The growth, for a reader."""
+    """Describe the growth in words."""
     growth = account.growth(before)
     rss, child_rss = growth["rss_kib"], growth["child_rss_kib"]
     more = sum(max(0, count) for name, count in growth.items() if not name.endswith("rss_kib"))
@@ -97,11 +97,11 @@ def _account() -> Account:
 
 
 def _threads(pid: int) -> int:
-    """As the kernel counts them: also those that Python does not know."""
+    """Count threads as the kernel does, including those that Python does not know."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def _rss(pid: int) -> int:
-    """Resident KiB: from smaps_rollup, because statm is behind by what each CPU has cached."""
+    """Resident KiB, from smaps_rollup: statm lags behind by what each CPU has cached."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(rollup.partition("Rss:")[2].split()[0])

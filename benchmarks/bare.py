@@ -1,4 +1,4 @@
-"""The least that an HTTP server in a process of its own can be: asyncio and httptools, no more."""
+"""The smallest HTTP server in a separate process: asyncio and httptools, nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Bare(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Serve until stdin ends, which is when the benchmark does."""
+    """Serve until stdin ends, when the benchmark ends."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Bare, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -40,7 +40,7 @@ async def main() -> None:
 
 @contextmanager
 def bare() -> Iterator[int]:
-    """That server."""
+    """Run that server; yields its port."""
     command = [sys.executable, "-I", __file__]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

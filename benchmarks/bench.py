@@ -1,4 +1,4 @@
-"""All figures of the documentation, in one run: ``make bench``."""
+"""Measures all figures of the documentation: ``make bench``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHARTS: list[tuple[str, str, str, Callable[[], dict[str, growth.Series]]]] = [
 
 
 def main() -> None:
-    """Measure, print, and write if asked to."""
+    """Measure, print and, if asked to, write the figures."""
     options = _options()
     lines = [*lifecycle.figures(options.rounds), *limits.lines()]
     print("\n".join(lines), flush=True)

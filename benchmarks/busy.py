@@ -1,7 +1,7 @@
-"""What a client outside waits for an answer while the main thread of the test computes.
+"""How long a client in another process waits for an answer while the test's main thread computes.
 
-All servers run all the time, and each is asked in turn while the main thread does one thing after
-the other; every figure is the median over the rounds.
+All servers run all the time. Each gets requests in turn, with each kind of work in the main thread;
+every figure is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from pytest_httpserver import HTTPServer as PytestHTTPServer
 from sidestage import HTTPServer
 
 ROUNDS = 4
-SECONDS = 0.4  # that each server is asked in each round
-AT_LEAST = 5  # requests in it
+SECONDS = 0.4  # of requests to each server in each round
+AT_LEAST = 5  # requests in that time
 HELD = 0.05  # seconds for which one C call holds the GIL
 
 BEGIN, END = "<!-- busy: begin -->", "<!-- busy: end -->"
@@ -43,7 +43,7 @@ Samples = dict[tuple[str, str], list[float]]  # milliseconds, by server and main
 
 
 def main() -> None:
-    """Measure, print, and write if asked to."""
+    """Measure, print and, if asked to, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the figures into FILE")
@@ -60,7 +60,7 @@ def main() -> None:
 
 @contextmanager
 def pytest_httpserver_canned() -> Iterator[int]:
-    """pytest-httpserver without a handler of the test's."""
+    """pytest-httpserver without a handler."""
     with PytestHTTPServer(host="127.0.0.1", port=0) as server:
         server.expect_request("/").respond_with_data("hello")
         yield server.port
@@ -85,10 +85,10 @@ def _pure_python() -> None:
 
 
 def _holding_call() -> Callable[[], object]:
-    """A sort that takes as long as it is to hold the GIL."""
+    """Find a sort that holds the GIL for ``HELD`` seconds."""
     dice = random.Random(1)
     numbers = [dice.random() for _ in range(200_000)]
-    before = time.thread_time()  # whatever else this machine has to do
+    before = time.thread_time()  # CPU time: other processes do not count
     sorted(numbers)
     size = int(len(numbers) * HELD / (time.thread_time() - before))
     numbers = [dice.random() for _ in range(size)]
@@ -96,7 +96,7 @@ def _holding_call() -> Callable[[], object]:
 
 
 def busy_until(done: threading.Event, step: Callable[[], object]) -> None:
-    """One step after the other, none of which waits for anything."""
+    """Repeat ``step`` until ``done`` is set."""
     while not done.is_set():
         step()
 
@@ -105,7 +105,7 @@ def busy_until(done: threading.Event, step: Callable[[], object]) -> None:
 
 
 class Client:
-    """A process that sends one GET after the other, each on a connection of its own."""
+    """A process that sends GET requests one by one, each on a new connection."""
 
     _SOURCE = """
 import http.client, json, sys, time
@@ -132,8 +132,8 @@ for line in sys.stdin:
             stdout=subprocess.PIPE,
         )
 
-    def times(self, port: int, meanwhile: Callable[[threading.Event], object]) -> list[float]:
-        """The milliseconds of each request, while ``meanwhile`` runs in this thread."""
+    def times(self, port: int, work: Callable[[threading.Event], object]) -> list[float]:
+        """The milliseconds of each request, while ``work`` runs in this thread."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -146,7 +146,7 @@ for line in sys.stdin:
         waiter = threading.Thread(target=wait)
         waiter.start()
         os.write(stdin.fileno(), json.dumps([port, SECONDS, AT_LEAST]).encode() + b"\n")
-        meanwhile(done)
+        work(done)
         waiter.join()
         times: list[float] = json.loads(stdout.readline())
         return times
@@ -174,10 +174,10 @@ def measure(rounds: int) -> tuple[Samples, Samples]:
             client.times(port, doing["idle"])  # the first requests are cold
         order, dice = list(ports), random.Random(1)
         for _ in range(rounds):
-            dice.shuffle(order)  # so that nobody always follows the same one
-            for what, meanwhile in doing.items():
+            dice.shuffle(order)  # so that no server always follows the same other one
+            for what, work in doing.items():
                 for name in order:
-                    times = client.times(ports[name], meanwhile)
+                    times = client.times(ports[name], work)
                     medians[name, what].append(statistics.median(times))
                     tails[name, what].append(
                         statistics.quantiles(times, n=100, method="inclusive")[-1]

@@ -1,7 +1,7 @@
 """Counts the calls of Sidestage's own functions in the test's process: a request, a start, a stop.
 
-The figures are the same in every run but for chance (which thread wakes first), so the median of
-several is given. ``python benchmarks/calls.py --list`` prints each call in order, thread by thread.
+The figures vary only with which thread wakes first, so each is the median of several runs.
+``python benchmarks/calls.py --list`` prints each call in order, thread by thread.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ Call = tuple[int, str, str]  # thread, module, function
 
 
 class Trace:
-    """Notes the calls of our functions in all threads while it is on."""
+    """Records the calls of Sidestage's functions in all threads while it is on."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.on = False
 
     def note(self, frame: FrameType, event: str, argument: Any) -> None:
-        """A profile function, as ``sys.setprofile`` wants it."""
+        """The profile function for ``sys.setprofile``."""
         if self.on and event == "call" and frame.f_code.co_filename.startswith(HOME):
             name = frame.f_code.co_filename[len(HOME) :].removesuffix(".py")
             self.calls.append((threading.get_ident(), name, frame.f_code.co_qualname))
 
     @contextmanager
     def during(self) -> Iterator[list[Call]]:
-        """The calls made meanwhile."""
+        """Record in the body of the ``with``; yields the list of calls."""
         self.calls = []
         self.on = True
         try:
@@ -54,7 +54,7 @@ def hello(request: Any) -> str:
 
 
 def life(trace: Trace, found: dict[str, list[list[Call]]]) -> None:
-    """One server's life: start, requests on one connection, stop."""
+    """Start a server, send requests on one connection, and stop it."""
     server = HTTPServer(handler=hello)
     with trace.during() as calls:
         server.start()
@@ -73,12 +73,12 @@ def life(trace: Trace, found: dict[str, list[list[Call]]]) -> None:
 
 
 def settle() -> None:
-    """Let a handler's thread come back to where it waits."""
+    """Wait until a handler's thread is idle again."""
     threading.Event().wait(0.01)
 
 
 def modules_in_order(calls: list[Call]) -> list[str]:
-    """The modules that a list of calls goes through; a stay in one is named once."""
+    """The modules that a list of calls goes through, without consecutive repeats."""
     found: list[str] = []
     for _, module, _ in calls:
         if not found or found[-1] != module:

@@ -1,4 +1,4 @@
-"""Kill at random moments: the process of a test, and the processes of its servers."""
+"""Kills test processes, and server processes, at random moments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sidestage import Server, ServerDied, StartError, StartTimeout
 from sidestage.process.pool import pool
 
 SCRIPT = str(Path(life.__file__).resolve())
-UP = 60.0  # seconds for a process to be up
+UP = 60.0  # seconds for a process to boot
 WITHIN = 0.3  # seconds after which a process is killed, or less
 TOLERATED = 1.0  # seconds that a call may take beyond its time-out, on a busy machine
 STUCK = 120.0  # seconds for one step of a life
@@ -40,7 +40,7 @@ GROWTH = 8 * 1024  # KiB: deaths and their tracebacks leave the allocator larger
 
 
 def kill_tests(number: int, seed: int) -> Outcome:
-    """SIGKILL so many test processes, each at a random moment of its life."""
+    """Kill ``number`` test processes, each at a random moment."""
     dice = random.Random(seed)
     worst, violations = 0.0, []
     doing: Counter[str] = Counter()
@@ -86,7 +86,7 @@ def _kill_one(dice: random.Random) -> tuple[str, float, list[str]]:
 
 
 def _copies(mark: str, noted: set[int]) -> set[int]:
-    """Also those forked copies that had no time to note that they are there."""
+    """Include forked copies that were killed before they could record their pid."""
     found = set(noted)
     for pid in left.marked(mark):
         with contextlib.suppress(OSError):
@@ -103,25 +103,25 @@ SIGNALS = (*DEADLY, signal.SIGSTOP)
 
 @dataclass(frozen=True)
 class Shot:
-    """A signal to a server's process, and whether that was serving."""
+    """A signal to a server's process, and whether the process was serving."""
 
     number: signal.Signals
     serving: bool
 
 
 class Fire:
-    """The fate of a life whose servers are shot at; each shot has to be told, and by its name."""
+    """The judge of a life whose server processes get signals: each must be reported, by name."""
 
     def __init__(self) -> None:
         self.violations: list[str] = []
-        self.told: Counter[str] = Counter()
+        self.reported: Counter[str] = Counter()
         self.shots: dict[int, Shot] = {}
         self._serving: set[int] = set()
         self._guard = threading.Lock()
 
     def shoot(self, dice: random.Random, *, serving: bool) -> bool:
-        """Send a signal to one of the children; returns whether there was one to be had."""
-        with self._guard:  # so that it is certain whether the child is serving
+        """Send a signal to one of the children; returns whether there was one."""
+        with self._guard:  # so that the child cannot start or stop serving here
             candidates = [
                 pid
                 for pid in _servers()
@@ -138,7 +138,7 @@ class Fire:
     # The fate -----------------------------------------------------------------------------------
 
     def does(self, what: str) -> None:
-        """All of it may be hit."""
+        """Ignore it: a signal may come at any time."""
 
     def serves(self, server: Any) -> None:
         with self._guard:
@@ -155,7 +155,7 @@ class Fire:
         else:
             named = any(number.name in str(error) for number in numbers)
             self._expect(named, f"a start does not say what the process has died of: {error}")
-        self.told[type(error).__name__] += 1
+        self.reported[type(error).__name__] += 1
 
     def failed(self, server: Any, error: Exception) -> None:
         if isinstance(error, StartError):  # of a restart
@@ -177,17 +177,17 @@ class Fire:
         if shot is None:
             self._expect(len(errors) == booms, f"{errors} were raised, and not {booms} times Boom")
         elif shot.serving and shot.number in DEADLY:
-            self._expect(bool(deaths), f"a death of {shot.number.name} is not told")
+            self._expect(bool(deaths), f"a death by {shot.number.name} is not reported")
         elif shot.serving:
             rung = server.stop_report.rung
-            self._expect(rung == "kill", f"one that was stopped is stopped by {rung!r}")
-            self.told["ForcedStopWarning"] += rung == "kill"
+            self._expect(rung == "kill", f"a process with SIGSTOP is stopped by {rung!r}")
+            self.reported["ForcedStopWarning"] += rung == "kill"
 
     def _named(self, error: ServerDied) -> None:
         shot = self.shots.get(error.pid)
         name = None if shot is None else shot.number.name
-        self._expect(error.signal == name, f"it was {name}, and the test is told: {error}")
-        self.told["ServerDied"] += 1
+        self._expect(error.signal == name, f"it was {name}, but the error is: {error}")
+        self.reported["ServerDied"] += 1
 
     def _elsewhere(self) -> list[Shot]:
         with self._guard:
@@ -199,7 +199,7 @@ class Fire:
 
 
 def kill_servers(number: int, seed: int) -> Outcome:
-    """Signal so many server processes while the life that they belong to goes on here."""
+    """Send signals to ``number`` server processes while their life goes on here."""
     Server._sync_seconds = life.SYNC
     peace = Life(seed, Peace(lambda line: None), leave_copies=False)
     for _ in range(60):
@@ -219,15 +219,15 @@ def kill_servers(number: int, seed: int) -> Outcome:
     account = take_account(before, GROWTH)
     name, worst = max(hard.calls.overruns.items(), key=lambda item: item[1])
     late = [
-        f"{call} took {over:.2f} s more than its time-out"
-        for call, over in hard.calls.overruns.items()
-        if over > TOLERATED
+        f"{call} took {overrun:.2f} s more than its time-out"
+        for call, overrun in hard.calls.overruns.items()
+        if overrun > TOLERATED
     ]
     return Outcome(
         "SIGKILL, SIGSEGV, SIGABRT or SIGSTOP for a server's process at a random moment",
         f"{number:,}",
         f"of {hard.calls.number:,} calls the latest ({name}) ended "
-        f"{max(0.0, worst) * 1000:.0f} ms after its time-out; {counted(fire.told)}; "
+        f"{max(0.0, worst) * 1000:.0f} ms after its time-out; {counted(fire.reported)}; "
         f"{in_words(account, before)}",
         fire.violations + late + leaks(account, before, GROWTH),
     )
@@ -235,7 +235,7 @@ def kill_servers(number: int, seed: int) -> Outcome:
 
 def _shoot(fire: Fire, dice: random.Random, number: int) -> None:
     for count in range(number):
-        serving = dice.random() < 0.7  # the others start, stop or wait in the pool
+        serving = dice.random() < 0.7  # else one that starts, stops or is in the pool
         time.sleep(dice.uniform(0, 0.1))
         while not fire.shoot(dice, serving=serving):
             time.sleep(dice.uniform(0, 0.03))
@@ -254,7 +254,7 @@ def _servers() -> list[int]:
 
 
 def _send(pid: int, number: signal.Signals) -> bool:
-    """Signal one that is a child of this process still, and nobody else that has got its pid."""
+    """Send a signal to a child of this process, never to another process with its old pid."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:

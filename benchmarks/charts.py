@@ -1,4 +1,4 @@
-"""Line charts as SVG, both axes logarithmic: what grows shows its exponent."""
+"""Line charts as SVG with logarithmic axes: the slope is the exponent of the growth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 50
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by all who see colours badly
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # safe for the colour-blind
 
 Series = list[tuple[float, float]]
 
@@ -50,7 +50,7 @@ def line_chart(title: str, x_label: str, series: dict[str, Series]) -> str:
 
 
 class _Axis:
-    """From values to places, by powers of ten."""
+    """A logarithmic axis: maps values to coordinates."""
 
     def __init__(self, values: list[float], first: float, last: float) -> None:
         logs = [math.log10(max(value, 1e-3)) for value in values]
@@ -59,12 +59,12 @@ class _Axis:
         self._first, self._last = first, last
 
     def at(self, value: float) -> float:
-        """Where ``value`` is."""
+        """The coordinate of ``value``."""
         part = (math.log10(max(value, 1e-3)) - self._low) / (self._high - self._low)
         return self._first + part * (self._last - self._first)
 
     def ticks(self) -> list[float]:
-        """The powers of ten."""
+        """The powers of ten on this axis."""
         return [10.0**power for power in range(self._low, self._high + 1)]
 
 

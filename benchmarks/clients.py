@@ -1,4 +1,4 @@
-"""What is done to a server, and how long it takes: the acts of the comparison."""
+"""Clients for the benchmarks: each uses a server and returns how long that took."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MESSAGE = b"x" * 64
 
 
 def connect(port: int) -> socket.socket:
-    """A connection without delays."""
+    """A connection with TCP_NODELAY."""
     client = socket.create_connection(("127.0.0.1", port), 10)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
@@ -37,7 +37,7 @@ def connect(port: int) -> socket.socket:
 
 
 def serial(port: int, count: int = 500) -> float:
-    """The median of one request after another on one connection, in microseconds."""
+    """The median time of a request on one connection, in microseconds."""
     with connect(port) as client:
         return median_of(partial(_exchange, client), count)
 
@@ -50,7 +50,7 @@ def _exchange(client: socket.socket) -> None:
 
 
 def median_of(act: Callable[[], object], count: int) -> float:
-    """The median of how long an act takes, in microseconds, after some to get warm."""
+    """The median time of an act in microseconds, after some to warm up."""
     for _ in range(max(1, count // 10)):
         act()
     times: list[float] = []
@@ -62,12 +62,12 @@ def median_of(act: Callable[[], object], count: int) -> float:
 
 
 def fail(why: str) -> Any:
-    """A measurement that went wrong is none."""
+    """End the benchmark: a measurement has failed."""
     raise AssertionError(why)
 
 
 def wrk(port: int, connections: int = 16) -> float:
-    """Requests a second that wrk gets through."""
+    """Requests per second, measured with wrk."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{WRK_SECONDS}s", f"http://127.0.0.1:{port}/"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     if found := re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout):
@@ -77,12 +77,12 @@ def wrk(port: int, connections: int = 16) -> float:
 
 
 def have_wrk() -> bool:
-    """Whether wrk is installed; it is a program of its own and no package of Python's."""
+    """Whether wrk is installed; it is not a Python package."""
     return shutil.which("wrk") is not None
 
 
 def with_http_client(url: str) -> None:
-    """Three requests of a test that uses the standard library."""
+    """Send three requests as a test with the standard library does."""
     for _ in range(3):
         host, port = url.removeprefix("http://").split(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=10)
@@ -92,13 +92,13 @@ def with_http_client(url: str) -> None:
 
 
 def with_requests(url: str) -> None:
-    """Three requests of a test that uses requests."""
+    """Send three requests as a test with requests does."""
     for _ in range(3):
         assert requests.get(url + "/", timeout=10).content == BODY
 
 
 def with_httpx(url: str) -> None:
-    """Three requests of a test that uses httpx."""
+    """Send three requests as a test with httpx does."""
     with httpx.Client() as client:
         for _ in range(3):
             assert client.get(url + "/").content == BODY
@@ -108,7 +108,7 @@ def with_httpx(url: str) -> None:
 
 
 def echo_one(port: int, count: int = 500) -> float:
-    """Echoes a second on one connection, the client in the test's process."""
+    """Echoes per second on one connection, with the client in the test's process."""
 
     def once() -> None:
         client.sendall(MESSAGE)
@@ -123,7 +123,7 @@ def echo_one(port: int, count: int = 500) -> float:
 
 
 def echo_many(port: int, connections: int = 16, seconds: float = 1.0) -> float:
-    """Echoes a second on many connections, the client in a process of its own, as wrk is."""
+    """Echoes per second on many connections, with the client in another process, like wrk."""
     arguments = [str(port), str(connections), str(seconds)]
     command = [sys.executable, str(Path(__file__).parent / "echoing.py"), *arguments]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -133,7 +133,7 @@ def echo_many(port: int, connections: int = 16, seconds: float = 1.0) -> float:
 
 
 def burst(server: Recorder, count: int) -> float:
-    """Datagrams a second from the first sent to the last recorded."""
+    """Datagrams per second, from the first sent to the last recorded."""
     began = time.perf_counter()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.connect(("127.0.0.1", server.port))
@@ -159,7 +159,7 @@ def _mails(port: int, count: int) -> None:
 
 
 def mails(port: int, connections: int = 1, count: int = 50) -> float:
-    """Mails a second, each client in a thread of the test's process."""
+    """Mails per second, with each client in a thread of the test's process."""
     began = time.perf_counter()
     with ThreadPoolExecutor(connections) as pool:
         list(pool.map(lambda _: _mails(port, count), range(connections)))

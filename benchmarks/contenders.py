@@ -1,4 +1,4 @@
-"""The servers that are compared: Sidestage's four and their peers, started and stopped alike."""
+"""The servers that are compared: Sidestage's four and their peers, with the same interface."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from sidestage import HTTPServer, SMTPServer, TCPServer, UDPServer
 
 @dataclass(frozen=True)
 class Contender:
-    """A server: entering ``serving()`` makes and starts it and gives its port, leaving stops it."""
+    """A server: ``serving()`` starts it, yields its port, and stops it."""
 
     name: str
     serving: Serving
     request: Callable[[int], None] | None = None  # what a small test sends
-    against: str = ""  # which of ours it is compared with; empty for ours
-    slow: bool = False  # stops so slowly that few rounds must do
+    against: str = ""  # the Sidestage server it is compared with; empty for those
+    slow: bool = False  # stops slowly, so it gets few rounds
 
 
 def http_request(port: int) -> None:
-    """One GET, as a test would send it."""
+    """Send a GET as a test does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with contextlib.closing(connection):
         connection.request("GET", "/")
@@ -37,7 +37,7 @@ def http_request(port: int) -> None:
 
 
 def smtp_request(port: int) -> None:
-    """One mail, as a test would send it."""
+    """Send a mail as a test does."""
     with smtplib.SMTP("127.0.0.1", port, local_hostname="localhost", timeout=10) as client:
         client.sendmail("me@example.org", ["you@example.org"], "Subject: hello\r\n\r\nhi\r\n")
 
@@ -46,12 +46,12 @@ def smtp_request(port: int) -> None:
 
 
 def hello(request: object) -> str:
-    """What an HTTP handler of a test may look like."""
+    """A typical HTTP handler of a test."""
     return "hello"
 
 
 def nothing(request: object) -> None:
-    """What any other handler of a test may look like."""
+    """A typical handler of a test for the other protocols."""
 
 
 OURS = [
@@ -68,7 +68,7 @@ OURS = [
 
 # Peers ------------------------------------------------------------------------------------------
 
-DEFAULT_POLL = 0.5  # seconds, what serve_forever() does unless told
+DEFAULT_POLL = 0.5  # seconds; the default of serve_forever()
 
 _HTTP, _SMTP = "HTTPServer, handler", "SMTPServer, handler"
 

@@ -1,4 +1,4 @@
-"""Where the time of a request goes: processor time and system calls of both processes."""
+"""Where the time of a request goes: CPU time and system calls of both processes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _times(
 
 
 def _calls(kind: type[Any], handler: Any, act: Callable[[int], int]) -> str:
-    """How often the child calls the kernel for a request, by strace, if that is installed."""
+    """The child's system calls per request, counted by strace if that is installed."""
     if shutil.which("strace") is None:
         return "(strace is not installed)"
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Many at once: handlers that block, idle connections, servers; and large bodies."""
+"""Many at the same time: blocking handlers, idle connections, servers; and large bodies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def blocking(seconds: float = 0.1) -> Iterator[int]:
 
 
 def at_once(port: int, count: int = 16) -> float:
-    """Milliseconds until as many requests, sent at once, have their answers."""
+    """Milliseconds until all requests, sent at the same time, have their answers."""
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(port)) for _ in range(count)]
         began = time.perf_counter()
@@ -48,7 +48,7 @@ def at_once(port: int, count: int = 16) -> float:
 
 
 def idle_connections(count: int) -> tuple[float, float]:
-    """With so many idle connections: a request's microseconds, and the child's KiB for each."""
+    """With idle connections: a request's microseconds, and the child's KiB per connection."""
     from clients import serial
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -67,7 +67,7 @@ def idle_connections(count: int) -> tuple[float, float]:
 
 
 def many_servers(count: int) -> tuple[float, float, float]:
-    """Seconds to start so many at once and to stop them, and the MiB (USS) that each has."""
+    """Seconds to start servers in parallel and to stop them, and the MiB (USS) of each."""
     manager = ServerManager({str(number): HTTPServer() for number in range(count)})
     began = time.perf_counter()
     with manager:
@@ -81,14 +81,14 @@ def many_servers(count: int) -> tuple[float, float, float]:
 
 
 class Streams:
-    """A server whose handler takes and gives a large body piece by piece, and how both grow."""
+    """A server whose handler streams a large body, and how much both processes grow."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.piece = bytes(MIB)
 
     def handler(self, request: Any) -> Any:
-        """Read a body to its end, or give one."""
+        """Read a body to its end, or send one."""
         if request.method == "POST":
             total = 0
             while data := request.rfile.read(1 << 18):
@@ -98,12 +98,12 @@ class Streams:
 
 
 def rss(pid: int | None = None) -> int:
-    """Bytes that a process has in memory."""
+    """The resident bytes of a process."""
     return int(psutil.Process(pid).memory_info().rss)
 
 
 def stream(size: int, *, upload: bool) -> tuple[float, float, float]:
-    """MiB a second through a handler; and MiB by which the test's process and the child grow."""
+    """MiB per second through a handler, and the MiB that the test's process and the child grow."""
     streams = Streams(size)
     with HTTPServer(handler=streams.handler, keep=MIB) as server, connect(server.port) as client:
         before = rss(), rss(server.pid)
@@ -140,7 +140,7 @@ def _receive(client: socket.socket, *, until_end: bool) -> int:
 
 
 def empty_the_pool() -> None:
-    """Have the next servers start in processes of their own making."""
+    """Let the next servers start in new processes."""
     from sidestage.process.pool import pool
 
     pool.close()

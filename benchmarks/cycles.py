@@ -1,4 +1,4 @@
-"""Start and stop servers many times, and look for what is left."""
+"""Starts and stops servers many times, and looks for leaks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Subject:
 
 
 def start_and_stop(cycles: int) -> Outcome:
-    """So many cycles of each server, after some to warm up."""
+    """Run ``cycles`` cycles of each server, after some to warm up."""
     served: set[int] = set()
     for subject in SUBJECTS:
         served |= _run(subject, min(WARM_UP, cycles))
@@ -105,7 +105,7 @@ SUBJECTS = (
 )
 
 
-# What is printed meanwhile ----------------------------------------------------------------------
+# Progress ---------------------------------------------------------------------------------------
 
 
 def _print_head(first: Account) -> None:

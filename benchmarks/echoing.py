@@ -1,4 +1,4 @@
-"""A client of echo servers in a process of its own: port, connections, seconds; prints echoes/s."""
+"""A client of echo servers. Arguments: port, connections, seconds. Prints echoes per second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MESSAGE = b"x" * 64
 
 
 def main(port: int, connections: int, seconds: float) -> float:
-    """Send a message on each connection whenever the last one has come back."""
+    """Send a message on each connection as soon as the previous one has come back."""
     with selectors.DefaultSelector() as selector:
         clients = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(connections)]
         for client in clients:

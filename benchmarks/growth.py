@@ -1,4 +1,4 @@
-"""How latency, throughput and memory grow: with connections, with bodies, with servers."""
+"""How latency, throughput and memory grow with connections, bodies and servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Series = list[tuple[float, float]]
 
 
 def with_connections() -> dict[str, Series]:
-    """A request's latency and the child's memory, beside so many idle connections."""
+    """A request's latency and the child's memory, for several numbers of idle connections."""
     latency: Series = []
     memory: Series = []
     for count in CONNECTIONS:
@@ -25,17 +25,17 @@ def with_connections() -> dict[str, Series]:
 
 
 def with_bodies() -> dict[str, Series]:
-    """Milliseconds for an upload and a download of so many bytes through a handler."""
+    """Milliseconds for an upload and a download through a handler, for several sizes."""
     times: dict[str, Series] = {"upload": [], "download": []}
     for size in SIZES:
-        for way, series in times.items():
-            rate, _, _ = crowds.stream(size, upload=way == "upload")
+        for direction, series in times.items():
+            rate, _, _ = crowds.stream(size, upload=direction == "upload")
             series.append((size, size / MIB / rate * 1000))
     return times
 
 
 def with_servers() -> dict[str, Series]:
-    """Seconds to start and to stop so many servers at once, from an empty pool."""
+    """Seconds to start and to stop servers in parallel, from an empty pool."""
     started: Series = []
     stopped: Series = []
     for count in SERVERS:

@@ -1,7 +1,6 @@
-"""What a request's Python code takes when it runs in a loop: no kernel between, all caches warm.
+"""The time of a request's Python code in a loop: no system calls, all caches warm.
 
-The difference from the processor time of a real request is the kernel, and what a processor has
-to fetch anew each time that it comes back from there.
+The rest of a real request's CPU time is spent in the kernel and on cold caches after it.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _HEADERS = (("Content-Type", "text/plain; charset=utf-8"),)
 
 
 class _Transport(asyncio.Transport):
-    """Takes everything and sends nothing."""
+    """A transport that accepts everything and sends nothing."""
 
     def write(self, data: Any) -> None:
         pass
@@ -45,7 +44,7 @@ class _Transport(asyncio.Transport):
 
 
 class _Gate:
-    """Where nobody waits."""
+    """A wake-up that no thread waits for."""
 
     ended = False
 
@@ -57,7 +56,7 @@ class _Gate:
 
 
 def child(*, handled: bool) -> float:
-    """Microseconds of the child's code for a request and its reply."""
+    """Microseconds of the child's code per request and reply."""
     config = Configure(
         protocol="http", settings=b"", host="", port=0, path=None, cwd=None, poll_interval=1.0,
         handled=handled, handler_timeout=30.0, keep=1 << 26, backlog=1,
@@ -100,7 +99,7 @@ def _reply(call: int) -> Respond:
 
 
 def parent() -> float:
-    """Microseconds of the code of the test's process for a request and its reply."""
+    """Microseconds of the test process's code per request and reply."""
     events, write_events = os.pipe()
     sink = os.open(os.devnull, os.O_WRONLY)
     child: Any = type("Child", (), {"channel": Channel(events, sink)})()

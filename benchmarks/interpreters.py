@@ -1,4 +1,4 @@
-"""What needs an interpreter of its own: imports, first starts, a run of pytest. Milliseconds."""
+"""Milliseconds of what needs a new interpreter: imports, first starts, a run of pytest."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_first():
 
 @dataclass(frozen=True)
 class Program:
-    """What a fresh interpreter imports, starts and stops."""
+    """A program for a new interpreter: its imports, its start and its stop."""
 
     imports: str
     start: str = ""
     stop: str = ""
-    against: str = ""  # which of ours it is compared with
+    against: str = ""  # the Sidestage program it is compared with
 
 
 IMPORTS = {
@@ -91,14 +91,14 @@ PEERS = {
 
 
 def bare() -> float:
-    """From the start to the exit of an interpreter that does nothing."""
+    """Milliseconds of an interpreter that does nothing, from start to exit."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)
     return (time.perf_counter() - began) * 1000
 
 
 def timed(program: Program) -> tuple[float, float]:
-    """How long the program's imports and its start took, with no pool and nothing imported."""
+    """Milliseconds of the program's imports and its start, without a pool."""
     code = _TIMED.format(imports=program.imports, start=program.start, stop=program.stop)
     output = _python("-c", code.replace(_FREE_PORT, str(servers.free_port())), SIDESTAGE_POOL="0")
     imports, start = output.split()
@@ -106,7 +106,7 @@ def timed(program: Program) -> tuple[float, float]:
 
 
 def first_under_pytest(collecting: float) -> float:
-    """How long the first start took in a run of pytest that has one test and the plugin.
+    """Milliseconds of the first start in a run of pytest with one test and the plugin.
 
     ``collecting`` (seconds) is how long its module takes to import, beside Sidestage: it stands
     for what a suite imports and collects before its first test.
@@ -125,7 +125,7 @@ def first_under_pytest(collecting: float) -> float:
 
 def _python(*arguments: str, **environment: str) -> str:
     settings = {**os.environ, "PYTHONPATH": _PACKAGES, **environment}
-    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages are compiled
     run = subprocess.run(
         [sys.executable, *arguments], env=settings, check=True, text=True, stdout=subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""What is left of a process that was killed: the processes with its mark, and the ports it held."""
+"""Finds what is left of a killed process: processes with its mark, and bound ports."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 
 MARK = "SIDESTAGE_SOAK"
-SECOND = 1.0  # in which all must be gone
-GIVE_UP = 10.0  # seconds after which whatever is left is killed
+SECOND = 1.0  # until all must be gone
+GIVE_UP = 10.0  # seconds until the rest is killed
 
 
 def environment(mark: str) -> dict[str, str]:
-    """For a process that is to be found again, with all that it starts."""
+    """The environment that marks a process and all that it starts."""
     return {**os.environ, MARK: mark}
 
 
@@ -36,7 +36,10 @@ def marked(mark: str) -> set[int]:
 
 
 def until_gone(mark: str, ports: Iterable[int], beside: set[int]) -> tuple[float, list[str]]:
-    """The seconds until nothing was left, or what was after a second, which is then ended."""
+    """Wait until nothing is left; returns the seconds, and what was left after a second.
+
+    After ``GIVE_UP`` seconds the rest is killed.
+    """
     began = time.monotonic()
     held = set(ports)
     late: list[str] = []
@@ -56,7 +59,7 @@ def until_gone(mark: str, ports: Iterable[int], beside: set[int]) -> tuple[float
 
 
 def end(pids: Iterable[int]) -> None:
-    """Kill them."""
+    """Kill these processes."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -68,7 +71,7 @@ def _held(port: int, mark: str) -> bool:
 
 def _listens(port: int) -> bool:
     with socket.socket() as client:
-        client.settimeout(0.5)  # where nobody accepts, the queue fills up
+        client.settimeout(0.5)  # if nothing accepts, the backlog fills up
         return client.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED
 
 
@@ -82,7 +85,7 @@ def _is_bound(port: int) -> bool:
 
 
 def _a_strangers(port: int, mark: str) -> bool:
-    """Whether other processes have got the port since."""
+    """Whether the port belongs to other processes by now."""
     ours = marked(mark) | {None}  # those without an owner may be on their way out
     owners = {
         entry.pid

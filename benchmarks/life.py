@@ -1,8 +1,8 @@
 """A busy life of a test process: servers of all kinds start, serve, fail, stop and are lost.
 
-The soak lives one itself while its children are killed. As a script it is a process to be killed:
-it says on stdout when it is up, and notes in a file what it does, which ports it has bound and
-which copies of it live on.
+The soak runs one itself while its children are killed. As a script it is a process to be killed: it
+prints a line once it is up, and records in a file what it does, which ports it has bound and which
+of its forked copies live on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sidestage import HTTPServer, SMTPServer, StartError, TCPServer, UDPServer
 
 START, STOP, WAIT, CLIENT = 3.0, 0.5, 1.0, 2.0  # time-outs, in seconds
 SYNC = 0.5  # for calls that have none of their own, once the soak has made it so short
-LONGEST = 60.0  # seconds that a process lives which nobody kills
+LONGEST = 60.0  # seconds that a process lives if it is not killed
 LOSING = "SIGSTOP"  # on its way: a process that dies now cannot end one that stops after
 MANY = 200_000  # bytes of a body that does not fit into one chunk
 
@@ -34,14 +34,14 @@ T = TypeVar("T")
 
 
 class Boom(Exception):
-    """What a handler raises."""
+    """The error that handlers raise."""
 
 
 class Fate(Protocol):
-    """Judges what happens to a life."""
+    """Judges the events of a life."""
 
     def does(self, what: str) -> None:
-        """Something begins."""
+        """An action begins."""
 
     def serves(self, server: Any) -> None:
         """A server is ready."""
@@ -56,11 +56,11 @@ class Fate(Protocol):
         """A client, or a call to the server, has failed."""
 
     def stopped(self, server: Any, pid: int, errors: list[BaseException], booms: int) -> None:
-        """A stop has raised these; so many handlers had raised Boom."""
+        """A stop has raised these errors; ``booms`` handlers had raised Boom."""
 
 
 class Calls:
-    """Holds each call against its own time-out."""
+    """Compares the duration of each call with its time-out."""
 
     def __init__(self, fate: Fate) -> None:
         self.overruns: dict[str, float] = {}  # the worst, in seconds
@@ -74,12 +74,12 @@ class Calls:
         try:
             return call()
         finally:
-            over = time.monotonic() - began - limit
-            self.overruns[name] = max(over, self.overruns.get(name, over))
+            overrun = time.monotonic() - began - limit
+            self.overruns[name] = max(overrun, self.overruns.get(name, overrun))
 
 
 class Life:
-    """Does one thing after another, by the dice."""
+    """Does random actions, one after the other."""
 
     def __init__(self, seed: int, fate: Fate, *, leave_copies: bool) -> None:
         self.calls = Calls(fate)
@@ -89,7 +89,7 @@ class Life:
         self._copies: list[int] = []
 
     def step(self) -> None:
-        """Something that takes some hundredths of a second."""
+        """Do one action, which takes some hundredths of a second."""
         acts = {self._serve: 8, self._serve_two: 2, self._lose: 1, self._fork: 1}
         self._dice.choices(list(acts), list(acts.values()))[0]()
 
@@ -107,7 +107,7 @@ class Life:
         self._with(one, use)
 
     def _lose(self) -> None:
-        """A server gets stuck, so that its stop has to kill it and the next start needs another."""
+        """Let a server hang, so that its stop must kill it and the next start needs another."""
 
         def use(server: Any) -> None:
             self._fate.does(LOSING)
@@ -183,7 +183,7 @@ class Life:
             raise AssertionError(f"{server!r} answered {answer!r}")
 
     def _restart(self, server: Any) -> None:
-        """Stop, which tells of errors and of a death, and start again on the same port."""
+        """Stop, which raises errors and reports a death, and start again on the same port."""
         port = server.port
         self._stop(server)
         server.booms = 0
@@ -197,7 +197,7 @@ class Life:
 
 
 class Kind:
-    """A server, a handler, and a client that asks for little, for much or for an error."""
+    """A server, a handler, and a client that requests a small or large body or an error."""
 
     def __init__(
         self, server: type[Any], handler: Any, ask: Callable[[Any, str], object], expected: object
@@ -289,7 +289,7 @@ KINDS = (
 
 
 class Peace:
-    """Nothing goes wrong; what is done is noted."""
+    """The judge of a life in which nothing may go wrong; it records the actions."""
 
     def __init__(self, note: Callable[[str], object]) -> None:
         self.does = note

@@ -1,4 +1,4 @@
-"""How long servers take to start and to stop, ours and their peers in turn."""
+"""How long servers take to start and to stop: Sidestage's and their peers, in turn."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def figures(rounds: int) -> list[str]:
 
 
 def measure_cold(rounds: int) -> Samples:
-    """Everything that takes a fresh interpreter, in turn."""
+    """Measure everything that needs a new interpreter, in turn."""
     samples: Samples = defaultdict(list)
     dict(_cold_round())  # fills the caches of the disk and of the compiler
     for _ in range(rounds):
@@ -67,7 +67,7 @@ def _cold_round() -> Iterator[tuple[str, float]]:
 
 @dataclass
 class Warm:
-    """What was measured of one contender."""
+    """The samples of one contender."""
 
     starts: list[float] = field(default_factory=list)
     stops: list[float] = field(default_factory=list)
@@ -82,7 +82,7 @@ def measure_warm(rounds: int) -> dict[Contender, Warm]:
         _cycle(contender, request=contender.request is not None)  # the first start is cold
     order, dice = list(measured), random.Random(1)
     for number in range(rounds):
-        dice.shuffle(order)  # so that nobody always follows the same one
+        dice.shuffle(order)  # so that no server always follows the same other one
         for contender in order:
             if not (contender.slow and number % SLOW_SHARE):
                 _warm_round(contender, measured[contender])
@@ -99,7 +99,7 @@ def _warm_round(contender: Contender, warm: Warm) -> None:
 
 
 def _cycle(contender: Contender, *, request: bool) -> tuple[float, float, float]:
-    """The milliseconds that the start, the request if any, and the stop took."""
+    """The milliseconds of a start, of a request if ``request``, and of the stop."""
     times = [time.perf_counter()]
     with contender.serving() as port:
         times.append(time.perf_counter())
@@ -218,7 +218,7 @@ def _line(*cells: str) -> str:
 
 
 def replace_figures(path: Path, figures: str) -> None:
-    """Put ``figures`` in the place of those that are in the file."""
+    """Replace the figures in the file."""
     before, _, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:

@@ -1,4 +1,4 @@
-"""What no server in a process of its own can go below on this machine, measured on the spot."""
+"""Lower limits of this machine for any server in another process, measured now."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _fork() -> float:
 
 
 def pipe_round_trip(count: int = 2000) -> float:
-    """Microseconds, the median."""
+    """The median in microseconds."""
     theirs, ours = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -1,7 +1,7 @@
-"""A mixed load over all four servers: clients that ask, dawdle and reset; handlers that raise.
+"""A mixed load for all four servers: clients that ask, are slow or reset; handlers that raise.
 
-It goes in rounds. At the end of each the servers stop, and every answer, every record and every
-error that a handler has raised must have arrived.
+It runs in rounds. At the end of each, the servers stop, and every answer, every record and every
+error of a handler must have arrived.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ SHOWN = 20  # of what went wrong
 
 
 class Boom(Exception):
-    """What a handler raises."""
+    """The error that handlers raise."""
 
 
 def keep_busy(minutes: float, seed: int) -> Outcome:
-    """So many minutes of it, after one round to warm up."""
+    """Run for some minutes, after one round to warm up."""
     totals: Counter[str] = Counter()
     wrong: list[str] = []
     pool.close()  # so that all have the same four processes
@@ -68,14 +68,14 @@ def keep_busy(minutes: float, seed: int) -> Outcome:
 
 
 def _round(seed: int, seconds: float) -> tuple[Counter[str], list[str]]:
-    """What was done, and what was wrong; no server is kept."""
+    """Counts actions and errors, without references to servers."""
     round_ = _Round(seed, seconds)
     round_.run()
     return round_.done, round_.wrong
 
 
 class _Round:
-    """All four servers for some seconds."""
+    """Run all four servers for some seconds."""
 
     def __init__(self, seed: int, seconds: float) -> None:
         self.done: Counter[str] = Counter()
@@ -116,7 +116,7 @@ class _Round:
         except Exception as error:  # noqa: BLE001 - counted
             errors.append(error)
         if [type(error) for error in errors] != [Boom] * self._raised[name]:
-            self.wrong.append(f"{name}: {self._raised[name]} handlers raised, told are {errors}")
+            self.wrong.append(f"{name}: {self._raised[name]} handlers raised, reported: {errors}")
         received = server.received
         count = len(received) + received.dropped
         if count < self._recorded[name]:
@@ -305,5 +305,5 @@ def _all_of(client: socket.socket) -> bytes:
 
 
 def _reset(client: socket.socket) -> None:
-    """Have the close be a reset."""
+    """Let the close send a reset (RST)."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

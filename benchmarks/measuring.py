@@ -1,4 +1,4 @@
-"""Rows of a comparison: one act done with several servers in turn, in random order."""
+"""Rows of a comparison: the same act with several servers, in random order."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Serving = Callable[[], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Side:
-    """A server in a row: ``serving()`` makes and starts it and gives what ``act`` needs of it."""
+    """A server in a row: ``serving()`` starts it and yields the argument of ``act``."""
 
     name: str
     serving: Serving
-    act: Callable[[Any], float] | None = None  # where it differs from the row's
-    bound: float | None = None  # of a peer: how ours has to do, as a part of this one's figure
-    times: int = 1  # done once in so many rounds; for a peer that takes very long
+    act: Callable[[Any], float] | None = None  # if it differs from the row's
+    bound: float | None = None  # of a peer: the target for the ratio of Sidestage's figure to it
+    times: int = 1  # measured in every n-th round only; for slow peers
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured: ``act`` takes what a side serves and returns its figure in ``unit``."""
+    """A measurement: ``act`` takes what a side yields and returns a figure in ``unit``."""
 
     name: str
     unit: str
@@ -34,12 +34,12 @@ class Row:
     act: Callable[[Any], float]
     rounds: int = 7
     more_is_better: bool = False
-    limit: float | None = None  # that ours has to keep, in ``unit``
+    limit: float | None = None  # the target for Sidestage's figure, in ``unit``
 
 
 @dataclass
 class Figures:
-    """What came of a row: the samples of each side."""
+    """The samples of each side of a row."""
 
     row: Row
     samples: dict[str, list[float]] = field(default_factory=dict)
@@ -49,11 +49,11 @@ class Figures:
         return statistics.median(self.samples[side.name])
 
     def spread(self, side: Side) -> tuple[float, float]:
-        """The least and the greatest sample of a side."""
+        """The smallest and the largest sample of a side."""
         return min(self.samples[side.name]), max(self.samples[side.name])
 
     def ratio(self, peer: Side) -> float:
-        """Ours as a part of the peer's, from the medians of the two."""
+        """Sidestage's median divided by the peer's."""
         return self.median(self.row.ours) / self.median(peer)
 
     def verdicts(self) -> Iterator[tuple[str, bool]]:
@@ -84,7 +84,7 @@ def compare(row: Row, rounds: int | None = None) -> Figures:
 
 
 def once(row: Row, side: Side) -> float:
-    """One figure of one side."""
+    """Measure one side once."""
     act = side.act or row.act
     with side.serving() as served:
         return act(served)

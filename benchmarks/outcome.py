@@ -1,4 +1,4 @@
-"""What one part of the soak has to tell, and the table that they make."""
+"""The result of one part of the soak, and the table of all results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 @dataclass
 class Outcome:
-    """What was done, how often, what was measured, and what should not have been."""
+    """What was done, how often, what was measured, and the violations."""
 
     what: str
     times: str = ""
@@ -25,23 +25,23 @@ class Outcome:
 
 
 def counted(counter: Counter[str]) -> str:
-    """What there was, most of it first."""
+    """List the counts, the largest first."""
     return ", ".join(f"{what} {count:,}" for what, count in counter.most_common())
 
 
 def progress(what: str, count: int, number: int) -> None:
-    """Say so at every tenth of the way."""
+    """Print the progress, ten times in all."""
     if count % max(1, number // 10) == 0:
         print(f"{what}: {count} of {number}", flush=True)
 
 
 def table(outcomes: Iterable[Outcome], seed: int) -> str:
-    """All of it in Markdown, under a line that says where and when."""
+    """A Markdown table, under a line that says where and when it was measured."""
     return "\n".join([_surroundings(seed), "", *_lines(outcomes)])
 
 
 def replace_figures(path: Path, figures: str) -> None:
-    """Put the figures into a document, between the marks that it has for them."""
+    """Replace the figures between the two marks in a document."""
     before, _, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
@@ -50,7 +50,7 @@ def replace_figures(path: Path, figures: str) -> None:
 
 
 def cpu() -> str:
-    """The model, where the kernel tells it."""
+    """The CPU's model, or the architecture if the kernel does not report it."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
     return found[1] if found else platform.machine()

@@ -1,4 +1,4 @@
-"""In which code the two processes are while wrk keeps them busy, by py-spy, where that can look."""
+"""Where both processes spend their time while wrk keeps them busy, sampled by py-spy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Counts = collections.Counter[str]
 
 
 def lines() -> list[str]:
-    """Markdown: a table of parts, and the functions that most samples were in."""
+    """Markdown: a table of parts, and the functions with the most samples."""
     if not clients.have_wrk() or not _PY_SPY.exists():
         return []
     child, functions = _profile(lambda request: "hello", in_child=True)
@@ -46,7 +46,7 @@ def lines() -> list[str]:
         shares = " | ".join(_share(counts, part) for counts in (child, test, canned))
         table.append(f"| {part} | {shares} |")
     table.append("")
-    for who, counts in (
+    for process, counts in (
         ("child", functions),
         ("test", test_functions),
         ("child, canned", canned_functions),
@@ -54,7 +54,7 @@ def lines() -> list[str]:
         often = ", ".join(
             f"`{name}` {_share(counts, name)}" for name, _ in counts.most_common(_FUNCTIONS)
         )
-        table += [f"Python functions with the most time of their own ({who}): {often}.", ""]
+        table += [f"Python functions with the most time of their own ({process}): {often}.", ""]
     return table
 
 
@@ -63,7 +63,7 @@ def _share(counts: Counts, name: str) -> str:
 
 
 def _profile(handler: Any, *, in_child: bool) -> tuple[Counts, Counts]:
-    """How many samples of a busy process were in which part, and in which function."""
+    """Count the samples of a busy process by part and by function."""
     with HTTPServer(handler=handler) as server, tempfile.TemporaryDirectory() as directory:
         raw = Path(directory, "raw")
         pid = server.pid if in_child else os.getpid()
@@ -90,7 +90,7 @@ def _counted(stacks: list[str]) -> tuple[Counts, Counts]:
 
 
 def _waits(function: str, file: str) -> bool:
-    # What has no name in the C library is its wait for a lock, the interpreter's among them.
+    # Samples in the C library without a name are waits for a lock, such as the GIL.
     return function in _WAITING or (function.startswith("0x") and file.startswith("libc."))
 
 
@@ -109,7 +109,7 @@ def _part(frames: list[tuple[str, str]]) -> str:
 
 
 def _function(frames: list[tuple[str, str]]) -> str | None:
-    """The Python function that a sample was in, if not in the kernel."""
+    """The Python function of a sample, if it is not in the kernel."""
     if frames[-1][0] in _KERNEL:
         return None
     return next((name for name, file in reversed(frames) if file.endswith(".py")), None)

@@ -1,7 +1,7 @@
-"""The least that a server in a process of its own with its handler in the test's can be.
+"""The smallest server in another process with its handler in the test's.
 
-It parses nothing and keeps nothing: what a client sends goes through a pipe to a thread of the
-benchmark, which sends it back through another, and then the client gets its answer.
+It parses nothing and keeps nothing: a client's bytes go through a pipe to a thread of the
+benchmark, which sends them back through another pipe; then the client gets its answer.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from contextlib import contextmanager
 
 from bare import RESPONSE
 
-SIZE = 64  # bytes of a message that is passed on, behind one for the number of its connection
+SIZE = 64  # bytes of a relayed message, after a byte for the number of its connection
 
 
 class Relay:
-    """The process; ``answer`` is what clients get, or empty for what they have sent."""
+    """The server's process; ``answer`` is sent to clients, or, if empty, what they have sent."""
 
     def __init__(self, answer: bytes, to_handler: int, from_handler: int) -> None:
         self._answer = answer
@@ -72,7 +72,7 @@ class Relay:
 
 @contextmanager
 def relay(answer: bytes = RESPONSE) -> Iterator[int]:
-    """That server, with the thread that stands for a handler."""
+    """Run that server, with a thread as its handler."""
     from_child, to_handler = os.pipe()
     from_handler, to_child = os.pipe()
     command = [sys.executable, __file__, answer.hex(), str(to_handler), str(from_handler)]

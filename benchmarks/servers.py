@@ -1,4 +1,4 @@
-"""The servers of the comparison: ours and their peers, each entered as it is used in a test."""
+"""The servers of the comparison as context managers: Sidestage's and their peers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNK = 1 << 16  # bytes
 
 
 class Hello(http.server.BaseHTTPRequestHandler):
-    """Answers as well as the module can: connections are kept, a response is one write."""
+    """As fast as the module can be: keeps connections, and sends a response in one write."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -44,11 +44,11 @@ class _Threading(http.server.ThreadingHTTPServer):
     request_queue_size = 128  # the default of 5 would make clients wait for a second
 
 
-SHORT_POLL = 0.01  # seconds; serve_forever looks every half second unless told otherwise
+SHORT_POLL = 0.01  # seconds; the default of serve_forever is 0.5
 
 
 def in_thread(server: socketserver.BaseServer, poll_interval: float = SHORT_POLL) -> Iterator[int]:
-    """Serve in a thread, with a stop as quick as it can be unless told otherwise."""
+    """Serve in a thread, by default with the shortest possible stop."""
     thread = threading.Thread(target=server.serve_forever, args=(poll_interval,))
     thread.start()
     try:
@@ -65,7 +65,7 @@ def threading_http(poll_interval: float = SHORT_POLL) -> Iterator[int]:
     yield from in_thread(_Threading(("127.0.0.1", 0), Hello), poll_interval)
 
 
-logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would print each request
+logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else it prints each request
 
 
 @contextmanager
@@ -87,7 +87,7 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
 
 @contextmanager
 def uvicorn_thread() -> Iterator[int]:
-    """uvicorn with httptools and uvloop in a thread, and an app with nothing in it."""
+    """uvicorn with httptools and uvloop in a thread, with a minimal app."""
     config = uvicorn.Config(
         _app,
         port=0,
@@ -132,13 +132,13 @@ def threading_tcp() -> Iterator[int]:
 
 
 def echo(connection: Any) -> None:
-    """The same for ours."""
+    """The same handler for Sidestage."""
     while data := connection.recv(CHUNK):
         connection.sendall(data)
 
 
 class Recorder:
-    """What a test would note the datagrams in."""
+    """A list of datagrams, as a test would have it."""
 
     def __init__(self, port: int, received: Callable[[], int]) -> None:
         self.port = port
@@ -147,7 +147,7 @@ class Recorder:
 
 @contextmanager
 def threading_udp() -> Iterator[Recorder]:
-    """The standard library's server, which notes each datagram in a list."""
+    """The standard library's server, which appends each datagram to a list."""
     datagrams: list[bytes] = []
 
     class Note(socketserver.BaseRequestHandler):
@@ -161,7 +161,7 @@ def threading_udp() -> Iterator[Recorder]:
 
 @contextmanager
 def our_udp() -> Iterator[Recorder]:
-    """Ours, without a handler."""
+    """Sidestage's server, without a handler."""
     with UDPServer() as server:
         yield Recorder(server.port, lambda: len(server.received))
 
@@ -175,7 +175,7 @@ class _Mailbox:
 
 
 def free_port() -> int:
-    """A port for a server that cannot tell which one the kernel chose."""
+    """A free port, for a server that does not report which port the kernel chose."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -193,11 +193,11 @@ def controller() -> Iterator[int]:
         server.stop()
 
 
-# Ours --------------------------------------------------------------------------------------------
+# Sidestage ---------------------------------------------------------------------------------------
 
 
 def ours(kind: type[Any], handler: Callable[[Any], Any] | None = None) -> Serving:
-    """A server of ours."""
+    """A Sidestage server."""
 
     @contextmanager
     def serving() -> Iterator[int]:

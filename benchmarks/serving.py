@@ -1,4 +1,4 @@
-"""How fast servers serve, ours and their peers in turn."""
+"""How fast servers serve: Sidestage's and their peers, in turn."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SLOW = 2  # a peer that takes long is measured in every second round
 
 
 def hello(request: Any) -> str:
-    """What a handler of a test may look like."""
+    """A typical HTTP handler of a test."""
     return "hello"
 
 
 def nothing(request: Any) -> None:
-    """What any other may look like."""
+    """A typical handler of a test for the other protocols."""
 
 
 def fixed(value: Any) -> Serving:
-    """A side that needs no server beforehand."""
+    """A side that needs no server."""
 
     @contextmanager
     def serving() -> Iterator[Any]:
@@ -41,7 +41,7 @@ def fixed(value: Any) -> Serving:
 
 
 def whole(client: Callable[[str], None]) -> Callable[[Serving], float]:
-    """Milliseconds of a small test: start, what the client does, stop."""
+    """Milliseconds of a small test: start, client, stop."""
 
     def act(serving: Serving) -> float:
         began = time.perf_counter()
@@ -99,15 +99,15 @@ def _mails(connections: int, count: int) -> Row:
     )
 
 
-def _stream(way: str) -> Row:
+def _stream(direction: str) -> Row:
     def act(size: int) -> float:
-        rate, here, there = crowds.stream(size, upload=way == "upload")
+        rate, here, there = crowds.stream(size, upload=direction == "upload")
         if max(here, there) > 32:
             clients.fail(f"memory has grown by {here:.0f} and {there:.0f} MiB")
         return rate
 
     return Row(
-        f"{way} of 1 GiB, streamed through a handler",
+        f"{direction} of 1 GiB, streamed through a handler",
         "MiB/s",
         Side("HTTPServer", fixed(1 << 30)),
         (),
@@ -223,7 +223,7 @@ ROWS = [
 
 
 def measure(rounds: int | None = None, only: str = "") -> Iterator[Figures]:
-    """All rows whose name contains ``only``, one after another."""
+    """Measure the rows whose name contains ``only``."""
     for row in ROWS:
         if only not in row.name:
             continue

@@ -1,8 +1,8 @@
-"""Wear servers out, and all that may come of it: ``make soak``.
+"""The soak: stresses servers, and checks that nothing breaks: ``make soak``.
 
 Starts and stops servers thousands of times; kills test processes, server processes and workers of
-pytest-xdist at random moments; keeps all servers busy for minutes. Nothing may be left, hang, get
-lost or grow. Exits with status 1 if anything does.
+pytest-xdist at random moments; keeps all servers busy for minutes. Nothing may leak, hang, get lost
+or grow. Exits with status 1 if anything does.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def main() -> int:
     """Run it all, print the table, and return the exit status."""
     options = _options()
     print(f"seed {options.seed}", flush=True)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # who is killed need not be examined
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core dumps of killed processes
     warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*multi-threaded.*")
     with tempfile.TemporaryDirectory() as directory:
-        os.environ["TMPDIR"] = tempfile.tempdir = directory  # all that is in there is ours
+        os.environ["TMPDIR"] = tempfile.tempdir = directory  # it has no other files
         outcomes = [part() for part in _parts(options)]
     figures = table(outcomes, options.seed)
     print(f"\n{figures}\n")

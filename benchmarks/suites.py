@@ -1,4 +1,4 @@
-"""A suite of small tests under pytest, as a user would run it, and how long that takes."""
+"""How long a suite of small tests takes under pytest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Suite(NamedTuple):
-    """A file of tests, and the plugin that it needs: no other that happens to be installed."""
+    """A file of tests and the only plugin that it is run with."""
 
     plugin: str
     source: str
@@ -62,7 +62,7 @@ OWN = Suite("pytest_httpserver.pytest_plugin", _OWN)
 
 
 def run(suite: Suite, tests: int = 300, workers: int = 0) -> float:
-    """Milliseconds for each test of a suite of so many, the start of pytest included."""
+    """Milliseconds per test of a suite of ``tests`` tests, including the start of pytest."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "test_suite.py")
         path.write_text(suite.source.format(tests=tests))

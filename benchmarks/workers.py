@@ -1,4 +1,4 @@
-"""Kill workers of pytest-xdist in the middle of a run."""
+"""Kills workers of pytest-xdist in the middle of a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SUITE = """
 
 
 def kill_workers(number: int, seed: int) -> Outcome:
-    """So many runs, in each of which one worker is killed at a random moment."""
+    """Run ``number`` times, and kill one worker at a random moment in each run."""
     what = f"SIGKILL of a pytest-xdist worker (`-n {WORKERS}`) at a random moment of a run"
     if find_spec("xdist") is None:
         return Outcome(what, "0", "pytest-xdist is not installed", ["nothing was done"])
@@ -88,7 +88,7 @@ def _kill_one(dice: random.Random) -> tuple[float, list[str]]:
 
 
 def _kill(pid: int) -> tuple[float, list[str]]:
-    """Kill a worker; returns the seconds until its children were gone, and those that were not."""
+    """Kill a worker; returns the seconds until its children were gone, and those left."""
     worker = psutil.Process(pid)
     children = worker.children(recursive=True)
     worker.kill()

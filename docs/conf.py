@@ -19,10 +19,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 
 nitpicky = True
-# Only references into this package must resolve: the build fetches no inventory of other projects,
-# so that it works without a network.
+# Only references into this package must resolve: the build works offline, so it has no inventories
+# of other projects.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!sidestage\b).*"),
-    # In signatures only: type variables, and the files that requests and connections hand out.
+    # These occur in signatures only: type variables, and the files of requests and connections.
     (r"py:class", r"sidestage\.[a-z_.]+\.(R|S|Responder|StreamWriter)"),
 ]

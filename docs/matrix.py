@@ -1,7 +1,7 @@
-"""Writes the tables of compatibility.md from the notes that the hostile tests have made.
+"""Writes the tables of compatibility.md from the results of the hostile tests.
 
-``make matrix`` runs them on each Python found, with the other servers on one of them, and then
-``python docs/matrix.py NOTES.json...``. Nothing in the tables is written by hand.
+``make matrix`` runs the tests on each Python found, with the other servers on one of them, and then
+``python docs/matrix.py NOTES.json...``. Do not edit the tables by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST = 90  # characters of a verdict
 
 
 def main(files: list[str]) -> None:
-    """Replace what is between the markers of the page."""
+    """Replace the text between the markers of the page."""
     # theme -> row -> server -> verdict -> versions of Python
     tables: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
@@ -56,7 +56,7 @@ def _cell(verdicts: dict[str, list[str]] | None) -> str:
 
 
 def _shown(verdict: str) -> str:
-    """Without what is another each time: addresses, ports, pids, times."""
+    """Remove what differs in each run: addresses, ports, pids, times."""
     text = re.sub(r"0x[0-9a-f]+", "0x…", verdict)
     text = re.sub(r"\b\d{4,}\b", "…", text)
     text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
