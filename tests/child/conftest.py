@@ -1,4 +1,4 @@
-"""What the tests of the child's connections share."""
+"""Fixtures for the tests of the child's connections."""
 
 from __future__ import annotations
 

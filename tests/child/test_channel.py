@@ -1,4 +1,4 @@
-"""Frames for a parent that reads when it likes: nothing blocks, nothing goes unnoticed."""
+"""Frames for a parent that reads at any time: nothing blocks, and losses are reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Parent:
         self._open = True
 
     def read(self) -> list[Message]:
-        """Everything that is in the pipe and comes into it when there is room."""
+        """Read everything that is in the pipe or waits for it."""
         came: list[Message] = []
         while True:
             self.outbox.flush()
@@ -73,7 +73,7 @@ def dropped(came: list[Message]) -> int:
 
 
 def fill(parent: Parent) -> Message:
-    """Have the outbox be in the middle of a frame."""
+    """Fill the pipe, so that the outbox is in the middle of a frame."""
     large = Data(call=0, data=bytes(FULL))
     parent.outbox.send(large)
     return large
@@ -120,7 +120,7 @@ def test_the_oldest_records_are_shed_and_counted(parent: Parent) -> None:
     assert dropped(came) == 100 - len(kept)
 
 
-def test_the_loss_is_told_before_what_came_after_it(parent: Parent) -> None:
+def test_dropped_records_are_reported_before_later_ones(parent: Parent) -> None:
     parent.outbox.limit = 1000
     large = fill(parent)
     for number in range(1, 101):
@@ -130,7 +130,7 @@ def test_the_loss_is_told_before_what_came_after_it(parent: Parent) -> None:
     assert isinstance(came[1], Dropped)
 
 
-def test_each_loss_is_told_once(parent: Parent) -> None:
+def test_dropped_records_are_reported_once(parent: Parent) -> None:
     parent.outbox.limit = 1000
     total = 0
     for _ in range(2):
@@ -207,7 +207,7 @@ def test_a_parent_that_is_gone_is_no_error(parent: Parent) -> None:
 
 
 def test_a_pipe_that_was_full_holds_more(parent: Parent) -> None:
-    """So that what streams goes from process to process in larger pieces."""
+    """Larger pieces make streams faster."""
     before = parent.capacity()
     parent.outbox.send(Synced(token=1))
     parent.outbox.flush()

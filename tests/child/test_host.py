@@ -1,4 +1,4 @@
-"""A real child, driven by hand through its channel."""
+"""A real child, controlled through its channel."""
 
 from __future__ import annotations
 
@@ -53,32 +53,32 @@ SECONDS = 15.0  # at most, for what comes at once
 
 
 class Child:
-    """A child, and all that it has said."""
+    """A child, and the events that it has sent."""
 
     def __init__(self) -> None:
         self.process = ServerProcess(launch())
         self._channel = Channel(self.process.launched.events_fd, self.process.launched.commands_fd)
         self._channel.buffer.learn(EVENTS)
-        self.said: list[Message] = []
+        self.events: list[Message] = []
 
-    def tell(self, *messages: Message) -> None:
+    def send(self, *messages: Message) -> None:
         self._channel.send(*messages, deadline=Deadline(SECONDS))
 
-    def tell_raw(self, data: bytes) -> None:
+    def send_raw(self, data: bytes) -> None:
         os.write(self.process.launched.commands_fd, data)
 
-    def hear(self, kind: type[Any]) -> Any:
-        """The next event of this kind."""
+    def wait_for(self, kind: type[Any]) -> Any:
+        """Wait for the next event of this kind, and return it."""
         deadline = Deadline(SECONDS)
-        while not (found := [event for event in self.said if isinstance(event, kind)]):
-            assert self._channel.poll(deadline), f"no {kind.__name__} but {self.said}"
-            self.said += self._channel.receive()
-        self.said.remove(found[0])
+        while not (found := [event for event in self.events if isinstance(event, kind)]):
+            assert self._channel.poll(deadline), f"no {kind.__name__} but {self.events}"
+            self.events += self._channel.receive()
+        self.events.remove(found[0])
         return found[0]
 
     def ask(self, message: Message, kind: type[Any]) -> Any:
-        self.tell(message)
-        return self.hear(kind)
+        self.send(message)
+        return self.wait_for(kind)
 
     def is_silent(self, seconds: float) -> bool:
         return not self._channel.poll(Deadline(seconds))
@@ -131,14 +131,14 @@ def port_of(ready: Ready) -> int:
 
 class TestHello:
     def test_it_comes_first(self, child: Child) -> None:
-        hello = child.hear(Hello)
+        hello = child.wait_for(Hello)
         assert hello == Hello(pid=child.process.launched.pid, version=WIRE_VERSION)
-        assert child.said == []
+        assert child.events == []
 
     def test_what_was_asked_before_it_was_up_is_done(self, child: Child) -> None:
-        child.tell(configure(), Sync(token=5))
-        assert child.hear(Ready)
-        assert child.hear(Synced) == Synced(token=5)
+        child.send(configure(), Sync(token=5))
+        assert child.wait_for(Ready)
+        assert child.wait_for(Synced) == Synced(token=5)
 
 
 @pytest.mark.parametrize("protocol", ["http", "smtp", "tcp", "udp"])
@@ -161,10 +161,10 @@ class TestEachProtocol:
 
     def test_stray_commands_are_ignored(self, child: Child, protocol: str) -> None:
         child.ask(configure(protocol=protocol, handled=True), Ready)
-        child.tell(*STRAYS, *OWN_STRAYS[protocol])
+        child.send(*STRAYS, *OWN_STRAYS[protocol])
         assert child.ask(Sync(token=1), Synced)
         assert child.ask(STOP, Stopped).clean
-        assert not [event for event in child.said if isinstance(event, LogLine)]
+        assert not [event for event in child.events if isinstance(event, LogLine)]
 
 
 STRAYS: list[Message] = [
@@ -208,16 +208,16 @@ class TestConfigure:
 
 class TestCommands:
     def test_strays_before_there_is_a_server(self, child: Child) -> None:
-        child.tell(*STRAYS)
+        child.send(*STRAYS)
         assert child.ask(Sync(token=1), Synced) == Synced(token=1)
 
     def test_late_ones_of_the_protocol_that_was_served_before(self, child: Child) -> None:
-        """A handler of an earlier server may be slow to answer."""
+        """A handler of the previous server may answer late."""
         child.ask(configure(protocol="http"), Ready)
         child.ask(STOP, Stopped)
-        child.tell(*OWN_STRAYS["http"])
+        child.send(*OWN_STRAYS["http"])
         child.ask(configure(protocol="udp"), Ready)
-        child.tell(*OWN_STRAYS["http"])
+        child.send(*OWN_STRAYS["http"])
         assert child.ask(Sync(token=1), Synced) == Synced(token=1)
 
     def test_a_change_of_handling_is_confirmed(self, child: Child) -> None:
@@ -228,12 +228,12 @@ class TestCommands:
         assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[], why="")
 
     def test_many_in_one_piece(self, child: Child) -> None:
-        child.tell(*(Sync(token=number) for number in range(1000)))
-        assert [child.hear(Synced).token for _ in range(1000)] == list(range(1000))
+        child.send(*(Sync(token=number) for number in range(1000)))
+        assert [child.wait_for(Synced).token for _ in range(1000)] == list(range(1000))
 
     def test_what_is_no_frame_ends_it_with_a_word(self, child: Child) -> None:
-        child.hear(Hello)
-        child.tell_raw(b"\xff" * 64)
+        child.wait_for(Hello)
+        child.send_raw(b"\xff" * 64)
         assert child.ended()
         assert child.process.exit_code == 1
         assert "the pipe from the owner broke" in child.process.stderr_tail()
@@ -242,17 +242,17 @@ class TestCommands:
 class TestStop:
     def test_it_says_when_it_drains(self, child: Child) -> None:
         child.ask(configure(), Ready)
-        child.tell(STOP)
-        assert child.hear(Draining)
-        assert child.hear(Stopped)
+        child.send(STOP)
+        assert child.wait_for(Draining)
+        assert child.wait_for(Stopped)
 
-    def test_what_clients_had_sent_is_told_before(self, child: Child) -> None:
+    def test_what_clients_had_sent_is_reported_before_the_end(self, child: Child) -> None:
         port = port_of(child.ask(configure(), Ready))
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"last words")
             client.shutdown(socket.SHUT_WR)
-            child.tell(STOP)
-            assert child.hear(TranscriptIn).data == b"last words"
+            child.send(STOP)
+            assert child.wait_for(TranscriptIn).data == b"last words"
 
     def test_the_port_is_closed(self, child: Child) -> None:
         port = port_of(child.ask(configure(), Ready))
@@ -296,12 +296,12 @@ class TestTheEnd:
     def test_nothing_comes_after_it(self, child: Child) -> None:
         child.process.close_commands()
         with pytest.raises((ChannelClosed, AssertionError)):
-            while child.hear(Hello):
+            while child.wait_for(Hello):
                 pass
 
 
 class TestIdling:
-    """It looks out for what may come next, but not for long."""
+    """It polls for a moment before it sleeps."""
 
     def test_takes_no_processor(self, child: Child) -> None:
         child.ask(configure(), Ready)
@@ -317,14 +317,14 @@ class TestSurroundings:
         os.set_inheritable(writer, True)
         child = Child()
         try:
-            child.hear(Hello)
+            child.wait_for(Hello)
             os.close(writer)
             assert os.read(reader, 1) == b""
         finally:
             child.close()
             os.close(reader)
 
-    def test_it_tells_where_it_is_when_asked_by_signal(self, child: Child) -> None:
+    def test_a_signal_makes_it_print_its_stack(self, child: Child) -> None:
         child.ask(configure(), Ready)
         child.process.signal(signal.SIGUSR1)
         assert eventually(lambda: "most recent call first" in child.process.stderr_tail())

@@ -1,4 +1,4 @@
-"""A process whose owner is gone ends itself, whatever it is doing."""
+"""A process whose owner is gone ends, whatever it is doing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_forked_copy_of_the_owner_lives_on() -> None:
 
 
 def test_the_owner_was_gone_before_it_could_look() -> None:
-    """Its parent is not who it was told."""
+    """Its parent is not the owner that it was given."""
     watched = WATCHED.format(without_pidfd=False)
     done = subprocess.run(
         [sys.executable, "-c", watched, "1"],

@@ -1,4 +1,4 @@
-"""Clients are accepted, each as its own connection, as far as there are descriptors for them."""
+"""Clients are accepted as long as there are descriptors for them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_clients_wait_while_there_is_no_descriptor_for_them(
     assert len(caplog.records) < 20  # it has not tried all the time
 
 
-def test_whoever_stops_meanwhile_accepts_nobody(
+def test_a_listener_closed_before_its_retry_accepts_no_client(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Listener(socket.socket):

@@ -44,7 +44,7 @@ def test_a_receiver_that_pauses_at_once_gets_nothing(connection: Connection) -> 
 
 
 @pytest.mark.parametrize("keeps_open", [False, True])
-def test_the_end_closes_unless_it_is_to_stay_half_open(
+def test_the_end_closes_unless_the_receiver_keeps_it_open(
     connection: Connection, keeps_open: bool
 ) -> None:
     connection.receiver.keeps_open = keeps_open
@@ -60,7 +60,7 @@ def test_the_end_closes_unless_it_is_to_stay_half_open(
     assert connection.receiver.calls == ["made", "eof", "lost"]
 
 
-def test_a_reset_is_told_as_what_it_is(connection: Connection) -> None:
+def test_a_reset_is_reported_as_a_reset(connection: Connection) -> None:
     connection.stream.start()
     connection.reset()
     connection.run_until(lambda: "lost" in connection.receiver.calls)
@@ -69,7 +69,7 @@ def test_a_reset_is_told_as_what_it_is(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("when", ["begin", "react"])
-def test_a_defect_of_the_receiver_ends_its_connection_and_is_told(
+def test_an_error_in_the_receiver_ends_its_connection_and_is_reported(
     connection: Connection, when: str
 ) -> None:
     def fail() -> None:
@@ -117,7 +117,7 @@ def test_all_that_is_written_arrives_in_order(writes: list[tuple[int, bool]], en
         connection.close()
 
 
-def test_whoever_writes_is_told_when_too_much_waits(connection: Connection) -> None:
+def test_the_receiver_is_paused_when_too_much_waits(connection: Connection) -> None:
     connection.stream.start()
     while connection.stream.get_write_buffer_size() <= HIGH_WATER:
         assert connection.receiver.calls == ["made"]
@@ -130,7 +130,7 @@ def test_whoever_writes_is_told_when_too_much_waits(connection: Connection) -> N
 
 def test_a_client_that_has_gone_gets_nothing(connection: Connection) -> None:
     connection.stream.start()
-    connection.stream.pause_reading()  # so that only writing can tell
+    connection.stream.pause_reading()  # so that only writing can notice it
     connection.reset()
     connection.stream.write(b"x")
     connection.stream.write(b"y")

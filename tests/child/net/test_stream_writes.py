@@ -1,4 +1,4 @@
-"""Answers of one pass leave in order, whole, and none is lost at a close."""
+"""The answers of one iteration are sent in order and complete, also at a close."""
 
 from __future__ import annotations
 
