@@ -66,7 +66,7 @@ def _descendants(pid: int) -> set[int]:
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             children |= {int(child) for child in (task / "children").read_text().split()}
-    except FileNotFoundError:  # the process has ended meanwhile
+    except FileNotFoundError:  # the process has ended
         pass
     return children.union(*map(_descendants, children))
 

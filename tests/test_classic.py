@@ -132,7 +132,7 @@ def test_an_http_server_logs_to_stderr_if_asked(
 
 @pytest.fixture
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The server's and the client's."""
+    """The SSLContexts of server and client."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     folder = pytest.importorskip("test").__path__[0]
     for name in ("certdata/keycert.pem", "keycert.pem"):
@@ -153,7 +153,7 @@ def test_an_http_server_with_a_context_speaks_https(
             assert response.read() == b"GET /safe"
 
 
-def test_a_big_body_passes_through_tls_both_ways(
+def test_a_big_body_crosses_tls_in_both_directions(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
     def echo(request: Any) -> None:

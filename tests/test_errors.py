@@ -1,4 +1,4 @@
-"""The tree of exceptions: what each is, what it carries, what it says."""
+"""The exceptions: their bases, attributes and messages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_nothing_is_missing_in_the_tree() -> None:
     assert {kind.__name__ for kind in TREE} == set(errors.__all__)
 
 
-def test_the_documented_tree_names_them_with_their_foreign_bases() -> None:
+def test_the_documented_tree_names_them_with_their_standard_bases() -> None:
     assert errors.__doc__ is not None
     lines = errors.__doc__.splitlines()
     for kind, bases in TREE.items():
@@ -106,7 +106,7 @@ class TestServerDied:
         assert "taken by another waiter" in str(error)
 
 
-def test_a_wait_that_was_in_vain_carries_what_came() -> None:
+def test_a_wait_timeout_carries_what_came() -> None:
     error = WaitTimeout("1 of 2", expected=2, received=("one",))
     assert (error.expected, error.received, str(error)) == (2, ("one",), "1 of 2")
 

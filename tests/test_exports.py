@@ -1,4 +1,4 @@
-"""The public face: what it names is there, and importing it costs nothing."""
+"""The public names exist, and importing the package is cheap."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_class_loads_neither_the_wire_nor_the_process_machinery() -> None:
 
 
 def test_an_orderly_life_loads_neither_psutil_nor_asyncio() -> None:
-    """The one is for stops that go further than to ask, the other for coroutine handlers."""
+    """psutil is for forced stops, asyncio for coroutine handlers."""
     source = """
         import sys, urllib.request
         from sidestage import HTTPServer

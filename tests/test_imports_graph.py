@@ -1,4 +1,4 @@
-"""Which module may import which, where a contract of import-linter cannot say it."""
+"""Rules for imports that import-linter's contracts cannot express."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_the_rule_allows(module: str, imported: str, allowed: bool) -> None
 
 
 def test_every_module_is_under_a_contract(graph: grimp.ImportGraph) -> None:
-    """So that a new folder cannot stay outside them: none is left out as an exception."""
+    """A new folder cannot be forgotten, and no module is an exception."""
     contracts = tomllib.loads(PROJECT.read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [contract for contract in contracts if contract["type"] == "layers"]
     assert layers["exhaustive"]

@@ -1,4 +1,4 @@
-"""Neither side can harm the other: crashes, hangs and sudden deaths of either process."""
+"""Neither process can harm the other by a crash, a hang or a sudden death."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestTheServerDies:
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("handler", [None, lambda request: None])
-    def test_and_the_next_call_tells(self, kind: type[Server[Any]], handler: Any) -> None:
+    def test_the_next_call_raises(self, kind: type[Server[Any]], handler: Any) -> None:
         server = kind(handler=handler).start()
         kill(server)
         with pytest.raises(ServerDied, match="SIGKILL"):
@@ -81,7 +81,7 @@ class TestTheServerDies:
         with pytest.raises(ServerDied):
             server.stop()
 
-    def test_its_last_words_are_told(self) -> None:
+    def test_its_stderr_is_reported(self) -> None:
         server = TCPServer().start()
         kill(server, signal.SIGABRT)
         with pytest.raises(ServerDied, match="Fatal Python error: Aborted") as caught:
@@ -114,7 +114,7 @@ class TestTheServerDies:
         with pytest.raises(ServerDied):
             server.stop()
 
-    def test_in_the_pool_and_nobody_notices(self) -> None:
+    def test_one_in_the_pool_is_replaced(self) -> None:
         server = TCPServer().start()
         pid = server.pid
         server.stop()
@@ -123,7 +123,7 @@ class TestTheServerDies:
         with server:
             assert server.pid != pid
 
-    def test_reaped_by_somebody_else(self) -> None:
+    def test_reaped_by_other_code(self) -> None:
         server = TCPServer().start()
         os.waitpid(kill(server), 0)
         with pytest.raises(ServerDied, match="taken by another waiter"):
@@ -180,7 +180,7 @@ class TestTheServerHangs:
             with pytest.warns(ForcedStopWarning):
                 server.stop(0.5)
 
-    def test_a_handler_that_sends_meanwhile_is_let_go(self) -> None:
+    def test_a_handler_that_is_sending_is_released(self) -> None:
         outcome: list[BaseException] = []
         entered = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Fixtures, failures and reports, as a user's own run of pytest has them."""
+"""Fixtures, failures and reports, in a user's run of pytest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fetch(url):
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs pytest, in a process of its own, over one module."""
+    """Runs pytest on one module, in a new process."""
     monkeypatch.setenv("PYTHONPATH", SRC)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
@@ -100,7 +100,7 @@ def test_a_failing_assert_in_a_handler_fails_the_test_itself(run: Run) -> None:
     )
 
 
-def test_a_failure_tells_what_the_servers_know(run: Run) -> None:
+def test_a_failure_report_shows_the_servers(run: Run) -> None:
     result = run(
         FAILING
         + """
@@ -166,7 +166,7 @@ def test_skips(http_server):
     result.stdout.fnmatch_lines(["*the body's own*", "*ZeroDivisionError*"])
 
 
-def test_a_forgotten_server_is_told_of(run: Run) -> None:
+def test_a_forgotten_server_is_reported(run: Run) -> None:
     result = run(
         """
 from sidestage import HTTPServer
@@ -184,7 +184,7 @@ def test_forgets():
     result.stdout.fnmatch_lines(["*ResourceWarning: <HTTPServer READY http://* was never stopped*"])
 
 
-def test_what_a_handler_raises_is_shown_without_its_way_to_the_test(run: Run) -> None:
+def test_what_a_handler_raises_is_shown_without_internal_frames(run: Run) -> None:
     result = run("""
 from sidestage import HTTPServer
 
@@ -290,7 +290,7 @@ def pytest_unconfigure():
     result.stdout.fnmatch_lines(["*test_one*", "*children: []*"])
 
 
-def test_its_fixtures_are_listed_with_what_they_are(run: Run) -> None:
+def test_its_fixtures_are_listed_with_descriptions(run: Run) -> None:
     result = run("", "--fixtures")
     for name in ("http", "smtp", "tcp", "udp"):
         kind = name.upper()

@@ -1,4 +1,4 @@
-"""The rungs of a stop, each with a server's process that needs it."""
+"""The rungs of a stop, each with a server's process that makes it necessary."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LIMIT = 20.0  # seconds, of which the rungs below the one that is waited for get
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
-    """Has a stop be quick to climb up to the rung that is named, by default to the last."""
+    """Let a stop climb quickly to the named rung, by default to the last."""
 
     def up_to(rung: str) -> None:
         # The close has to leave a loaded machine the time for the dump of the stack.
@@ -66,7 +66,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
 
 
 def stop_by_force(server: Any) -> Any:
-    """The report of a stop that has to go further than asking."""
+    """Stop a server that does not answer; returns the report."""
     with pytest.warns(ForcedStopWarning) as caught:
         report = server.stop(LIMIT)
     assert len(caught) == 1
@@ -187,7 +187,7 @@ Host._configure = configure_and_fork
     assert eventually(lambda: gone(child.pid))
 
 
-def test_a_process_that_is_not_clean_serves_nobody_else(host: Host, patience: Patience) -> None:
+def test_a_process_that_is_not_clean_is_not_reused(host: Host, patience: Patience) -> None:
     patience("ask")
     host(SOILED)
     server = TCPServer(fresh=True).start()

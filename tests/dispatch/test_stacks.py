@@ -1,4 +1,4 @@
-"""What a fork waits for: threads that end by themselves, and not those of handlers."""
+"""A fork waits for threads that end by themselves, not for those of handlers."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_a_thread_in_a_handler_is_the_tests(handler_thread: int) -> None:
     assert not stacks.is_ours(handler_thread)
 
 
-def test_one_that_waits_for_requests_is_ours() -> None:
+def test_a_thread_that_waits_for_requests_is_ours() -> None:
     with HTTPServer(handler=lambda request: "hello") as server:
         threads = run_of(server).threads._threads
         assert eventually(lambda: bool(threads))
         assert all(stacks.is_ours(thread) for thread in threads)
 
 
-def test_one_that_has_no_stack_is_about_to_end() -> None:
+def test_a_thread_without_a_stack_is_about_to_end() -> None:
     assert stacks.is_ours(None)
     assert stacks.is_ours(-1)
 
@@ -55,12 +55,12 @@ def test_a_handler_is_not_waited_for(handler_thread: int) -> None:
     stacks.let_end(lambda: [handler_thread], Wakeup(), seconds=NEVER)
 
 
-def test_a_thread_of_ours_that_does_not_end_is_not_waited_for_for_ever() -> None:
+def test_the_wait_for_a_thread_that_does_not_end_is_limited() -> None:
     stacks.let_end(lambda: [None], Wakeup(), seconds=0.05)
 
 
-def test_a_thread_of_ours_that_takes_its_time_is_waited_for() -> None:
-    """Like on a busy machine, where what takes microseconds may need longer than a moment."""
+def test_a_slow_thread_is_waited_for() -> None:
+    """As on a busy machine, where even a short step may take long."""
     source = """
         import os, urllib.request
         from sidestage import HTTPServer

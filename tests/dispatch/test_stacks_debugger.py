@@ -1,8 +1,8 @@
-"""Time-outs stand still while somebody sits at a debugger's prompt, in whatever thread."""
+"""Time-outs stand still at a debugger's prompt, in any thread."""
 
 from __future__ import annotations
 
-import bdb  # without a debugger loaded, nobody looks for its frames
+import bdb  # without a debugger loaded, its frames are not looked for
 import smtplib
 import socket
 import threading
@@ -23,7 +23,7 @@ LONG = 30.0
 
 
 class Prompt:
-    """What a debugger's prompt is on the stack: a function of that name, in such a module."""
+    """A debugger's prompt as it appears on the stack: a function of that name in such a module."""
 
     def __init__(self) -> None:
         self.entered, self._left = threading.Event(), threading.Event()
@@ -32,7 +32,7 @@ class Prompt:
         self._interaction: Callable[[Callable[[], Any]], None] = namespace["interaction"]
 
     def sit(self) -> None:
-        """Be at the prompt until somebody continues."""
+        """Stay at the prompt until told to continue."""
         self.entered.set()
         self._interaction(self._left.wait)
 
@@ -41,7 +41,7 @@ class Prompt:
         self._left.set()
 
     def leave_late(self) -> None:
-        """Continue after the time-outs would have come."""
+        """Continue after the time-outs would have ended."""
         self.entered.wait(LONG)
         timer = threading.Timer(3 * LIMIT, self.leave)
         timer.daemon = True

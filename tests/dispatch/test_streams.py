@@ -19,7 +19,7 @@ chunks = st.lists(st.binary(min_size=1, max_size=50), max_size=20)
 
 
 class Gone(Exception):
-    """What a stream fails with here."""
+    """The error that ends a stream."""
 
 
 def fed(*parts: bytes) -> tuple[Inflow, list[Message]]:

@@ -1,4 +1,4 @@
-"""Events become jobs, whichever gate lets the threads read; no wait is without an end."""
+"""Events become jobs with each kind of gate, and no wait is endless."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def soon() -> Deadline:
 
 
 class Recorder:
-    """A sink whose jobs note their event's token, after ``before`` was called with it."""
+    """A sink whose jobs call ``before`` with their event's token, then record it."""
 
     def __init__(self, before: Callable[[int], None]) -> None:
         self.done: list[int] = []
@@ -48,7 +48,7 @@ class Recorder:
         self._after: dict[int, Callable[[], None]] = {}
 
     def after_seeing(self, token: int, act: Callable[[], None]) -> None:
-        """Do something before the next event of this token becomes a job."""
+        """Call ``act`` before the next event with this token becomes a job."""
         self._after[token] = act
 
     def event(self, message: Message) -> Job | None:
@@ -71,7 +71,7 @@ class Recorder:
 
 
 class Stage:
-    """A dispatcher that reads a pipe which the test writes to."""
+    """A reader and its threads, and the pipe that the test writes to."""
 
     def __init__(self, before: Callable[[int], None] = lambda token: None) -> None:
         events_fd, self.writer = os.pipe()
@@ -118,7 +118,7 @@ def stage(gate: type[Any]) -> Iterator[Stage]:
     stage.close()
 
 
-def test_who_waits_for_threads_waits_until_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_threads_returns_once_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
     start, may_run = system.start_thread, threading.Event()
 
     def start_late(work: Any, arguments: Any) -> None:
@@ -139,7 +139,7 @@ def test_who_waits_for_threads_waits_until_they_run(monkeypatch: pytest.MonkeyPa
 
 
 class Blocking:
-    """A stage whose jobs with a token below 10 block until they are let go."""
+    """A stage whose jobs with a token below 10 block until ``release`` is set."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -155,7 +155,7 @@ class Blocking:
         return all(self.entered.acquire(timeout=WAIT) for _ in range(count))
 
     def have_idle(self, count: int) -> None:
-        """Let a job block and return, which leaves so many threads behind."""
+        """Let a job block and return; ``count`` threads are idle then."""
         self.stage.say(1)
         assert self.have_blocked(1)
         self.release.set()
@@ -213,7 +213,7 @@ class TestJobs:
     def test_a_blocked_job_does_not_hold_up_what_has_not_been_read(
         self, blocking: Blocking
     ) -> None:
-        """More is in the pipe than one reading gives."""
+        """The pipe has more than one read returns."""
         blocking.have_idle(2)
         fcntl.fcntl(blocking.stage.writer, fcntl.F_SETPIPE_SZ, LARGE_PIPE_SIZE)
         many = [Synced(token=token) for token in range(1000, 20000)]
@@ -222,7 +222,7 @@ class TestJobs:
         assert eventually(lambda: 1000 in blocking.stage.sink.done, WAIT)
 
     def test_nor_what_comes_before_it_begins(self, blocking: Blocking) -> None:
-        """The kernel tells of it once: whoever was told leaves it to the one who reads."""
+        """The kernel reports it once: the thread that it wakes leaves it to the reader."""
         blocking.have_idle(2)
 
         def between() -> None:
@@ -268,11 +268,11 @@ class TestJobs:
 
 
 class TestDefects:
-    def test_who_watches_takes_over_from_a_reader_that_an_error_ends(self, stage: Stage) -> None:
+    def test_a_watcher_takes_over_from_a_reader_that_an_error_ends(self, stage: Stage) -> None:
         def end() -> None:
             stage.say(10)
             assert eventually(lambda: stage.threads._watching > 0, WAIT)
-            raise SystemExit  # no Exception: nobody catches it, and it ends the thread silently
+            raise SystemExit  # not an Exception, so it ends the thread silently
 
         stage.say(2)
         assert eventually(lambda: stage.threads._idle == 2, WAIT)
@@ -294,7 +294,7 @@ class TestDefects:
 
 
 class TestGate:
-    def test_waking_when_nobody_waits_never_blocks(self, gate: type[Any]) -> None:
+    def test_waking_without_a_waiter_never_blocks(self, gate: type[Any]) -> None:
         reader, writer = os.pipe()
         it = gate(reader)
         for _ in range(70_000):  # more than a pipe takes
@@ -424,7 +424,7 @@ class TestWithoutThreads:
         yield stage
         stage.close()
 
-    def test_who_waits_reads(self, stage: Stage) -> None:
+    def test_the_waiting_thread_reads(self, stage: Stage) -> None:
         before = own_threads()
         stage.say(1)
         assert stage.reader.wait_until(lambda: stage.sink.seen == [1], soon())
@@ -490,7 +490,7 @@ class TestWithoutThreads:
 
 
 class TestServers:
-    """Whole servers, whichever gate the platform has."""
+    """Whole servers, with each kind of gate."""
 
     def fetch(self, url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=WAIT) as response:

@@ -1,4 +1,4 @@
-"""What a stop, a diagnostic and the figures say to a person."""
+"""Stop reports, diagnostics and statistics as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of what came and went wrong, in which order, and how much of it."""
+"""What the journal keeps of requests and errors, in which order, and how much."""
 
 from __future__ import annotations
 

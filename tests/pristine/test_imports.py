@@ -1,4 +1,4 @@
-"""Late imports, where the test's process does something else meanwhile."""
+"""Late imports, while the test's process does something else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidestage.pristine import imports
 from sidestage.pristine.imports import importing_once
 
 
-def test_another_thread_may_import_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_thread_may_import_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {"sidestage.one": ModuleType("one")}
 
     class Modules(dict[str, Any]):

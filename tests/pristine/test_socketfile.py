@@ -1,4 +1,4 @@
-"""A socket's file is removed by its owner, and by nobody else."""
+"""A socket's file is removed by its owner only."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class TestSignal:
         signal.notify()
         assert join(waiters)
 
-    def test_a_waiter_whose_condition_does_not_hold_yet_waits_on(self) -> None:
+    def test_a_waiter_whose_condition_does_not_hold_yet_goes_on_waiting(self) -> None:
         signal, looks, done = Wakeup(), threading.Semaphore(0), threading.Event()
 
         def condition() -> bool:
@@ -262,7 +262,7 @@ def test_functions_of_the_system_are_no_functions_to_pyfakefs() -> None:
         assert not inspect.isbuiltin(kept)
 
 
-def test_threads_of_ours_end(pipe: tuple[int, int]) -> None:
+def test_threads_end_after_their_work(pipe: tuple[int, int]) -> None:
     before = own_threads()
     ran = threading.Event()
     system.start_thread(ran.set, ())

@@ -1,4 +1,4 @@
-"""The parent's end of the pipes: nothing holds a caller past its deadline."""
+"""The parent's end of the pipes: no call exceeds its deadline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def soon() -> Deadline:
 
 
 class Interruption(BaseException):
-    """Ctrl-C, but one that does not end the run of the tests if it gets out."""
+    """Like KeyboardInterrupt, but it does not end pytest if it escapes."""
 
 
 class Pipes:
@@ -40,7 +40,7 @@ class Pipes:
         self._buffer = FrameBuffer(COMMANDS)
 
     def commands_read(self) -> list[Message]:
-        """What has arrived whole at the other end with the next bytes."""
+        """Read once at the other end; returns the complete messages."""
         return list(self._buffer.feed(os.read(self.commands, 1 << 20)))
 
     def drain(self) -> list[Message]:
@@ -106,7 +106,7 @@ class TestSend:
             while os.write(pipes.channel.commands_fd, encode(End(call=1))):
                 pass
         filled = False
-        while not filled:  # the last bytes of room, frame by frame no more fits
+        while not filled:  # fill the last bytes frame by frame, until no more fits
             try:
                 pipes.channel.send(Sync(token=1), deadline=NOW)
             except TimeoutError:
@@ -145,7 +145,7 @@ class TestSend:
     def test_a_timeout_does_not_open_a_closed_one(
         self, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It was closed by another thread while this one waited to write its first byte."""
+        """Another thread closed it while this one waited to write its first byte."""
 
         def full(*arguments: Any) -> int:
             raise BlockingIOError

@@ -1,4 +1,4 @@
-"""Processes forked from one that is up: children of this one, like any other, or none at all."""
+"""Processes forked from a running one are children of this process, or there are none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sidestage.process.pool import Pool, end
 
 @pytest.fixture
 def client() -> Iterator[ForkClient]:
-    """A client of a fork server; no descriptor more is open when it is closed."""
+    """A client of a fork server; it must close all its descriptors."""
     before = own_descriptors()
     client = ForkClient()
     yield client
@@ -33,7 +33,7 @@ def client() -> Iterator[ForkClient]:
 
 
 def forked(client: ForkClient) -> Launched:
-    """What it has forked, which must be possible here."""
+    """Fork a process, which must be possible here."""
     launched = client.fork()
     assert launched is not None
     return launched
@@ -45,7 +45,7 @@ def pid_of(client: ForkClient) -> int:
 
 
 class TestWhatIsForked:
-    def test_is_a_child_of_ours_in_a_group_of_its_own(self, client: ForkClient) -> None:
+    def test_is_a_child_of_this_process_in_its_own_group(self, client: ForkClient) -> None:
         process = ServerProcess(forked(client))
         pid = process.launched.pid
         assert psutil.Process(pid).ppid() == os.getpid()
@@ -93,7 +93,7 @@ class TestRefusals:
         forked(client).abandon()  # another has taken its place
 
     def test_one_that_does_not_answer(self) -> None:
-        """What it was asked for comes when nobody waits for it any more, or never."""
+        """The answer comes after the time-out, or never."""
         client = ForkClient(answer_seconds=0.1)
         before = {process.pid for process in psutil.Process().children()}
         client._boot()
@@ -103,7 +103,7 @@ class TestRefusals:
         assert gone(pid)
         assert {process.pid for process in psutil.Process().children()} == before
 
-    def test_an_answer_that_nobody_has_heard(self, client: ForkClient) -> None:
+    def test_an_answer_that_was_not_read(self, client: ForkClient) -> None:
         forked(client).abandon()
         assert client.process is not None
         before = {process.pid for process in psutil.Process().children()}
@@ -133,7 +133,7 @@ class TestRefusals:
     def test_ctrl_c_while_it_forks(
         self, client: ForkClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whatever comes of it then, nobody would take."""
+        """The process that it forks then would have no owner."""
 
         def interrupted(deadline: Deadline) -> bool:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The test forks, and the copy leaves in any way; the original's servers go on."""
+"""The test forks, and the copy ends in any way; the original's servers go on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fetch(url: str) -> bytes:
 
 
 def in_fork(work: Callable[[], Any]) -> int:
-    """The exit status of a forked copy that does ``work`` and leaves at once."""
+    """Run ``work`` in a forked copy that then exits at once; returns its exit status."""
     pid = os.fork()
     if pid == 0:
         status = 99
@@ -46,8 +46,8 @@ def server() -> Any:
         yield server
 
 
-def test_a_fork_warns_of_no_thread_of_ours() -> None:
-    """In a process without pytest-timeout's thread; CPython forgets the warning as an error."""
+def test_a_fork_does_not_warn_of_our_threads() -> None:
+    """In a new process without pytest-timeout's thread; CPython hides the warning as an error."""
     source = """
         import os, urllib.request, warnings
         from sidestage import HTTPServer
@@ -161,7 +161,7 @@ EXITS = {
 
 @pytest.mark.parametrize("leave", EXITS.values(), ids=EXITS)
 def test_a_copy_leaves_and_the_server_stays(leave: str) -> None:
-    """The copy runs its exit handlers and destructors, multiprocess's among them."""
+    """The copy runs its exit handlers and destructors, including multiprocess's."""
     source = f"""
         import os, sys, urllib.request
         from sidestage import HTTPServer
@@ -226,7 +226,7 @@ def test_a_registry_can_be_iterated_while_another_thread_adds_to_it() -> None:
     assert list(registry) == kept
 
 
-def test_members_that_are_discarded_or_that_nobody_holds_are_forgotten() -> None:
+def test_members_that_are_discarded_or_collected_are_forgotten() -> None:
     registry, kept, discarded = fork_hooks.Registry(), _Member(), _Member()
     for member in (kept, discarded, _Member()):
         registry.add(member)

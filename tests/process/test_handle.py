@@ -104,7 +104,7 @@ class TestExit:
             thread.join(10)
         assert seen == [True] * 4
 
-    def test_signals_after_the_end_reach_nobody(self, fake_child: StartFakeChild) -> None:
+    def test_signals_after_the_end_are_not_sent(self, fake_child: StartFakeChild) -> None:
         process = fake_child("pass")
         assert process.wait(soon())
         process.terminate()

@@ -1,4 +1,4 @@
-"""Starting an interpreter for a server, in whatever surroundings the test has made."""
+"""Launch an interpreter for a server in all kinds of surroundings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestFailure:
     def test_no_interpreter_at_all(
         self, monkeypatch: pytest.MonkeyPatch, nothing: str | None
     ) -> None:
-        """What an embedded Python has for sys.executable."""
+        """An embedded Python has no useful sys.executable."""
         monkeypatch.setattr(launch, "_executable", nothing)
         with pytest.raises(StartError, match=r"sys\.executable is empty"):
             launch.launch()
@@ -73,7 +73,7 @@ class TestFailure:
 
     @pytest.mark.parametrize("allowed", range(3))
     def test_no_more_descriptors(self, monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
-        """Whichever of them is the one too many."""
+        """Fail at each of the descriptors that a launch opens."""
         left = [allowed]
 
         def scarce(make: object) -> object:
@@ -190,7 +190,7 @@ def test_standard_streams_that_are_closed(closed: list[int], tmp_path: Path) -> 
 
 
 def test_a_path_with_spaces(tmp_path: Path) -> None:
-    """The package lies in one, and the interpreter is started through one."""
+    """Both the package and the interpreter have one."""
     assert sidestage.__file__ is not None
     home = tmp_path / "with some spaces"
     home.mkdir()

@@ -1,4 +1,4 @@
-"""Children are kept, handed out again, and ended: none too many, none that is dead."""
+"""The pool keeps children, hands them out again and ends them: not too many, and no dead ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestRecycling:
         assert gone(pid_of(children[2]))
         pool.close()
 
-    def test_what_it_wrote_for_an_earlier_owner_is_not_told_to_the_next(self, pool: Pool) -> None:
+    def test_stderr_of_an_earlier_server_is_not_shown_to_the_next(self, pool: Pool) -> None:
         child = pool.acquire()
         assert child.channel.poll(soon())  # it is up
         os.kill(pid_of(child), signal.SIGUSR1)  # it writes its stack
@@ -73,17 +73,19 @@ class TestRecycling:
         end([child])
 
 
-class TestTelling:
-    def test_a_child_of_either_kind_is_told_before_it_is_had(self, pool: Pool) -> None:
-        told: list[Channel] = []
-        child = pool.acquire(told.append)
+class TestConfiguring:
+    def test_a_new_and_a_pooled_child_are_configured_before_they_are_returned(
+        self, pool: Pool
+    ) -> None:
+        configured: list[Channel] = []
+        child = pool.acquire(configured.append)
         pool.release(child)
-        assert pool.acquire(told.append) is child
-        assert told == [child.channel, child.channel]
+        assert pool.acquire(configured.append) is child
+        assert configured == [child.channel, child.channel]
         end([child])
 
     @pytest.mark.parametrize("kept", [False, True])
-    def test_one_that_cannot_be_told_is_ended(self, pool: Pool, kept: bool) -> None:
+    def test_a_child_that_cannot_be_configured_is_ended(self, pool: Pool, kept: bool) -> None:
         others = {process.pid for process in psutil.Process().children()}
         pids: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What may be listened on, as the user writes it and as it is bound."""
+"""Listen addresses, as users write them and as they are bound."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_host_that_does_not_resolve_is_a_start_error(host: str) -> None:
 
 def test_an_address_of_another_machine_is_a_start_error() -> None:
     with pytest.raises(StartError) as caught:
-        TCPServer(("192.0.2.1", 0)).start()  # RFC 5737: nobody has it
+        TCPServer(("192.0.2.1", 0)).start()  # RFC 5737: reserved for documentation
     assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
@@ -124,7 +124,7 @@ def test_an_address_of_another_machine_is_a_start_error() -> None:
 @pytest.mark.parametrize(
     "host, family", [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6), ("", socket.AF_INET)]
 )
-def test_what_was_bound_is_told(server: Any, host: str, family: int) -> None:
+def test_the_bound_address_is_reported(server: Any, host: str, family: int) -> None:
     with server((host, 0)) as running:
         assert running.port == running.server_address[1] > 0
         assert running.host == (host or "127.0.0.1")
@@ -175,7 +175,7 @@ def test_a_url_is_ready_for_a_client(listen: Any, expected: str) -> None:
 @pytest.mark.parametrize(
     "host, connect_to", [("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1")]
 )
-def test_nobody_connects_to_a_wildcard(host: str, connect_to: str) -> None:
+def test_clients_do_not_connect_to_a_wildcard(host: str, connect_to: str) -> None:
     assert client_host(host) == connect_to
 
 

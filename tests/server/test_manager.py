@@ -1,4 +1,4 @@
-"""Many servers, one owner."""
+"""Several servers that start and stop together."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fetch(url: str) -> bytes:
 
 
 def poke(server: Server[Any]) -> None:
-    """Have the handler of a TCP server run once, and wait until it has."""
+    """Let the handler of a TCP server run once, and wait until it has run."""
     with socket.create_connection(server.server_address) as client:
         try:
             client.recv(1)
@@ -69,7 +69,7 @@ class TestLookup:
         server = HTTPServer()
         assert ServerManager({"the api": server})["the api"] is server
 
-    def test_an_unknown_name_tells_the_known_ones(self) -> None:
+    def test_an_unknown_name_raises_with_the_known_ones(self) -> None:
         with pytest.raises(KeyError, match="no server is named 'apo'; there are: 'api'"):
             ServerManager(api=HTTPServer())["apo"]
 
@@ -79,7 +79,7 @@ class TestLookup:
         assert manager["api"].describe() == "HTTPServer 'api'"
         assert named.describe() == "HTTPServer 'mine'"
 
-    def test_a_repr_tells_the_states(self) -> None:
+    def test_the_repr_shows_the_states(self) -> None:
         assert repr(ServerManager(api=TCPServer())) == "<ServerManager [<TCPServer 'api' NEW>]>"
 
     def test_pytest_does_not_collect_it(self) -> None:
@@ -113,7 +113,7 @@ class TestStart:
             assert len({server.pid for server in manager.values()}) == 3
         assert states(manager) == {State.STOPPED}
 
-    def test_none_at_all(self) -> None:
+    def test_without_servers(self) -> None:
         with ServerManager() as manager:
             assert manager.stop() == {}
 
@@ -168,7 +168,7 @@ class TestStart:
 
 
 class TestStop:
-    def test_tells_how_each_went(self) -> None:
+    def test_returns_a_report_for_each(self) -> None:
         manager = ServerManager(api=HTTPServer(), mail=SMTPServer()).start()
         reports = manager.stop()
         assert {name: report.rung for name, report in reports.items()} == {

@@ -1,4 +1,4 @@
-"""The lifecycle: states, starts, stops from everywhere, errors, records, waits."""
+"""The server: states, starts, stops from anywhere, errors, records, waits."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ class TestStop:
         assert pid is not None
         assert all_gone([pid])
 
-    def test_a_server_never_stopped_tells_what_its_handlers_raised(self) -> None:
+    def test_the_warning_for_a_server_never_stopped_shows_its_handlers_errors(self) -> None:
         def run() -> None:
             server = HTTPServer(handler=lambda request: 1 / 0).start()
             with pytest.raises(urllib.error.HTTPError):
@@ -321,10 +321,10 @@ class TestStop:
 
     @pytest.mark.parametrize("handler", [None, lambda request: None])
     @pytest.mark.parametrize("kind", KINDS)
-    def test_a_stopped_server_that_nobody_holds_is_gone_at_once(
+    def test_a_stopped_server_without_references_is_freed_at_once(
         self, kind: type[Server[Any]], handler: Any
     ) -> None:
-        """With all that it has received, and not when the garbage is collected next."""
+        """With all that it has received, and without the garbage collector."""
         gc.disable()
         try:
             server = kind(handler=handler).start()
@@ -478,7 +478,7 @@ class TestRecords:
         assert received.dropped == 20
         assert [datagram.packet[0] for datagram in received] == list(range(20, 30))
 
-    def test_waiting_in_vain_tells_what_came(self) -> None:
+    def test_a_wait_that_times_out_reports_what_came(self) -> None:
         with HTTPServer() as server:
             fetch(server.url + "/only")
             with pytest.raises(WaitTimeout, match="GET /only") as caught:
@@ -543,7 +543,7 @@ class TestBadInput:
 
 
 def test_warnings_as_errors_do_not_hide_a_forced_stop() -> None:
-    """The warning is raised, and the server is stopped all the same."""
+    """The warning is raised, and the server is stopped nevertheless."""
     import os
     import signal
 
@@ -558,8 +558,8 @@ def test_warnings_as_errors_do_not_hide_a_forced_stop() -> None:
 
 
 @pytest.mark.parametrize("timeout", [1.0, 5.0, 60.0])
-def test_what_is_in_progress_gets_half_of_a_stop_and_the_answer_its_time(timeout: float) -> None:
-    """The server's process is asked to drain for so long, and is given up on so much later."""
+def test_a_drain_gets_half_of_a_stop_and_the_answer_some_time(timeout: float) -> None:
+    """The server's process drains for half of the time-out, and must answer a moment later."""
     asked: list[tuple[float, float]] = []
 
     class Run:

@@ -1,4 +1,4 @@
-"""Unix sockets, stream and datagram: their paths, and the clients that come through them."""
+"""Unix sockets, stream and datagram: their paths and their clients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def kind(server: Any) -> int:
 
 
 def bind(path: Path, kind: int) -> socket.socket:
-    """Bind, and listen where that is a thing."""
+    """Bind, and listen if the socket is a stream."""
     sock = socket.socket(socket.AF_UNIX, kind)
     sock.bind(str(path))
     if kind == socket.SOCK_STREAM:
@@ -139,7 +139,7 @@ def test_a_relative_path_is_relative_to_the_tests_directory(
     assert not (tmp_path / "s").exists()
 
 
-def test_a_path_that_somebody_else_has_taken_over_is_left_alone(path: Path) -> None:
+def test_a_path_that_another_process_has_taken_over_is_left_alone(path: Path) -> None:
     with TCPServer(path):
         path.unlink()
         path.write_text("precious")
@@ -252,7 +252,7 @@ def test_replies_wait_for_a_client_whose_queue_is_full(
         assert [int(sender.recv(10)) for _ in range(2000)] == list(range(2000))
 
 
-def test_a_datagram_client_that_is_gone_is_told_of_in_the_diagnostics(
+def test_a_datagram_client_that_has_left_appears_in_the_diagnostics(
     path: Path, tmp_path: Path
 ) -> None:
     def handler(datagram: Datagram) -> bytes:

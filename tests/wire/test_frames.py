@@ -1,4 +1,4 @@
-"""Bytes in, messages out, however the bytes are cut."""
+"""Bytes in, messages out, however the bytes are split."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_garbage_is_refused(payload: bytes) -> None:
     [(FrameBuffer(EVENTS), Sync(token=1)), (FrameBuffer(COMMANDS), Hello(pid=1, version=1))],
     ids=["a command among events", "an event among commands"],
 )
-def test_neither_side_takes_its_own_messages(buffer: Any, message: Message) -> None:
+def test_neither_side_accepts_its_own_messages(buffer: Any, message: Message) -> None:
     with pytest.raises(WireError):
         buffer.feed(bytes(encode(message)))
 
@@ -152,7 +152,7 @@ def test_a_frame_says_how_long_its_messages_are() -> None:
     assert len(frame) == 2 * one
 
 
-def test_streams_cross_both_ways() -> None:
+def test_streams_cross_in_both_directions() -> None:
     stream = [Data(call=1, data=b"x"), Ack(call=1, size=1), End(call=1)]
     whole = bytes(encode(*stream))
     assert FrameBuffer(EVENTS).feed(whole) == FrameBuffer(COMMANDS).feed(whole) == stream
@@ -171,7 +171,7 @@ def test_more_is_asked_of_a_pipe_as_long_as_it_gives_a_pipeful() -> None:
 
 
 def test_a_buffer_learns_the_messages_of_a_protocol_and_forgets_none() -> None:
-    """A late message of the protocol that was served before is no defect."""
+    """A late message of the previous server's protocol is no error."""
     one, other = Packet(call=0, listener=0, peer="", at=0.0, data=b""), Hello(pid=1, version=1)
     buffer = FrameBuffer([Hello])
     with pytest.raises(WireError):

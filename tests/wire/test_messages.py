@@ -1,4 +1,4 @@
-"""Each message is a plain, immutable value that survives the wire."""
+"""Each message is an immutable value that survives encoding."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ MODULES = [
 
 
 def test_every_message_class_can_be_decoded() -> None:
-    """None is forgotten: each is a command, an event, or a protocol's settings."""
+    """Each is a command, an event, or a protocol's settings."""
     defined = {
         value
         for module in MODULES
@@ -72,7 +72,7 @@ def test_every_message_class_can_be_decoded() -> None:
     assert defined == {*CLASSES, *SETTINGS}
 
 
-def test_only_streams_go_both_ways() -> None:
+def test_only_streams_go_in_both_directions() -> None:
     both = set(COMMANDS) & set(EVENTS)
     assert both == {messages.Data, messages.Ack, messages.End}
 

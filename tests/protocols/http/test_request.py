@@ -24,7 +24,7 @@ from sidestage.wire import messages as wire
 
 
 class FakeRun:
-    """Notes what is sent to the child, while there is one."""
+    """Records the messages to the child."""
 
     def __init__(self, *, ended: bool = False) -> None:
         self.sent: list[wire.Message] = []
@@ -212,7 +212,7 @@ def test_the_body_waits_for_what_has_not_come() -> None:
 
 @pytest.mark.parametrize("more", [False, True])
 def test_file_and_whole_agree(more: bool) -> None:
-    """Whether a body came in one piece or as a stream is nothing a handler can tell."""
+    """A handler cannot notice whether a body came in one piece or as a stream."""
     call = open_call(fake_run(), message(body=b"abcdef", call=1, more=more), Journal(1000))
     assert isinstance(call, HTTPCall)
     request = feed(call) if more else call.request
@@ -288,7 +288,7 @@ def test_an_answered_request_cannot_be_answered_again() -> None:
 def test_an_answered_call_and_its_record_are_gone_at_once(
     change: dict[str, Any], ended: bool, handler: Callable[[HTTPRequest], Any]
 ) -> None:
-    """Not when the garbage is collected next, which a test of many requests would pay for."""
+    """Without the garbage collector, which would make many requests slow."""
     journal: Journal[HTTPRequest] = Journal(1000)
     call = open_call(fake_run(ended=ended), message(call=1, **change), journal)
     assert isinstance(call, HTTPCall)
@@ -362,6 +362,6 @@ class TestTheAnswerOnTheRecord:
         assert record("/").answer == Answer(at=1.0, status=200, size=0, seconds=0.0)
 
 
-def test_a_record_has_nobody_to_answer() -> None:
+def test_a_record_cannot_be_answered() -> None:
     with pytest.raises(ValueError, match="has been answered"):
         record("/").wfile.write(b"x")

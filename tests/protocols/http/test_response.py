@@ -21,7 +21,7 @@ REQUEST = Request(
 
 
 class Child:
-    """Takes what is sent to it, and has always room for more."""
+    """Accepts every message, and is never full."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
@@ -167,7 +167,7 @@ def test_an_unknown_status_has_no_reason() -> None:
 
 @given(st.text(), st.text())
 def test_no_header_can_begin_another_line(name: str, value: str) -> None:
-    """Whatever is accepted is one line of Latin-1 with one name."""
+    """Whatever is accepted is one line of Latin-1, with one name."""
     try:
         line = ": ".join(check_header(name, value)).encode("latin-1")
     except ValueError:

@@ -1,4 +1,4 @@
-"""HTTP servers as a client on a raw socket and the test behind it see them."""
+"""HTTP servers, as seen by clients on raw sockets and by the test."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ CLOSE = "Host: t\r\nConnection: close\r\n"
 
 
 class Replies(io.BytesIO):
-    """What came from a server, as http.client wants a socket."""
+    """The bytes of a server as a socket for http.client."""
 
     def makefile(self, mode: str) -> Replies:
         return self
 
     def close(self) -> None:
-        """Another reply may follow."""
+        """Do nothing: another reply may follow."""
 
 
 def parse(data: bytes, *methods: str) -> list[tuple[HTTPResponse, bytes]]:
@@ -63,7 +63,7 @@ def talk(server: HTTPServer, data: bytes | str) -> bytes:
 
 
 def ask(server: HTTPServer, method: str = "GET", path: str = "/", **options: Any) -> HTTPResponse:
-    """One request on a connection of its own; the reply has been read."""
+    """Send a request on a new connection, and read the reply."""
     with closing(HTTPConnection(server.host, server.port, timeout=WAIT)) as connection:
         connection.request(method, path, **options)
         with connection.getresponse() as reply:
@@ -339,8 +339,8 @@ def test_100_continue_comes_before_the_body() -> None:
 
 
 @pytest.mark.parametrize("version, body", [("1.0", "hello"), ("1.1", "")])
-def test_100_continue_is_left_out_where_it_is_no_use(version: str, body: str) -> None:
-    """A client of HTTP/1.0 would not understand it, and without a body nobody waits for it."""
+def test_100_continue_is_sent_only_where_it_is_useful(version: str, body: str) -> None:
+    """A client of HTTP/1.0 would not understand it, and without a body no client waits for it."""
     expecting = f"POST / HTTP/{version}\r\n{CLOSE}Expect: 100-continue\r\n"
     with HTTPServer(handler=lambda request: request.body) as server:
         got = talk(server, f"{expecting}Content-Length: {len(body)}\r\n\r\n{body}")
@@ -349,7 +349,7 @@ def test_100_continue_is_left_out_where_it_is_no_use(version: str, body: str) ->
 
 @pytest.mark.parametrize("pauses", [False, True])
 def test_the_record_of_a_chunked_upload_is_complete(pauses: bool) -> None:
-    """Even when the handler answers before the whole of it came, and never reads it."""
+    """Even if the handler answers before all of it has come, and never reads it."""
     answered = threading.Event()
 
     def chunks() -> Iterator[bytes]:
@@ -420,7 +420,7 @@ def test_large_downloads_are_streamed() -> None:
 
 
 def test_a_large_upload_that_waits_for_its_turn_is_held_back() -> None:
-    """Behind a slow request the kernel keeps what comes, not the server."""
+    """Behind a slow request the kernel buffers it, not the server."""
     release = threading.Event()
 
     def handler(request: HTTPRequest) -> str:
@@ -445,7 +445,7 @@ def test_a_large_upload_that_waits_for_its_turn_is_held_back() -> None:
 
 
 def test_the_body_is_the_same_each_time_the_handler_asks() -> None:
-    """Also where it is larger than what ``received`` keeps of it."""
+    """Also if it is larger than the part that ``received`` keeps."""
 
     def handler(request: HTTPRequest) -> list[int]:
         return [len(request.body), len(request.body), len(request.rfile.read())]
@@ -630,7 +630,7 @@ def broken_generator(request: HTTPRequest) -> Iterator[bytes]:
 
 
 def test_a_generator_that_raises_midway_breaks_the_reply() -> None:
-    """The client has what was given before, and sees that it is not all."""
+    """The client has the first part, and sees that it is not complete."""
     with pytest.raises(LookupError, match="midway"):
         with HTTPServer(handler=broken_generator) as server:
             with pytest.raises(IncompleteRead) as caught:
@@ -639,7 +639,7 @@ def test_a_generator_that_raises_midway_breaks_the_reply() -> None:
 
 
 def test_a_reply_that_ends_with_the_connection_is_broken_by_a_reset() -> None:
-    """Else a client of HTTP/1.0 would take what it got for the whole."""
+    """Otherwise a client of HTTP/1.0 would take what it got for the whole body."""
     with pytest.raises(LookupError, match="midway"):
         with HTTPServer(handler=broken_generator) as server, connect(server) as sock:
             sock.sendall(get(version="1.0").encode())
@@ -746,7 +746,7 @@ BODILESS = {
 
 @pytest.mark.parametrize("method, result", BODILESS.values(), ids=BODILESS)
 def test_replies_without_a_body_have_none(method: str, result: Any) -> None:
-    """And the next reply on the connection is where the client looks for it."""
+    """The next reply on the connection follows immediately."""
 
     def handler(request: HTTPRequest) -> Any:
         if request.path == "/next":
@@ -759,7 +759,7 @@ def test_replies_without_a_body_have_none(method: str, result: Any) -> None:
     assert [body for _, body in replies] == [b"", b"next"]
 
 
-def test_head_tells_the_length_of_the_body() -> None:
+def test_a_response_to_head_has_the_length_of_the_body() -> None:
     with HTTPServer(handler=lambda request: "hello") as server:
         assert ask(server, "HEAD").getheader("Content-Length") == "5"
 
@@ -773,7 +773,7 @@ def test_204_has_no_length() -> None:
 @pytest.mark.parametrize("result", [b"12345", iter([b"12", b"345"])], ids=["bytes", "iterator"])
 @pytest.mark.parametrize("length", ["3", "9", "x"])
 def test_a_wrong_length_is_sent_and_the_connection_closed(result: Any, length: str) -> None:
-    """The client is not left waiting for what never comes, nor reads leftovers as a reply."""
+    """The client neither waits for missing bytes nor reads extra bytes as a reply."""
     chunks = list(result) if not isinstance(result, bytes) else None
     reply = Reply(
         result if chunks is None else iter(chunks or [b"12345"]), 200, {"Content-Length": length}
@@ -844,7 +844,7 @@ def test_a_client_that_leaves_midway_wakes_the_handler() -> None:
 
 
 def test_a_client_that_leaves_during_the_reply_ends_it() -> None:
-    """The handler's generator is closed; for the test it is no error."""
+    """The handler's generator is closed, and the test gets no error."""
     closed = threading.Event()
 
     def handler(request: HTTPRequest) -> Iterator[bytes]:

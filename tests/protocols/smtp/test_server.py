@@ -1,4 +1,4 @@
-"""SMTP servers, with smtplib and bare sockets as their clients."""
+"""SMTP servers, with smtplib and plain sockets as clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 
 
 class Bare:
-    """A client that says what it likes."""
+    """A client that can send any line."""
 
     def __init__(self, server: SMTPServer) -> None:
         self.sock = socket.create_connection((server.host, server.port), LONG)
@@ -28,21 +28,21 @@ class Bare:
     def say(self, *lines: bytes) -> None:
         self.sock.sendall(b"".join(line + b"\r\n" for line in lines))
 
-    def hear(self) -> bytes:
-        """One reply, without its line end; of several lines the last."""
+    def reply(self) -> bytes:
+        """Read a reply; returns its last line, without the line end."""
         while (line := self._file.readline())[3:4] == b"-":
             continue
         return line.rstrip(b"\r\n")
 
     def ask(self, *lines: bytes) -> bytes:
         self.say(*lines)
-        return self.hear()
+        return self.reply()
 
     def codes(self, count: int) -> list[int]:
-        return [int(self.hear()[:3]) for _ in range(count)]
+        return [int(self.reply()[:3]) for _ in range(count)]
 
     def __enter__(self) -> Self:
-        assert self.hear().startswith(b"220 ")
+        assert self.reply().startswith(b"220 ")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -259,7 +259,7 @@ def test_mails_compare_by_value(recorder: SMTPServer) -> None:
     assert len({first, same, other}) == 2
 
 
-def test_only_so_many_bytes_are_kept_and_what_is_dropped_is_counted() -> None:
+def test_at_most_keep_bytes_are_kept_and_dropped_records_are_counted() -> None:
     with SMTPServer(keep=3 * (310 + OVERHEAD)) as server:
         for number in range(10):
             send(server, f"{number}" * 285)  # 300 bytes with the header
@@ -359,14 +359,14 @@ def test_a_client_that_leaves_in_the_middle_of_a_mail_has_sent_none(recorder: SM
 
 
 @pytest.mark.parametrize("said", [(), (b"EHLO me",), ENVELOPE], ids=["nothing", "EHLO", "RCPT"])
-def test_an_idle_session_is_told_and_does_not_delay_a_stop(said: tuple[bytes, ...]) -> None:
+def test_an_idle_session_gets_421_and_does_not_delay_a_stop(said: tuple[bytes, ...]) -> None:
     server = SMTPServer().start()
     with Bare(server) as client:
         for line in said:
             client.ask(line)
         report = server.stop(LONG)
-        assert client.hear() == b"421 4.3.2 the server is stopping"
-        assert client.hear() == b""
+        assert client.reply() == b"421 4.3.2 the server is stopping"
+        assert client.reply() == b""
     assert report.clean
     assert report.seconds < LONG / 2
 
@@ -387,8 +387,8 @@ def test_a_mail_in_progress_is_finished_through_a_stop() -> None:
         stopper = threading.Thread(target=server.stop)
         stopper.start()
         go_on.set()
-        assert client.hear() == b"250 finished"
-        assert client.hear()[:4] in (b"421 ", b"")
+        assert client.reply() == b"250 finished"
+        assert client.reply()[:4] in (b"421 ", b"")
         stopper.join(LONG)
     assert server.stop_report.rung == "ask"
 
@@ -400,7 +400,7 @@ def test_a_mail_half_sent_may_be_finished_through_a_stop(body: bytes) -> None:
         begin_data(client)
         stopper = threading.Thread(target=server.stop, args=(LONG,))
         stopper.start()
-        assert idle.hear().startswith(b"421 ")  # so the stop has begun
+        assert idle.reply().startswith(b"421 ")  # so the stop has begun
         assert client.ask(body, b".")[:3] == (b"250" if body == b"small" else b"552")
         stopper.join(LONG / 2)
         assert not stopper.is_alive()
@@ -421,5 +421,5 @@ def test_a_session_sent_just_before_the_stop_is_not_lost() -> None:
         begin_data(client)
         client.say(b"x", b".")
         server.stop()
-        assert client.hear().startswith(b"250 ")
+        assert client.reply().startswith(b"250 ")
     assert len(server.received) == 1

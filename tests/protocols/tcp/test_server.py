@@ -1,4 +1,4 @@
-"""TCP servers and real sockets as their clients."""
+"""TCP servers, with real sockets as clients."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def exchange(server: TCPServer, data: bytes) -> bytes:
 
 
 def expect_reset(server: TCPServer) -> None:
-    """Send a byte, without which the reset could come before the connection is complete."""
+    """Send a byte: otherwise the reset could come before the connection is complete."""
     with connect(server) as client:
         client.sendall(b"x")
         with pytest.raises(ConnectionResetError):
@@ -143,7 +143,7 @@ def test_handlers_that_block_do_not_delay_each_other() -> None:
 
 
 def in_handler(script: Callable[[Connection], Any], client: Callable[[socket.socket], Any]) -> Any:
-    """Run both ends; what the script raises fails the test. Returns what the script returned."""
+    """Run ``script`` in a handler and a client; returns its result, or raises its error."""
     results = []
     done = threading.Event()
 
@@ -161,7 +161,7 @@ def in_handler(script: Callable[[Connection], Any], client: Callable[[socket.soc
 
 
 def say(data: bytes) -> Callable[[socket.socket], None]:
-    """A client that sends, half-closes, and reads to the end."""
+    """Send, half-close, and read to the end."""
 
     def client(sock: socket.socket) -> None:
         sock.sendall(data)
@@ -193,7 +193,7 @@ def recv_into(connection: Connection) -> bytes:
         recv_into,
     ],
 )
-def test_every_way_of_reading(read: Callable[[Connection], bytes]) -> None:
+def test_each_method_that_reads(read: Callable[[Connection], bytes]) -> None:
     assert in_handler(read, say(b"abcdef")) == b"abcdef"
 
 
@@ -216,7 +216,7 @@ def write_through(connection: Connection) -> None:
         both.write(b"f" + both.read(1))
 
 
-def test_every_way_of_writing() -> None:
+def test_each_method_that_writes() -> None:
     with TCPServer(handler=write_through) as server:
         assert exchange(server, b"g") == b"abcdefg"
 
@@ -305,7 +305,7 @@ def test_a_client_that_does_not_read_blocks_sendall_until_the_timeout() -> None:
         (lambda c: (c.reset(), c.shutdown(socket.SHUT_WR)), OSError),
     ],
 )
-def test_a_misuse_raises_in_the_handler_and_harms_nobody_else(
+def test_misuse_raises_in_the_handler_and_harms_no_other_connection(
     misuse: Callable[[Connection], Any], error: type[Exception]
 ) -> None:
     def handler(connection: Connection) -> bytes | None:
@@ -344,7 +344,7 @@ def test_an_option_reaches_the_real_socket() -> None:
         expect_reset(server)
 
 
-def test_an_option_that_cannot_be_set_is_told() -> None:
+def test_an_option_that_cannot_be_set_is_reported() -> None:
     with TCPServer(handler=lambda c: c.setsockopt(socket.SOL_SOCKET, 9999, 1)) as server:
         assert exchange(server, b"") == b""
         assert "setsockopt(1, 9999) failed" in server.diagnostics[0].text
@@ -394,7 +394,7 @@ def test_what_a_client_sees_of_the_end(leave: str) -> None:
 
 
 def drop(client: socket.socket) -> None:
-    """Read until the connection is gone, however."""
+    """Read until the connection has ended in any way."""
     with contextlib.suppress(ConnectionResetError):
         read_all(client)
 
@@ -433,7 +433,7 @@ def test_a_client_that_leaves_is_no_error_but_a_diagnostic() -> None:
 
 @pytest.mark.parametrize("size", [1, 64 * MIB], ids=["it is answered", "its client leaves"])
 def test_a_connection_whose_handler_is_done_is_gone_at_once(size: int) -> None:
-    """Not when the garbage is collected next."""
+    """Without the garbage collector."""
     connections: list[weakref.ref[Connection]] = []
 
     def handler(connection: Connection) -> None:
@@ -555,7 +555,7 @@ def test_a_client_that_does_not_read_costs_no_memory() -> None:
 # What is received ------------------------------------------------------------------------------
 
 
-def test_a_transcript_says_who_what_and_how() -> None:
+def test_a_transcript_has_addresses_data_and_end() -> None:
     with TCPServer() as server:
         with connect(server) as client:
             name = client.getsockname()
@@ -593,7 +593,7 @@ def test_a_transcript_is_shown_in_a_line() -> None:
         ),
     ],
 )
-def test_a_transcript_tells_who_ended_it(handler: Any, client: Any, ended: str) -> None:
+def test_a_transcript_says_which_side_ended_it(handler: Any, client: Any, ended: str) -> None:
     with TCPServer(handler=handler) as server:
         sock = connect(server)
         client(sock)
@@ -601,7 +601,7 @@ def test_a_transcript_tells_who_ended_it(handler: Any, client: Any, ended: str) 
         assert server.wait_for(1)[0].ended == ended
 
 
-def test_a_transcript_tells_that_the_server_stopped() -> None:
+def test_a_transcript_says_that_the_server_stopped() -> None:
     server = TCPServer(handler=lambda c: c.recv(1) and None).start()
     with connect(server):
         server.stop()
@@ -638,7 +638,7 @@ def test_a_big_upload_before_the_stop_reaches_its_handler_whole() -> None:
     assert sizes == [2 * MIB]
 
 
-def test_only_so_many_bytes_are_kept_and_what_is_dropped_is_counted() -> None:
+def test_at_most_keep_bytes_are_kept_and_dropped_records_are_counted() -> None:
     with TCPServer(keep=5 * (200 + OVERHEAD)) as server:
         for count in range(1, 11):
             with connect(server) as client:

@@ -1,4 +1,4 @@
-"""UDP servers and real sockets as their clients."""
+"""UDP servers, with real sockets as clients."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_datagrams_compare_by_sender_and_bytes(client: socket.socket) -> None:
     assert repr(first) == f"<Datagram from {first.client_address}: b'a'>"
 
 
-def test_only_so_many_bytes_are_kept_and_what_is_dropped_is_counted(
+def test_at_most_keep_bytes_are_kept_and_dropped_records_are_counted(
     client: socket.socket,
 ) -> None:
     with UDPServer(keep=10 * (10 + OVERHEAD)) as server:

@@ -27,7 +27,7 @@ from sidestage.wire.messages import (
 
 
 class Outbox:
-    """Notes what the parent is sent."""
+    """Records the messages to the parent."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -51,7 +51,7 @@ class Timer:
 
 
 class Loop:
-    """Time stands still until the test says so; then it is late for all timers."""
+    """A loop whose time stands still until the test fires all timers."""
 
     def __init__(self) -> None:
         self.timers: list[Timer] = []
@@ -82,7 +82,7 @@ class Loop:
 
 
 class Transport(asyncio.Transport):
-    """Notes what the client is sent."""
+    """Records the bytes to the client."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
@@ -176,7 +176,7 @@ bodies = st.binary(max_size=40)
 
 @st.composite
 def messages(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """A request as it is on the wire, and its body."""
+    """Requests as bytes, and their bodies."""
     target = "/" + draw(st.text("abc%?=&/", max_size=8))
     if draw(st.booleans()):
         body = draw(bodies)
@@ -225,7 +225,7 @@ def test_whatever_bytes_come_nothing_breaks(junk: bytes) -> None:
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("size, refused", [(1000, False), (70000, True)])
 def test_a_head_is_refused_by_its_size_alone(size: int, complete: bool, refused: bool) -> None:
-    """Not by that of the requests that came before it in one piece."""
+    """The size of earlier requests in the same read does not count."""
     server = Server(handled=False)
     last = head("GET", "/last", "X: " + "x" * size)[: None if complete else -4]
     server.feed(head() * 3000 + last[:10], last[10:])
@@ -249,7 +249,7 @@ def test_a_small_body_is_waited_for_only_for_a_moment() -> None:
 
 
 @pytest.mark.parametrize("before", [b"", head()])
-def test_nobody_waits_for_a_body_that_turns_out_to_be_malformed(before: bytes) -> None:
+def test_a_malformed_body_ends_the_wait_for_it(before: bytes) -> None:
     server = Server(handled=False)
     server.feed(before + head("POST", "/", "Transfer-Encoding: chunked") + b"3\r\nab")
     (waiting,) = server.loop.timers
@@ -272,7 +272,7 @@ def test_a_body_that_waited_for_its_turn_is_under_flow_control_too() -> None:
     server.feed(head(), head("POST", "/", f"Content-Length: {WINDOW * 3}"), bytes(WINDOW))
     assert not server.transport.reading  # held back behind the first request
     server.respond(server.requests[0])
-    assert not server.transport.reading  # and now because nobody has consumed it
+    assert not server.transport.reading  # and now because the parent has not consumed it
     server.service.command(Ack(call=server.requests[1].call, size=WINDOW))
     assert server.transport.reading
 
@@ -287,7 +287,7 @@ def test_too_many_pipelined_requests_are_not_read() -> None:
 
 
 def test_what_is_left_of_an_upload_after_the_reply_is_bounded() -> None:
-    """The client is told to stop by the end of the connection, but may go on for a while."""
+    """The client sees the end of the connection, but may go on sending for a while."""
     server = Server()
     server.feed(head("POST", "/", "Content-Length: 9000000"))
     server.respond(server.requests[0])
@@ -303,7 +303,7 @@ def test_what_is_left_of_an_upload_after_the_reply_is_bounded() -> None:
 
 
 def test_head_and_body_leave_in_one_write() -> None:
-    """Two would wait for each other's acknowledgement on some systems."""
+    """With two writes, some systems would delay the second (Nagle's algorithm)."""
     server = Server()
     writes: list[bytes] = []
     server.transport.write = writes.append  # type: ignore[method-assign]
@@ -367,13 +367,13 @@ def test_a_parent_without_handlers_at_work_ends_what_waits_for_them() -> None:
         (head("GET", "/x"), "GET /x: handler running for 0.0 s"),
     ],
 )
-def test_a_connection_can_tell_what_it_is_at(data: bytes, state: str) -> None:
+def test_a_connection_describes_its_state(data: bytes, state: str) -> None:
     server = Server()
     server.feed(data)
     assert server.connection.describe().state == state
 
 
-def test_a_reply_that_is_not_complete_is_told_apart() -> None:
+def test_an_incomplete_response_is_described_as_such() -> None:
     server = Server()
     server.feed(head())
     server.respond(server.requests[0], b"part", more=True)
