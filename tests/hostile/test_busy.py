@@ -1,4 +1,4 @@
-"""The test's main thread computes, and clients outside are served all the same.
+"""Clients in other processes are served while the test's main thread computes.
 
 A handler needs the GIL, so it waits for it like any thread. What a server answers by itself, and
 records, does not: its process has a GIL of its own.
@@ -31,7 +31,7 @@ MUCH_PATIENCE = 20.0  # and for a handler, which may have to wait for the GIL a 
 
 
 class Clients:
-    """A process that sends requests, one after the other, once it is told to."""
+    """A process that sends requests one by one, on command."""
 
     _SOURCE = """
 import http.client, json, smtplib, socket, sys
@@ -90,7 +90,7 @@ print(json.dumps(answers), flush=True)
         assert self._stdout.readline() == b"ready\n"
 
     def fileno(self) -> int:
-        """What can be read from when they are done."""
+        """A descriptor that becomes readable when they are done."""
         return self._stdout.fileno()
 
     def go(self) -> None:
@@ -98,7 +98,7 @@ print(json.dumps(answers), flush=True)
         os.write(self._stdin.fileno(), b"go\n")
 
     def answers(self) -> list[Any]:
-        """What they got, once they are done."""
+        """Wait until they are done; returns their answers."""
         answers: list[Any] = json.loads(self._stdout.readline())
         self._process.communicate()
         return answers
@@ -112,7 +112,7 @@ class _PollFd(ctypes.Structure):
 
 
 def hold_the_gil(*clients: Clients, seconds: float = 15.0) -> bool:
-    """One C call that does not let go of the GIL until all are done; or for so many seconds."""
+    """Hold the GIL in one C call until all are done, or for some seconds."""
     poll = ctypes.PyDLL(None).poll  # a PyDLL's functions, unlike a CDLL's, keep it
     for client in clients:
         fd = _PollFd(client.fileno(), select.POLLIN, 0)
@@ -122,7 +122,7 @@ def hold_the_gil(*clients: Clients, seconds: float = 15.0) -> bool:
 
 
 def compute_until_done(clients: Clients, step: Callable[[], object]) -> None:
-    """Do one step after the other."""
+    """Repeat a step until the clients are done."""
     done = threading.Event()
 
     def wait() -> None:
@@ -230,7 +230,7 @@ def record_all_protocols(sut: ServerUnderTest) -> None:
 
 @rows.add("the GIL is held: 20 MB are recorded", limit=55, peers=False)
 def record_much(sut: ServerUnderTest) -> None:
-    """Far more than a pipe takes whose reader does not come."""
+    """Record far more than a pipe holds while nothing reads it."""
     with _server("HTTP") as server:
         clients = Clients("HTTP", server.port, 200, size=100_000, patience=PATIENCE)
         clients.go()

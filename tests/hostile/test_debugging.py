@@ -1,4 +1,4 @@
-"""Handlers are seen by pytest's fixtures, coverage.py, tracers and debuggers, as the test is."""
+"""Fixtures, coverage.py, tracers and debuggers see handlers as they see the test."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def start():
 
 
 def run_pytest(sut: ServerUnderTest, source: str, *options: str) -> list[str]:
-    """The command of a run of pytest, without any plugin but ours, over one module."""
+    """The command that runs pytest on one module, with no plugin but Sidestage's."""
     head = _PYTEST_HEAD.format(name=sut.name)
     Path("test_it.py").write_text(head + textwrap.dedent(source))
     for name in [name for name in os.environ if name.startswith(("PYTEST_", "COV"))]:
@@ -135,7 +135,7 @@ sut.stop()
 
 
 def cover(core: str, sut: ServerUnderTest) -> None:
-    """Every line was executed, also those of the handler."""
+    """coverage.py reports every line as executed, including the handler's."""
     Path("covered.py").write_text(_COVERED)
     for name in [name for name in os.environ if name.startswith("COV")]:
         del os.environ[name]
@@ -155,7 +155,7 @@ def _traced(set_trace: Callable[[Any], None], driver: Driver, *, before: bool) -
     lines: list[str] = []
 
     def work() -> None:
-        """Its calls are what is looked for."""
+        """The function whose calls are looked for."""
 
     def trace(frame: Any, event: str, argument: object) -> Any:
         if frame.f_code is work.__code__:
@@ -193,7 +193,7 @@ def profile_later(driver: Driver) -> None:
 
 
 class Terminal:
-    """A process at a terminal, and somebody who types."""
+    """A process at a terminal, and its user's input."""
 
     def __init__(self, command: list[str]) -> None:
         self._fd, theirs = pty.openpty()
@@ -234,7 +234,7 @@ class Terminal:
 
 
 def _debug(command: list[str], times: int = 1, seconds: float = 0.0) -> None:
-    """Look at ``path`` at each prompt, after having thought about it for a while, and go on."""
+    """Print ``path`` at each prompt after a pause, and continue."""
     terminal = Terminal(command)
     for _ in range(times):
         terminal.expect("(Pdb) ")

@@ -1,4 +1,4 @@
-"""The test's process is killed, or ends without a stop: nothing of it is left."""
+"""The test's process is killed or ends without a stop, and leaves nothing behind."""
 
 from __future__ import annotations
 

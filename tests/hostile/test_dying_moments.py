@@ -26,7 +26,7 @@ rows = Rows("Dying", __file__)
 
 
 def warmed(sut: ServerUnderTest) -> ServerUnderTest:
-    """A new server, after the imports that starting and stopping one takes."""
+    """A new server, after importing everything that a start and a stop need."""
     serve(sut)
     sut.stop()
     return type(sut)()
@@ -46,7 +46,7 @@ def replace_what_is_stuck(sut: ServerUnderTest) -> None:
 
 
 def die_while(prepare: Action, action: Action) -> None:
-    """Be killed at any moment of ``action``: nothing is left."""
+    """Kill this process at any moment of ``action``: nothing is left."""
 
     def triggered(trigger: CallTrigger) -> None:
         with trigger:

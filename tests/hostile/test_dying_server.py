@@ -1,4 +1,4 @@
-"""The server's process dies or hangs, or others reap it: the test is told, and goes on in time."""
+"""The server's process dies or hangs, or other code reaps it: the test gets an error in time."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def death_in_a_stream(sut: ServerUnderTest) -> None:
 
 
 def died(server: HTTPServer | TCPServer) -> ServerDied:
-    """What the stop raises of a server's death: handlers may have their own errors from it."""
+    """The ServerDied that the stop raises; it may also raise errors of handlers."""
     error = raised(BaseException, server.stop)
     if isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -287,7 +287,7 @@ def deaf(sut: ServerUnderTest) -> None:
 
 @rows.add("another process has got the server's pid", peers=False)
 def reused(sut: ServerUnderTest) -> None:
-    """Which can be once somebody else has reaped the server."""
+    """This can happen once other code has reaped the server."""
     server = TCPServer().start()
     os.waitpid(signal_server(server), 0)
     with subprocess.Popen(
@@ -322,7 +322,7 @@ def much_stderr(sut: ServerUnderTest) -> None:
 
 
 def _live_and_die(sut: ServerUnderTest) -> None:
-    """A life of a server; of one in a process also a stop by force, and a sudden death."""
+    """A server's life; with a separate process also a forced stop and a sudden death."""
     sut.start(str)
     assert fetch(sut.port, "/alive") == "/alive"
     sut.stop()
@@ -380,7 +380,7 @@ def reaped_by_a_handler(sut: ServerUnderTest) -> None:
 
 @contextlib.contextmanager
 def descriptors(left: int) -> Iterator[None]:
-    """Only so many more descriptors are to be had."""
+    """Limit how many more descriptors can be opened."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     taken = []
@@ -398,7 +398,7 @@ def descriptors(left: int) -> Iterator[None]:
 
 
 def refused(sut: ServerUnderTest, left: int) -> OSError | None:
-    """How a start is refused that gets so many descriptors, if it is."""
+    """The error of a start with this many descriptors, if it fails."""
     with descriptors(left):
         try:
             sut.start(str)
@@ -408,7 +408,7 @@ def refused(sut: ServerUnderTest, left: int) -> OSError | None:
 
 
 def start_with(left: int, sut: ServerUnderTest) -> None:
-    """A start that gets so many descriptors works, or is refused and works with more."""
+    """A start with this many descriptors works, or fails and then works with more."""
     error = refused(sut, left)
     if error is not None:
         assert error.errno == errno.EMFILE, repr(error)

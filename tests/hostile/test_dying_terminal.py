@@ -54,7 +54,7 @@ def interrupted(sut: ServerUnderTest) -> None:
 
 
 def report_when_in(call: str) -> None:
-    """Have a thread say so when the main thread waits in a call of that name.
+    """Start a thread that reports when the main thread waits in a call of that name.
 
     CPython does not notice a signal that comes when it is just about to wait for a lock.
     """
@@ -89,7 +89,7 @@ def wait_without_a_handler(sut: ServerUnderTest) -> None:
 
 
 def be_interrupted(sut: ServerUnderTest, body: Body) -> None:
-    """Get Ctrl-C once the process has said that the time has come; KeyboardInterrupt ends it."""
+    """Press Ctrl-C once the process has reported; KeyboardInterrupt ends it."""
     process = TerminalProcess(sut, body)
     port = process.read_port()
     process.read_line()

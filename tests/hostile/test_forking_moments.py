@@ -73,7 +73,7 @@ def a_fork_in_a_thread(sut: ServerUnderTest) -> None:
             failed.append(error)
 
     with served(sut):
-        assert_echo(sut.port, "/before")  # no import is to be under way when a copy is made
+        assert_echo(sut.port, "/before")  # no import may be under way when a copy is made
         threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in threads:
             thread.start()
@@ -177,7 +177,7 @@ def a_fork_during_a_start(sut: ServerUnderTest) -> None:
 
 
 class _Import:
-    """Holds another thread up in an import until this one has forked, or has to wait to do so."""
+    """Blocks another thread in an import until this one has forked or must wait for that."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -185,7 +185,7 @@ class _Import:
         sys.meta_path.insert(0, self)  # type: ignore[arg-type]
 
     def find_spec(self, name: str, *_: object) -> None:
-        """What every import asks for."""
+        """The method that every import calls."""
         if name == self.name:
             sys.meta_path.remove(self)  # type: ignore[arg-type]
             self.reached.set()
@@ -193,7 +193,7 @@ class _Import:
 
     @contextmanager
     def while_starting(self, sut: ServerUnderTest) -> Iterator[None]:
-        """Another thread starts the server, and is there."""
+        """Run while another thread starts the server and waits there."""
         keep_no_processes(sut)
         starting = threading.Thread(target=sut.start, args=[echo])
         starting.start()
@@ -206,7 +206,7 @@ class _Import:
 
 @rows.add("a fork while another thread launches a process", "-W", "error", peers=False)
 def a_fork_during_a_launch(sut: Sidestage) -> None:
-    """Where the process will find its packages is looked up when its pipes are there already."""
+    """The launch looks up the search path when its pipes are open already."""
     from sidestage import ServerDied
 
     with _copy_while(_Import("httptools"), sut):
@@ -230,7 +230,7 @@ def a_fork_before_the_process_is_owned(sut: Sidestage) -> None:
 
 @contextmanager
 def _copy_while(point: _Import, sut: ServerUnderTest) -> Iterator[None]:
-    """A copy that was made while another thread started the server, and lives on."""
+    """A copy made while another thread starts the server, which lives on."""
     with ExitStack() as stack:
         with point.while_starting(sut):
             stack.enter_context(lasting_copy())

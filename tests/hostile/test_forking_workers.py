@@ -31,7 +31,7 @@ from kit.servers import ServerUnderTest, fetch, refuses
 rows = Rows("Forking", __file__)
 
 
-# Other ways to fork ------------------------------------------------------------------------------
+# Other kinds of forks ----------------------------------------------------------------------------
 
 
 @rows.add("os.forkpty and pty.fork", "-W", "error")
@@ -83,7 +83,7 @@ def an_inheritable_listener(sut: ServerUnderTest) -> None:
 
 
 def _workers(tool: str, method: str, sut: ServerUnderTest) -> None:
-    """Some were there before the server, and all stay longer."""
+    """Some workers start before the server, and all outlive it."""
     keep_no_processes(sut)
     context = importlib.import_module(tool).get_context(method)
     with context.Pool(1) as early:
@@ -148,7 +148,7 @@ def a_daemon_worker(sut: ServerUnderTest) -> None:
 
 @rows.add("a worker is left at the end", "-W", "error")
 def a_left_worker(sut: ServerUnderTest) -> None:
-    """The end waits for it, and as long as it lives, handlers answer it."""
+    """The interpreter's exit waits for it, and handlers answer it until then."""
 
     def stop() -> None:
         assert worker.exitcode == 0

@@ -159,7 +159,7 @@ def _raise_in_the_copy() -> None:
 
 
 def fork(leave: Work, driver: Driver) -> None:
-    """Whatever the copy does, the client hears of the original alone, and the test of no error."""
+    """Whatever the copy does, the client gets only the original's answer, and the test no error."""
     calls = itertools.count()
     left, go = threading.Event(), threading.Event()
 
@@ -274,7 +274,7 @@ begun.wait()
 
 
 def end_the_process(doings: tuple[str, ...], sut: ServerUnderTest) -> None:
-    """20 times, with nobody to stop the server; what is said is but what the handler logs."""
+    """Exit without a stop, 20 times; stderr has only what the handler logs."""
     enough = Clock.monotonic() + 15  # on a machine that is too slow for 20
 
     def end(number: int) -> tuple[int, list[str]]:

@@ -32,7 +32,7 @@ rows = Rows("Handlers", __file__)
 
 
 class Unprintable(Exception):
-    """Whoever wants to say what it is, fails."""
+    """An error whose text cannot be formatted."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -41,7 +41,7 @@ class Unprintable(Exception):
 
 
 class Unmovable(Exception):
-    """It can be neither pickled nor copied."""
+    """An error that can be neither pickled nor copied."""
 
     def __init__(self, lock: object) -> None:
         super().__init__(lock)
@@ -51,7 +51,7 @@ class Unmovable(Exception):
 
 
 class Unremarkable(Exception):
-    """It takes no notes."""
+    """An error that takes no notes."""
 
     def add_note(self, note: str) -> None:
         raise TypeError("no notes")
@@ -103,7 +103,7 @@ RAISING: dict[str, list[Work]] = {
 
 
 def raise_one(work: Work, driver: Driver) -> None:
-    """The client hears of it, the next one is served, and the test gets the exception itself."""
+    """The client gets a failure, the next one is served, and the test gets the exception itself."""
     raised: list[BaseException] = []
 
     def fail_once() -> None:
@@ -135,7 +135,7 @@ for _name, _works in RAISING.items():
 
 
 def reach_the_test(make: Callable[[], BaseException], sut: ServerUnderTest) -> None:
-    """It is raised where the test cannot miss it: at the stop, or at a check before it."""
+    """The error is raised in the test: by the stop, or by a check before it."""
 
     def check(driver: Driver) -> None:
         error = make()

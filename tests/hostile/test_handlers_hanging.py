@@ -1,4 +1,4 @@
-"""Handlers that hang: others are served meanwhile, and the stop ends in time."""
+"""Handlers that hang: other requests are served, and the stop ends in time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _spin() -> None:
 
 
 def hang(how: Callable[[], None], timeout: float, sut: ServerUnderTest) -> None:
-    """Stop while the handler hangs, which it still does when the interpreter ends."""
+    """Stop while the handler hangs, which goes on until the interpreter ends."""
 
     def check(driver: Driver) -> None:
         allow_forced_stops(driver)

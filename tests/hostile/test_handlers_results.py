@@ -1,4 +1,4 @@
-"""What a handler returns: nonsense is an error that says so, and size does not matter."""
+"""What a handler returns: any other type is a clear error, and any size works."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ rows = Rows("Handlers", __file__)
 
 
 class Nameless:
-    """Whoever wants to say what it is, fails."""
+    """An error whose text cannot be formatted."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no name")

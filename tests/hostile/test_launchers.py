@@ -1,4 +1,4 @@
-"""Whatever runs the test's code runs it once, and the server comes and goes with it, silently."""
+"""However the test's code is run, it runs once, and the server leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def _source(sut: ServerUnderTest, last: str) -> str:
 
 
 def _script(sut: ServerUnderTest, name: str = "script.py", last: str = "main()") -> Path:
-    """A file in the row's own directory; no ``if`` guards what it does."""
+    """A script in the row's own directory, without a main guard."""
     path = Path(name)
     path.write_text(_source(sut, last))
     return path
 
 
 def _run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """What ends well, in time, and has run the code once."""
+    """Run a command that must succeed in time and run the code once."""
     done = subprocess.run(
         [str(part) for part in command],
         capture_output=True,
@@ -89,7 +89,7 @@ def _run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def _works(*command: object, **options: Any) -> None:
-    """Says that it works, and nothing on stderr."""
+    """The process reports that it works, and prints nothing to stderr."""
     done = _run(*command, **options)
     assert done.stderr == "", last_line(done.stderr)
     assert done.stdout.splitlines().count("It works.") == 1, done.stdout
@@ -165,7 +165,7 @@ threading.Thread(target=late).start()
 
 @_row("a server that starts in an exit handler")
 def exit_handler_starts(sut: ServerUnderTest) -> None:
-    """With a handler if Python starts threads so late; 3.12.1 does not."""
+    """With a handler only if Python can still start threads; 3.12.1 cannot."""
     last = """
 import atexit, threading
 
@@ -189,7 +189,7 @@ atexit.register(late)
 
 
 def _with_packages() -> dict[str, str]:
-    """For an interpreter that has no packages of its own."""
+    """The environment for an interpreter without installed packages."""
     path = [os.environ["PYTHONPATH"], sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
@@ -324,7 +324,7 @@ class _Prompt:
         os.close(theirs)
 
     def read(self) -> str:
-        """What comes up to the next prompt, or to the end."""
+        """Read up to the next prompt, or to the end."""
         came = ""
         while ">>> " not in came:
             assert select.select([self._fd], [], [], _SECONDS)[0], f"no prompt after {came!r}"
@@ -335,7 +335,7 @@ class _Prompt:
         return came
 
     def enter(self, line: str) -> str:
-        """Type a line; returns what it says, echo and all."""
+        """Type a line; returns the output, including the echo."""
         os.write(self._fd, f"{line}\n".encode())
         said = self.read()
         assert "Traceback" not in said, said

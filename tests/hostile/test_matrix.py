@@ -1,4 +1,4 @@
-"""The published matrix has a row for each that is tested, and no other result for ours."""
+"""The published matrix has a row for each tested one, and the tested result for Sidestage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rows_of(path: Path) -> Any:
 
 
 def published() -> dict[tuple[str, str], str]:
-    """Theme and row to what is said of Sidestage."""
+    """The published results of Sidestage, by theme and row."""
     found, theme = {}, ""
     for line in _PAGE.read_text().splitlines():
         if line.startswith("### "):

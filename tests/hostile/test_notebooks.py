@@ -32,7 +32,7 @@ class _Notebook:
         self.client.wait_for_ready(timeout=_SECONDS)
 
     def run(self, source: str) -> str:
-        """What a cell prints; it says nothing on stderr."""
+        """Run a cell; returns its output. It must print nothing to stderr."""
         said = {"stdout": "", "stderr": ""}
 
         def hear(message: Any) -> None:

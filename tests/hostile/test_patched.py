@@ -36,7 +36,7 @@ SOON = 5.0  # seconds: far more than any wait here takes, and far less than for 
 
 
 def exercise(sut: ServerUnderTest, *patches: Patch, client: Fetch = fetch) -> None:
-    """Every moment of every patch, the import excepted; ends with the last one in place."""
+    """Use a server with the patch at each moment but the import; the last one stays in place."""
     sut.load()
     for moment in MOMENTS:
         for patch in patches:
@@ -47,7 +47,7 @@ def exercise(sut: ServerUnderTest, *patches: Patch, client: Fetch = fetch) -> No
 
 
 def exercise_first(sut: ServerUnderTest, patch: Patch, client: Fetch = fetch) -> None:
-    """The first use is under the patch, and a later one is not."""
+    """Use a server first under the patch, then without it."""
     serve(sut, patch, "start", client, stuck=True)
     serve(sut, nullcontext, "start", client)
 
@@ -57,7 +57,7 @@ def serve(
 ) -> None:
     """One server from start to stop, patched from ``moment`` on.
 
-    Only ours knows a stop that copes with a stuck server: the others are stopped as usual.
+    Only Sidestage can stop a stuck server: the others are stopped as usual.
     """
     sut = type(sut)()
     with ExitStack() as patched:
@@ -80,7 +80,7 @@ def serve(
 
 
 def wait_in_vain(sut: ServerUnderTest, count: int = 2) -> None:
-    """One request more than has come."""
+    """Wait for one request more than has come."""
     from sidestage import WaitTimeout
 
     began = Clock.monotonic()
@@ -94,7 +94,7 @@ def wait_in_vain(sut: ServerUnderTest, count: int = 2) -> None:
 
 @contextmanager
 def outside() -> Iterator[Fetch]:
-    """A client that no patch reaches."""
+    """A client in another process, which is not patched."""
     with closing(OutsideClient()) as client:
         yield client.fetch
 
@@ -126,7 +126,7 @@ def freezegun(sut: ServerUnderTest) -> None:
 
 @rows.add("freezegun, ticking")
 def freezegun_ticking(sut: ServerUnderTest) -> None:
-    """Real seconds pass, and then each look at the clock is an hour."""
+    """The clock ticks in real time, or jumps by an hour at each reading."""
     exercise(sut, _freeze(tick=True), _freeze(auto_tick_seconds=3600))
 
 
@@ -204,7 +204,7 @@ def pytest_subprocess(sut: ServerUnderTest) -> None:
 
 @contextmanager
 def mocked(names: tuple[str, ...]) -> Iterator[None]:
-    """Each answers anything, with a mock, as ``mock.patch`` has it."""
+    """Replace each by a mock that answers anything, as ``mock.patch`` does."""
     with ExitStack() as patches:
         for name in names:
             patches.enter_context(mock.patch(name))
@@ -213,7 +213,7 @@ def mocked(names: tuple[str, ...]) -> Iterator[None]:
 
 @contextmanager
 def forbidden(names: tuple[str, ...]) -> Iterator[None]:
-    """Each raises when it is called."""
+    """Replace each by a function that raises."""
     with ExitStack() as patches:
         for name in names:
             error = AssertionError(f"{name} is patched")
@@ -333,7 +333,7 @@ def everything(sut: ServerUnderTest) -> None:
 
 
 def _patch_with_gevent() -> None:
-    """Its own warning of a late call is for whoever calls it late."""
+    """Ignore gevent's own warning that it patches too late."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from gevent import monkey
@@ -342,9 +342,9 @@ def _patch_with_gevent() -> None:
 
 
 def serve_greenlets(sut: ServerUnderTest) -> None:
-    """A server and its clients as gevent's users write them: clients are greenlets.
+    """A server and its clients as users of gevent write them: clients are greenlets.
 
-    What this one waits for in the server needs them to run meanwhile.
+    They must run while this one waits for the server.
     """
     sut = type(sut)()
     sut.start(lambda path: path)
@@ -352,7 +352,7 @@ def serve_greenlets(sut: ServerUnderTest) -> None:
 
 
 def use_greenlets(sut: ServerUnderTest) -> None:
-    """The rest of it, with a server that has just been started."""
+    """Use and stop a server that has just been started."""
     import gevent
 
     client = gevent.spawn(fetch, sut.port, "/alive")
@@ -394,7 +394,7 @@ def stop_amid_a_request(sut: ServerUnderTest) -> None:
 
 
 def stop_stuck_amid_a_request(sut: ServerUnderTest) -> None:
-    """The process is killed, and its client hears of it."""
+    """The process is killed, and its client gets an error."""
     import gevent
 
     if not isinstance(sut, Sidestage):
@@ -466,7 +466,7 @@ def gevent_before_stop(sut: ServerUnderTest) -> None:
 
 @rows.add("gevent, many greenlets wait")
 def gevent_many(sut: ServerUnderTest) -> None:
-    """More than its pool has threads, which the clients' names are looked up in, too."""
+    """Wait in more greenlets than gevent's pool, which also resolves host names, has threads."""
     _patch_with_gevent()
     import gevent
 

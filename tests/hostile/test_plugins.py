@@ -1,4 +1,4 @@
-"""Plugins that reorder, repeat or time out tests, or serve HTTP themselves, change nothing."""
+"""Plugins that reorder, repeat or time out tests, or serve HTTP, change nothing."""
 
 from __future__ import annotations
 

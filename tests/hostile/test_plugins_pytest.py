@@ -1,4 +1,4 @@
-"""Other ways to write tests, pytest's own options, and coverage change nothing."""
+"""Other styles of tests, pytest's own options, and coverage change nothing."""
 
 from __future__ import annotations
 

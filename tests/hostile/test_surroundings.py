@@ -1,4 +1,4 @@
-"""What surrounds a test is odd: its environment, directories, descriptors, limits, signals, flags.
+"""Tests in odd surroundings: environment, directories, descriptors, limits, signals, flags.
 
 Each oddity comes before the first start of the process, and while a server runs. A server goes
 from start to stop in it twice: the first starts a process, the second may take over what the first
@@ -47,7 +47,7 @@ def use(sut: ServerUnderTest) -> None:
 
 
 def ask(sut: ServerUnderTest) -> None:
-    """One request. It is no ``assert`` that judges, for there are none under -O."""
+    """Send a request. Without ``assert``, which -O removes."""
     answer = fetch(sut.port, "/alive")
     if answer != "/alive":
         raise AssertionError(answer)
@@ -63,7 +63,7 @@ def before(change: Change, imported: bool, sut: ServerUnderTest) -> None:
 
 
 def meanwhile(change: Change, sut: ServerUnderTest) -> None:
-    """The surroundings change between start and request, when all has been imported."""
+    """The surroundings change between start and request, after all imports."""
     sut = type(sut)()
     sut.start(lambda path: path)
     change()
@@ -112,7 +112,7 @@ def empty_environment() -> None:
 
 @odd("os.environ has nonsense in it")
 def nonsense_in_the_environment() -> None:
-    """Some of it would keep an interpreter from starting."""
+    """Some of these variables would prevent an interpreter from starting."""
     names = "HOME", "HASHSEED", "INTMAXSTRDIGITS", "MALLOC", "PATH", "STARTUP", "UTF8", "WARNINGS"
     os.environ |= {f"PYTHON{name}": "nonsense" for name in names}
     os.environ |= dict.fromkeys(("HOME", "PATH", "TMPDIR", "LD_LIBRARY_PATH"), "/nowhere")
@@ -193,7 +193,7 @@ def odd_socket(sut: ServerUnderTest) -> None:
 
 @rows.add("a Unix socket in a directory that is not UTF-8", peers=False)
 def undecodable_socket(sut: ServerUnderTest) -> None:
-    """It is refused, and that is all."""
+    """The start is refused, with no other effect."""
     from sidestage import TCPServer
 
     odd_directory()
@@ -234,7 +234,7 @@ def few_descriptors() -> None:
 
 @rows.add("no descriptor is left")
 def no_descriptor(sut: ServerUnderTest) -> None:
-    """A start fails and leaves nothing, a stop needs none, and later all is well."""
+    """A start fails and leaves nothing, a stop works, and a later start works."""
     other = type(sut)()
     for server in (sut, other):
         server.start(lambda path: path)
@@ -260,7 +260,7 @@ def no_descriptor(sut: ServerUnderTest) -> None:
 
 
 def take_descriptors() -> list[int]:
-    """All there are."""
+    """Open all descriptors that can be opened."""
     taken = []
     try:
         while True:
@@ -283,7 +283,7 @@ def flags(sut: ServerUnderTest) -> None:
 
 @rows.add("python -I")
 def isolated(sut: ServerUnderTest) -> None:
-    """Apart from this one, which needs PYTHONPATH to find the tests."""
+    """The flag is for a new process: this one needs PYTHONPATH to find the tests."""
     in_another_python(sut, "-I")
 
 
@@ -307,7 +307,7 @@ flags(SERVERS[{sut.name!r}]())
 
 @rows.add("sys.settrace and sys.setprofile")
 def observed(sut: ServerUnderTest) -> None:
-    """As coverage and debuggers have them; they see the handlers, too."""
+    """Set trace functions as coverage and debuggers do; they must see the handlers, too."""
     traced, profiled = set(), set()
 
     def tracer(frame: FrameType, event: str, argument: Any) -> Any:
@@ -349,7 +349,7 @@ def no_faulthandler() -> None:
 
 @rows.add("gc.disable()")
 def no_collector_needed(sut: ServerUnderTest) -> None:
-    """Nothing is left that only the collector would close."""
+    """Nothing is left that only the garbage collector would close."""
     gc.disable()
     use(sut)
     before = descriptors()
@@ -367,7 +367,7 @@ def descriptors() -> int:
 
 @rows.add("SIGALRM every 5 ms")
 def interrupted(sut: ServerUnderTest) -> None:
-    """Each interrupts whatever the main thread waits for, and a time-out remains one."""
+    """Signals interrupt the main thread's waits, and time-outs still end in time."""
     alarms = 0
 
     def count(number: int, frame: FrameType | None) -> None:
@@ -400,7 +400,7 @@ def time_out() -> None:
 
 @rows.add("SIGPIPE ends the process")
 def deadly_pipes(sut: ServerUnderTest) -> None:
-    """Where a client leaves before the answer, and where the server's process dies."""
+    """A client leaves before the answer, and the server's process dies."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     left = threading.Event()
     sut.start(lambda path: "x" * 1_000_000 if left.wait(10) and path == "/leave" else path)
@@ -433,7 +433,7 @@ def kill_and_look(number: signal.Signals) -> None:
 
 @rows.add("all signals are blocked or ignored")
 def no_signals(sut: ServerUnderTest) -> None:
-    """The server's process has none of that."""
+    """The server's process does not inherit ignored and blocked signals."""
 
     def close_the_ears() -> None:
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:

@@ -1,7 +1,7 @@
 """A suite has the same outcomes in one process, in many, and in one that forks for each test.
 
-Its workers clash over no port, none gets what was sent to another's server, and whatever becomes
-of them, nothing is left.
+Its workers never share a port, none gets a request for another's server, and whatever happens to a
+worker, nothing is left.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ QUICK = ("--assert=plain", "--tb=native")
 
 
 class Large:
-    """500 tests that use everything, or with a server that stops as slowly as others do, 60."""
+    """A suite of 500 tests that use everything; 60 for servers that stop slowly."""
 
     def __init__(self, sut: ServerUnderTest) -> None:
         self.suite = Suite(sut)
@@ -56,7 +56,7 @@ class Large:
         self.tests = 500 if self.suite.is_sidestage else 60
 
     def run_wholly(self, *options: str) -> None:
-        """Run it; all is as expected, and no port was in two servers' hands."""
+        """Run it; the outcomes are as named, and no two servers had the same port."""
         result = self.suite.run(*QUICK, *options, seconds=100)
         result.assert_as_named(self.tests)
         result.assert_status(1)
@@ -75,7 +75,7 @@ def uses() -> Iterator[tuple[str, int, float, float]]:
 
 
 def running(count: int) -> dict[int, int]:
-    """How many tests each process has begun; waits until all of ``count`` processes have some."""
+    """Wait until ``count`` processes have begun tests; returns how many each has begun."""
 
     def begun() -> dict[int, int]:
         files = Path().glob("ran-*")
@@ -285,7 +285,7 @@ def controller_killed(sut: ServerUnderTest) -> None:
     workers = running(4)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert all_gone(list(workers), 40)  # the servers are to be gone a second later
+    assert all_gone(list(workers), 40)  # the servers must be gone a second later
 
 
 HANG = """

@@ -33,13 +33,13 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def test_logging() -> Any:
-    """CPython's module; distributions that strip the tests from Python have none."""
+    """CPython's module, which some distributions remove."""
     return pytest.importorskip("test.test_logging")
 
 
 @pytest.fixture
 def pids(test_logging: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Swaps our classes in; gives the pid of each server that was started."""
+    """Use Sidestage's classes there; yields the pids of the servers that were started."""
     started: list[int] = []
 
     def counted(server_class: Any) -> Any:

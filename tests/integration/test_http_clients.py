@@ -1,4 +1,4 @@
-"""Clients that people use, each against a real server: what one sends, the others may not."""
+"""Popular HTTP clients with a real server: each sends requests of its own kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 
 
 def curl(*arguments: str, stdin: bytes = b"", code: int = 0) -> bytes:
-    """What curl prints; fails if it does not exit with ``code``."""
+    """Run curl, which must exit with ``code``; returns its output."""
     command = ["curl", "-sS", "--noproxy", "*", "--max-time", "20", *arguments]
     done = subprocess.run(command, input=stdin, capture_output=True, check=False)
     assert done.returncode == code, done.stderr.decode()

@@ -20,7 +20,7 @@ from sidestage import Connection, HTTPServer, SMTPServer, TCPServer, UDPServer
 
 @contextmanager
 def using(handler: logging.Handler) -> Iterator[logging.Logger]:
-    """A logger of its own that has only this handler."""
+    """A new logger that has only this handler."""
     logger = logging.getLogger("sidestage.example")
     logger.propagate = False
     logger.setLevel(logging.DEBUG)

@@ -83,7 +83,7 @@ def server_pid(sut: ServerUnderTest) -> int | None:
 
 
 def stop_cleanly(sut: ServerUnderTest) -> None:
-    """Stop the server: quickly, without force, and with nobody left listening."""
+    """Stop the server: quickly, without force, and with nothing left listening."""
     port, began = sut.port, Clock.monotonic()
     sut.stop()
     assert_stopped(sut, port, began)

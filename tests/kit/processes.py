@@ -111,7 +111,7 @@ class TestProcess:
         return self.popen.wait()
 
     def assert_gone(self, *ports: int, beside: Iterable[int] = ()) -> None:
-        """Soon, no marked process except ``beside`` lives, and nobody listens on ``ports``."""
+        """Soon, no marked process except ``beside`` lives, and nothing listens on ``ports``."""
         expected = set(beside)
         eventually(lambda: marked(self._mark) <= expected and all(map(is_free, ports)), _SOON)
         assert marked(self._mark) <= expected, "leaves a process behind"
@@ -162,9 +162,9 @@ def marked(mark: str) -> set[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port."""
+    """Whether nothing listens on a port."""
     with socket.socket() as client:
-        client.settimeout(1)  # where nobody accepts, the queue fills up
+        client.settimeout(1)  # if nothing accepts, the backlog fills up
         return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 

@@ -1,4 +1,4 @@
-"""What tests of the inside look at: the run behind a server."""
+"""Access to internals for tests: the run behind a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidestage.dispatch.run import Run
 
 
 def run_of(server: Server[Any]) -> Run:
-    """The run of a server that serves at present."""
+    """The current run of a server."""
     backend = server._lifecycle.backend
     assert isinstance(backend, HostedBackend)
     assert backend.run is not None

@@ -228,7 +228,7 @@ class Suite:
 
 
 def _of_a_run(variable: str) -> bool:
-    """Whether it tells of the run that this is part of."""
+    """Whether this variable is for the run of pytest that this is part of."""
     return variable.startswith(("PYTEST_", "COV_", "COVERAGE_")) or variable == "PYTHONWARNINGS"
 
 
@@ -263,7 +263,7 @@ def serve():
         sut.stop()
 """
 
-# 50 tests. Each says who it is in what it sends, and looks that its servers got that only.
+# 50 tests. Each sends its own name, and checks that its servers got nothing else.
 SIDESTAGE_TESTS = """
 from sidestage import HTTPServer, HTTPResponse
 
