@@ -194,7 +194,7 @@ def fixtures(sut: ServerUnderTest) -> None:
             f"{name}_server -- ", f"A started {name.upper()} server of this test; set"
         )
     result.assert_says(
-        "server_manager [session scope] -- ", "A started manager for the whole run: "
+        "server_manager [session scope] -- ", "A started manager for the whole session: "
     )
     result.assert_status(0)
 

@@ -84,7 +84,10 @@ class Backend(Protocol):
         ...
 
     def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        """Block until ``condition()`` holds, writing the journal meanwhile; ``False`` if late."""
+        """Block until ``condition()`` holds, writing the journal meanwhile.
+
+        Returns ``False`` at the deadline, and when it ends before.
+        """
         ...
 
     def handle(self, on: bool, deadline: Deadline) -> None:

@@ -114,7 +114,8 @@ class HostedBackend:
 
     def _bound(self, deadline: Deadline) -> Run:
         run = self.run
-        assert run is not None
+        if run is None:  # by a signal handler, which came into this start
+            raise StateError(f"{self._plan.label} was stopped while it started")
         run.reader.wait_until(run.answered, deadline)
         if run.addresses is not None:
             return run
@@ -132,30 +133,33 @@ class HostedBackend:
     # Stop ----------------------------------------------------------------------------------------
 
     def ask(self, seconds: float) -> None:
-        assert self.run is not None
-        self._ladder = Ladder(self.run, seconds, self._rungs, reuse=self._plan.outside is None)
-        self._ladder.ask()
+        if self.run is not None:
+            self._ladder = Ladder(self.run, seconds, self._rungs, reuse=self._plan.outside is None)
+            self._ladder.ask()
 
     def end(self) -> StopReport:
-        assert self._ladder is not None
-        assert self.run is not None
-        report = self._ladder.climb()
-        self._forget(self.run)
+        run, ladder = self.run, self._ladder
+        if (
+            run is None or ladder is None
+        ):  # abandoned by a signal handler, which came into this stop
+            return StopReport(rung="kill")
+        report = ladder.climb()
+        self._forget(run)
         return report
 
     def abandon(self) -> None:
-        run, self.run = self.run, None
+        run = self.run
         if run is None:
             return
         run.ended = True
-        process, bound = run.child.process, run.failure is None
-        reusable = not bound and run.reader.connected and self._plan.outside is None
-        if not reusable:
-            process.kill()  # first: a collection may come anywhere, and this needs no lock
-        run.detach(Deadline(0.0))
-        if reusable:
+        bound = run.failure is None
+        if not bound and run.reader.connected and self._plan.outside is None:
+            self.run = None  # first: it must not be released twice
+            run.detach(Deadline(0.0))
             pool.release(run.child)
         else:
+            run.child.process.kill()  # first: a collection may come anywhere; this needs no lock
+            run.detach(Deadline(0.0))
             end([run.child])
         self._forget(run)
 
