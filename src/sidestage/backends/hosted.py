@@ -141,7 +141,7 @@ class HostedBackend:
         run, ladder = self.run, self._ladder
         if (
             run is None or ladder is None
-        ):  # abandoned by a signal handler, which came into this stop
+        ):  # a signal handler abandoned it
             return StopReport(rung="kill")
         report = ladder.climb()
         self._forget(run)
