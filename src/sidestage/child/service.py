@@ -144,6 +144,10 @@ class Service:
         await self._wait_until_empty(seconds)
         while self.peers and await self.calls.postpones():
             await self._wait_until_empty(seconds)
+        return await self._abort_unfinished()
+
+    async def _abort_unfinished(self) -> list[OpenConnection]:
+        """Close what the drain has not finished; returns it."""
         unfinished = [peer.describe() for peer in self.peers]
         for peer in list(self.peers):
             for call in list(peer.call_ids()):

@@ -115,6 +115,7 @@ class FrameBuffer:
         if known != self._kinds:
             self._kinds, self._decode = known, _decoder(known)
 
+    # Not split: it runs for each read from a pipe.
     def feed(self, data: bytes) -> list[Any]:
         """Return the messages of the frames that ``data`` completes, in order.
 

@@ -123,6 +123,7 @@ class HTTPCall(Call):
         finally:
             self._close()
 
+    # Long because of its arguments: splitting it would add a call to each request.
     def send_head(
         self,
         status: int,
