@@ -69,7 +69,7 @@ def _dies_of(number: signal.Signals, sut: ServerUnderTest) -> None:
         assert [request.path for request in server.received] == ["/"]
         assert raised(ServerDied, server.stop) is error
         assert server.stop_report.rung == "died"
-        server.stop()  # told once
+        server.stop()  # the death is raised once
         assert fetch(other.port) == "fine"
 
 
@@ -305,10 +305,10 @@ def reused(sut: ServerUnderTest) -> None:
 def much_stderr(sut: ServerUnderTest) -> None:
     patch_host(
         "configure = Host._configure\n"
-        "def tell(self, message):\n"
+        "def write_much(self, message):\n"
         "    sys.stderr.write('x' * 1_000_000 + 'the end'); sys.stderr.flush()\n"
         "    configure(self, message)\n"
-        "Host._configure = tell\n"
+        "Host._configure = write_much\n"
     )
     server = HTTPServer(handler=lambda request: "fine").start()
     assert fetch(server.port) == "fine"

@@ -153,15 +153,15 @@ import os
 from urllib.request import urlopen
 from sidestage import HTTPServer
 
-def serve(tell, go_on):
+def serve(writer, go_on):
     with HTTPServer(handler=lambda request: str(os.getpid())) as server:
-        os.write(tell, server.pid.to_bytes(4, "big"))
+        os.write(writer, server.pid.to_bytes(4, "big"))
         os.read(go_on, 1)
         with urlopen(server.url, timeout=5) as reply:
             assert int(reply.read()) == os.getpid()
 
 def test_two_copies():
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     go_on, go = os.pipe()
     copies = []
     for _ in range(2):
@@ -170,15 +170,15 @@ def test_two_copies():
             status = 1
             try:
                 os.close(go)
-                serve(tell, go_on)
+                serve(writer, go_on)
                 status = 0
             finally:
                 os._exit(status)
-    servers = {os.read(told, 4) for _ in copies}
+    servers = {os.read(reader, 4) for _ in copies}
     os.close(go)
     assert [os.waitpid(copy, 0)[1] for copy in copies] == [0, 0]
     assert len(servers) == 2
-    for fd in (told, tell, go_on):
+    for fd in (reader, writer, go_on):
         os.close(fd)
 
 def test_the_original(http_server):
@@ -209,10 +209,10 @@ class _Owner:
 
     def _be(self, sut: ServerUnderTest, say: int, until: int, *, stops: bool) -> None:
         extend_end_limit(sut)
-        spare = type(sut)()
-        for server in (spare, sut):
+        other = type(sut)()
+        for server in (other, sut):
             server.start(echo)
-        spare.stop()  # its process waits for the next start
+        other.stop()  # its process waits for the next start
         copy = os.fork()
         if copy == 0:
             os.close(say)
@@ -278,15 +278,15 @@ def a_copy_outlives_the_stop(sut: ServerUnderTest) -> None:
 @rows.add("a copy of a copy outlives the stop", "-W", "error")
 def a_copy_of_a_copy_outlives_the_stop(sut: ServerUnderTest) -> None:
     keep_no_processes(sut)
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     sut.start(echo)
 
     def outlive() -> None:
-        os.write(tell, b"%d" % os.getpid())
+        os.write(writer, b"%d" % os.getpid())
         signal.pause()
 
     run_in_copy(lambda: os.fork() or run_and_exit(outlive))
-    inner = int(os.read(told, 20))
+    inner = int(os.read(reader, 20))
     try:
         assert_echo(sut.port, "/after")
         stop_cleanly(sut)

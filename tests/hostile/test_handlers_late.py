@@ -90,11 +90,11 @@ def reply_too_late(driver: SidestageDriver) -> None:
 
 def _reply_too_late(driver: SidestageDriver, reply: Callable[[Any], None]) -> None:
     calls = itertools.count()
-    told, replied = threading.Event(), threading.Event()
+    timed_out, replied = threading.Event(), threading.Event()
 
     def handler(request: Any) -> None:
         if next(calls) == 0:
-            assert told.wait(SECONDS)
+            assert timed_out.wait(SECONDS)
             try:
                 reply(request)
             finally:
@@ -102,7 +102,7 @@ def _reply_too_late(driver: SidestageDriver, reply: Callable[[Any], None]) -> No
 
     driver.serve(handler, handler_timeout=0.2)
     assert driver.request() == {"HTTP": "504", "SMTP": "451"}[driver.protocol]
-    told.set()
+    timed_out.set()
     assert replied.wait(SECONDS)
     expect_success(driver)
     driver.stop()  # it is no error

@@ -120,10 +120,10 @@ def run_in_a_fork(item):
         status = 1
         try:
             reports = runtestprotocol(item, log=False)
-            told = [hook.pytest_report_to_serializable(config=item.config, report=report)
+            data = [hook.pytest_report_to_serializable(config=item.config, report=report)
                     for report in reports]
             with open(writer, "wb") as file:
-                pickle.dump(told, file)
+                pickle.dump(data, file)
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -131,9 +131,9 @@ def run_in_a_fork(item):
             os._exit(status)
     os.close(writer)
     with open(reader, "rb") as file:
-        told = pickle.load(file)
+        data = pickle.load(file)
     assert os.waitpid(pid, 0)[1] == 0
-    return [hook.pytest_report_from_serializable(config=item.config, data=data) for data in told]
+    return [hook.pytest_report_from_serializable(config=item.config, data=one) for one in data]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
@@ -174,9 +174,9 @@ import pytest_forked
 serialize = pytest_forked.serialize_report
 
 def with_a_plain_id(report):
-    told = serialize(report)
-    told.pop("_id", None)
-    return {**told, "nodeid": report.nodeid}
+    data = serialize(report)
+    data.pop("_id", None)
+    return {**data, "nodeid": report.nodeid}
 
 pytest_forked.serialize_report = with_a_plain_id
 """

@@ -110,8 +110,8 @@ def test_all_that_is_written_arrives_in_order(writes: list[tuple[int, bool]], en
         else:
             connection.stream.write_eof()
         assert connection.rest() == expected
-        told = connection.receiver.calls
-        assert told.count("pause") == told.count("resume")
+        calls = connection.receiver.calls
+        assert calls.count("pause") == calls.count("resume")
         assert connection.stream.get_write_buffer_size() == 0
     finally:
         connection.close()

@@ -282,7 +282,7 @@ def test_an_answered_request_cannot_be_answered_again() -> None:
         pytest.param({}, False, write_by_hand, id="written"),
         pytest.param({}, False, raise_value_error, id="raised"),
         pytest.param({"more": True}, False, lambda request: iter([b"a", b"b"]), id="streams"),
-        pytest.param({}, True, raise_value_error, id="nobody to tell"),
+        pytest.param({}, True, raise_value_error, id="after the run"),
     ],
 )
 def test_an_answered_call_and_its_record_are_gone_at_once(

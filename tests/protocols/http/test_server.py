@@ -249,11 +249,11 @@ def test_a_malformed_request_gets_400_and_a_diagnostic(request_text: str) -> Non
         assert not server.errors
 
 
-@pytest.mark.parametrize("what, told", [("TLS", "TLS handshake"), ("HTTP/2", "is HTTP/2")])
-def test_what_a_client_takes_the_server_for_is_named(what: str, told: str) -> None:
+@pytest.mark.parametrize("what, text", [("TLS", "TLS handshake"), ("HTTP/2", "is HTTP/2")])
+def test_what_a_client_takes_the_server_for_is_named(what: str, text: str) -> None:
     with HTTPServer() as server:
         talk(server, MALFORMED[what])
-        assert told in server.diagnostics[0].text
+        assert text in server.diagnostics[0].text
 
 
 def test_a_refusal_waits_for_the_replies_before_it() -> None:
