@@ -139,9 +139,7 @@ class HostedBackend:
 
     def end(self) -> StopReport:
         run, ladder = self.run, self._ladder
-        if (
-            run is None or ladder is None
-        ):  # a signal handler abandoned it
+        if run is None or ladder is None:  # a signal handler abandoned it
             return StopReport(rung="kill")
         report = ladder.climb()
         self._forget(run)

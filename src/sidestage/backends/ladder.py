@@ -129,14 +129,15 @@ class Ladder:
         )
 
     def _open_connections(self) -> tuple[OpenConnection, ...]:
-        told = self._run.stopped.open if self._run.stopped is not None else []
+        reported = self._run.stopped.open if self._run.stopped is not None else []
         unfinished = self._run.unfinished()
-        if not told and not unfinished:
+        if not reported and not unfinished:
             return ()
-        known = {entry.call for entry in told}
+        known = {entry.call for entry in reported}
         mine = self._run.current_call()
         found = [
-            OpenConnection(client_address=entry.client_address, state=entry.state) for entry in told
+            OpenConnection(client_address=entry.client_address, state=entry.state)
+            for entry in reported
         ]
         found += [
             OpenConnection(
