@@ -11,7 +11,7 @@ import errno
 import functools
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import ServerDied, SidestageError, StartError, StartTimeout, StateError
 from ..journal.facts import ServerStats, StopReport
@@ -76,12 +76,13 @@ class HostedBackend:
             raise self._failed_by(error) from error.__cause__
 
     def _configure(self, deadline: Deadline, channel: Channel) -> None:
-        plan, wire = self._plan, _wire()
+        plan = self._plan
+        configure, pack, closed = _wire()
         vocabulary = _protocol(plan.call_module).vocabulary
         channel.buffer.learn(vocabulary.events)
-        message = wire.Configure(
+        message = configure(
             protocol=plan.protocol,
-            settings=wire.pack(vocabulary.settings(**plan.settings)),
+            settings=pack(vocabulary.settings(**plan.settings)),
             host=plan.host,
             port=plan.port,
             path=plan.path,
@@ -93,7 +94,7 @@ class HostedBackend:
             backlog=plan.backlog,
             _outside=plan.outside,
         )
-        with contextlib.suppress(wire.ChannelClosed):  # it has died: the wait for Ready reports it
+        with contextlib.suppress(closed):  # it has died: the wait for Ready reports it
             try:
                 channel.send(message, deadline=deadline)
             except TimeoutError:  # it does not even read
@@ -261,20 +262,14 @@ def _relief(number: int | None) -> str:
 # may stand in the way.
 
 
-class _Wire(NamedTuple):
-    Configure: type[wire.Configure]
-    ChannelClosed: type[Exception]
-    pack: Callable[[wire.Message], bytes]
-
-
 @functools.cache
-def _wire() -> _Wire:
+def _wire() -> tuple[type[wire.Configure], Callable[[wire.Message], bytes], type[Exception]]:
     with importing_once():
         from ..process.channel import ChannelClosed
         from ..wire.frames import pack
         from ..wire.messages import Configure
 
-    return _Wire(Configure, ChannelClosed, pack)
+    return Configure, pack, ChannelClosed
 
 
 @functools.cache
@@ -299,7 +294,11 @@ def prepare() -> None:
         import pkgutil
 
         package = importlib.import_module(f"{_ROOT}.protocols")
-        for found in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{_ROOT}.protocols.{found.name}.call")
+        names = [found.name for found in pkgutil.iter_modules(package.__path__)]
+        protocols = [_protocol(f"{_ROOT}.protocols.{name}.call") for name in names]
         importlib.import_module(f"{_ROOT}.process.fork_client")
         importlib.import_module("psutil")  # for a stop that has to go further than to ask
+    _wire(), _run_class()
+    for child in pool:
+        for protocol in protocols:
+            child.channel.buffer.learn(protocol.vocabulary.events)

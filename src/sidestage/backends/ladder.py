@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..journal.facts import OpenConnection, Rung, StopReport
 from ..pristine import waits
@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     from ..dispatch.run import Run
 
 
-class Rungs(NamedTuple):
+class Rungs:
     """Up to which part of a stop's time each rung may take."""
 
-    drain: float = 0.75
-    ask: float = 0.8
-    close: float = 0.87
-    terminate: float = 0.94
+    __slots__ = ("ask", "close", "drain", "terminate")
+
+    def __init__(
+        self,
+        drain: float = 0.75,
+        ask: float = 0.8,
+        close: float = 0.87,
+        terminate: float = 0.94,
+    ) -> None:
+        self.drain, self.ask, self.close, self.terminate = drain, ask, close, terminate
 
 
 RUNGS = Rungs()

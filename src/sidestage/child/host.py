@@ -101,7 +101,7 @@ class Host:
         asked = select.select([self._commands_fd], [], [], 0)[0]
         if not asked and self.service is None and self._task is None:
             for name in itertools.islice(names, 1):
-                service_of(name)
+                self._buffer.learn(service_of(name).vocabulary.commands)
                 self.loop.call_soon(self._preload, names)
 
     def _read(self) -> None:
