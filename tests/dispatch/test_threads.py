@@ -9,99 +9,23 @@ import signal
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from kit.resources import own_threads
 from kit.scripts import eventually
+from kit.stages import WAIT, Stage, soon
 from sidestage import HTTPServer, TCPServer
 from sidestage.dispatch import threads
 from sidestage.dispatch.gate import EpollGate, Gate, LockGate
-from sidestage.dispatch.reader import Job, Reader
-from sidestage.dispatch.threads import HandlerThreads
 from sidestage.pristine import system
 from sidestage.pristine.waits import Deadline
-from sidestage.process.channel import Channel
 from sidestage.wire.frames import LARGE_PIPE_SIZE, encode
-from sidestage.wire.messages import Message, Synced
+from sidestage.wire.messages import Synced
 
 GATES = [EpollGate, LockGate]
-WAIT = 10.0  # seconds at most for what comes at once
-
-
-def soon() -> Deadline:
-    """A deadline that is never reached unless something hangs."""
-    return Deadline(30)
-
-
-class Recorder:
-    """A sink whose jobs call ``before`` with their event's token, then record it."""
-
-    def __init__(self, before: Callable[[int], None]) -> None:
-        self.done: list[int] = []
-        self.seen: list[int] = []
-        self.defects: list[BaseException] = []
-        self.ends = 0
-        self._before = before
-        self._after: dict[int, Callable[[], None]] = {}
-
-    def after_seeing(self, token: int, act: Callable[[], None]) -> None:
-        """Call ``act`` before the next event with this token becomes a job."""
-        self._after[token] = act
-
-    def event(self, message: Message) -> Job | None:
-        assert isinstance(message, Synced)
-        if message.token < 0:
-            raise ValueError(message.token)
-        self.seen.append(message.token)
-        self._after.pop(message.token, lambda: None)()
-        return lambda: self._run(message.token)
-
-    def _run(self, token: int) -> None:
-        self._before(token)
-        self.done.append(token)
-
-    def defect(self, error: BaseException) -> None:
-        self.defects.append(error)
-
-    def disconnected(self) -> None:
-        self.ends += 1
-
-
-class Stage:
-    """A reader and its threads, and the pipe that the test writes to."""
-
-    def __init__(self, before: Callable[[int], None] = lambda token: None) -> None:
-        events_fd, self.writer = os.pipe()
-        reader, commands_fd = os.pipe()
-        self._fds = [events_fd, reader, commands_fd]
-        self.sink = Recorder(before)
-        self.reader = Reader(Channel(events_fd, commands_fd), self.sink)
-        self.threads = HandlerThreads(self.reader)
-
-    def threaded(self) -> Stage:
-        self.threads.start()
-        return self
-
-    def say(self, *tokens: int) -> None:
-        os.write(self.writer, encode(*(Synced(token=token) for token in tokens)))
-
-    def say_raw(self, data: bytes) -> None:
-        os.write(self.writer, data)
-
-    def hang_up(self) -> None:
-        os.close(self.writer)
-        self.writer = -1
-
-    def is_done(self, *tokens: int) -> bool:
-        return eventually(lambda: sorted(self.sink.done) == sorted(tokens), WAIT)
-
-    def close(self) -> None:
-        self.threads.close()
-        for fd in {self.writer, *self._fds} - {-1}:
-            os.close(fd)
 
 
 @pytest.fixture(params=GATES, ids=lambda gate: gate.__name__)
@@ -293,18 +217,6 @@ class TestDefects:
         assert not stage.reader.connected
 
 
-class TestGate:
-    def test_waking_without_a_waiter_never_blocks(self, gate: type[Any]) -> None:
-        reader, writer = os.pipe()
-        it = gate(reader)
-        for _ in range(70_000):  # more than a pipe takes
-            it.wake()
-        it.wait()
-        it.close()
-        os.close(reader)
-        os.close(writer)
-
-
 class TestTheEnd:
     def test_of_the_pipe_ends_every_idle_thread(self, gate: type[Any]) -> None:
         before = own_threads()
@@ -415,78 +327,6 @@ class TestParking:
         before = own_threads()
         stage.threads.resume()
         assert own_threads() <= before
-
-
-class TestWithoutThreads:
-    @pytest.fixture
-    def stage(self) -> Iterator[Stage]:
-        stage = Stage()
-        yield stage
-        stage.close()
-
-    def test_the_waiting_thread_reads(self, stage: Stage) -> None:
-        before = own_threads()
-        stage.say(1)
-        assert stage.reader.wait_until(lambda: stage.sink.seen == [1], soon())
-        assert own_threads() == before
-
-    def test_until_the_deadline(self, stage: Stage) -> None:
-        assert not stage.reader.wait_until(lambda: False, Deadline(0.01))
-
-    def test_until_the_end(self, stage: Stage) -> None:
-        stage.hang_up()
-        assert not stage.reader.wait_until(lambda: False, Deadline(None))
-
-    def test_several_that_wait_all_see_it(self, stage: Stage) -> None:
-        seen: list[bool] = []
-
-        def wait() -> None:
-            seen.append(stage.reader.wait_until(lambda: 2 in stage.sink.seen, soon()))
-
-        threads = [threading.Thread(target=wait) for _ in range(5)]
-        for thread in threads:
-            thread.start()
-        stage.say(1)
-        stage.say(2)
-        for thread in threads:
-            thread.join(WAIT)
-        assert seen == [True] * 5
-
-    def test_threads_take_over_from_one_that_waits(self) -> None:
-        for _ in range(20):
-            stage = Stage()
-            seen: list[bool] = []
-            waits = threading.Thread(target=self.wait_for_token, args=(stage, 3, seen))
-            waits.start()
-            stage.threads.start(lambda stage=stage: stage.say(1))
-            stage.say(2, 3)
-            assert stage.is_done(1, 2, 3)
-            waits.join(WAIT)
-            assert seen == [True]
-            stage.close()
-
-    def wait_for_token(self, stage: Stage, token: int, seen: list[bool]) -> None:
-        reached = stage.reader.wait_until(lambda: token in stage.sink.seen, Deadline(5))
-        seen.append(reached)
-
-    def test_a_start_that_fails_leaves_it_as_it_was(self, stage: Stage) -> None:
-        def fail() -> None:
-            raise ConnectionError
-
-        with pytest.raises(ConnectionError):
-            stage.threads.start(fail)
-        assert not stage.threads.running
-        seen: list[bool] = []
-        threads = [
-            threading.Thread(target=self.wait_for_token, args=(stage, token, seen))
-            for token in (1, 2)
-        ]
-        for thread in threads:
-            thread.start()
-        stage.say(1)
-        assert eventually(lambda: len(seen) == 1, WAIT)
-        stage.say(2)  # the other one must have taken the reading over
-        assert eventually(lambda: seen == [True, True], WAIT)
 
 
 class TestServers:

@@ -1,0 +1,88 @@
+"""Whoever waits reads the events for itself, until handler threads take the reading over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from kit.resources import own_threads
+from kit.scripts import eventually
+from kit.stages import WAIT, Stage, soon
+from sidestage.dispatch.gate import EpollGate, LockGate
+from sidestage.pristine.waits import Deadline
+
+GATES = [EpollGate, LockGate]
+
+
+class TestWithoutThreads:
+    @pytest.fixture
+    def stage(self) -> Iterator[Stage]:
+        stage = Stage()
+        yield stage
+        stage.close()
+
+    def test_the_waiting_thread_reads(self, stage: Stage) -> None:
+        before = own_threads()
+        stage.say(1)
+        assert stage.reader.wait_until(lambda: stage.sink.seen == [1], soon())
+        assert own_threads() == before
+
+    def test_until_the_deadline(self, stage: Stage) -> None:
+        assert not stage.reader.wait_until(lambda: False, Deadline(0.01))
+
+    def test_until_the_end(self, stage: Stage) -> None:
+        stage.hang_up()
+        assert not stage.reader.wait_until(lambda: False, Deadline(None))
+
+    def test_several_that_wait_all_see_it(self, stage: Stage) -> None:
+        seen: list[bool] = []
+
+        def wait() -> None:
+            seen.append(stage.reader.wait_until(lambda: 2 in stage.sink.seen, soon()))
+
+        threads = [threading.Thread(target=wait) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        stage.say(1)
+        stage.say(2)
+        for thread in threads:
+            thread.join(WAIT)
+        assert seen == [True] * 5
+
+    def test_threads_take_over_from_one_that_waits(self) -> None:
+        for _ in range(20):
+            stage = Stage()
+            seen: list[bool] = []
+            waits = threading.Thread(target=self.wait_for_token, args=(stage, 3, seen))
+            waits.start()
+            stage.threads.start(lambda stage=stage: stage.say(1))
+            stage.say(2, 3)
+            assert stage.is_done(1, 2, 3)
+            waits.join(WAIT)
+            assert seen == [True]
+            stage.close()
+
+    def wait_for_token(self, stage: Stage, token: int, seen: list[bool]) -> None:
+        reached = stage.reader.wait_until(lambda: token in stage.sink.seen, Deadline(5))
+        seen.append(reached)
+
+    def test_a_start_that_fails_leaves_it_as_it_was(self, stage: Stage) -> None:
+        def fail() -> None:
+            raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            stage.threads.start(fail)
+        assert not stage.threads.running
+        seen: list[bool] = []
+        threads = [
+            threading.Thread(target=self.wait_for_token, args=(stage, token, seen))
+            for token in (1, 2)
+        ]
+        for thread in threads:
+            thread.start()
+        stage.say(1)
+        assert eventually(lambda: len(seen) == 1, WAIT)
+        stage.say(2)  # the other one must have taken the reading over
+        assert eventually(lambda: seen == [True, True], WAIT)

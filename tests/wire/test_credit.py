@@ -1,0 +1,85 @@
+"""Flow control: no more than the window is under way, and no byte is acknowledged twice."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidestage.wire.credit import Backpressure
+from sidestage.wire.frames import WINDOW
+from sidestage.wire.messages import Ack
+
+sizes = st.lists(st.integers(1, WINDOW // 2), max_size=30)
+
+
+class Stream:
+    """A stream's backpressure, and what it has asked for."""
+
+    def __init__(self) -> None:
+        self.acks: list[Ack] = []
+        self.holds: list[bool] = []
+        self.flow = Backpressure(self.acks.append, self.holds.append)
+        self.flow.start(7)
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(ack.size for ack in self.acks)
+
+
+@given(sizes)
+def test_a_client_is_read_until_the_window_is_full_and_again_when_half_is_consumed(
+    pieces: list[int],
+) -> None:
+    stream, unread = Stream(), 0
+    for size in pieces:
+        if not stream.flow.paused:
+            stream.flow.sent(size)
+            unread += size
+        elif unread:
+            consumed = min(size, unread)
+            stream.flow.acknowledged(consumed)
+            unread -= consumed
+        if unread >= WINDOW:
+            assert stream.flow.paused
+        if unread < WINDOW // 2:
+            assert not stream.flow.paused
+    assert stream.holds == [True, False] * (len(stream.holds) // 2) + [True] * (
+        len(stream.holds) % 2
+    )
+
+
+@given(sizes)
+def test_what_the_client_has_taken_is_acknowledged_by_quarters_of_the_window(
+    pieces: list[int],
+) -> None:
+    stream = Stream()
+    for size in pieces:
+        stream.flow.wrote(size)
+    assert 0 <= sum(pieces) - stream.acknowledged < WINDOW // 4
+    assert all(ack.size >= WINDOW // 4 and ack.call == 7 for ack in stream.acks)
+
+
+def test_nothing_is_acknowledged_while_the_client_does_not_read() -> None:
+    stream = Stream()
+    stream.flow.client_blocked(True)
+    stream.flow.wrote(WINDOW)
+    assert stream.acks == []
+    stream.flow.client_blocked(False)
+    assert stream.acknowledged == WINDOW
+
+
+def test_after_a_release_the_client_is_read_whatever_was_consumed() -> None:
+    stream = Stream()
+    stream.flow.sent(WINDOW)
+    assert stream.flow.paused
+    stream.flow.release()
+    assert not stream.flow.paused
+    assert stream.holds == [True, False]
+
+
+def test_a_new_stream_owes_nothing_of_the_one_before() -> None:
+    stream = Stream()
+    stream.flow.wrote(WINDOW // 4 - 1)
+    stream.flow.start(8)
+    stream.flow.wrote(1)
+    assert stream.acks == []
