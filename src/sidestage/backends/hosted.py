@@ -298,7 +298,8 @@ def prepare() -> None:
         protocols = [_protocol(f"{_ROOT}.protocols.{name}.call") for name in names]
         importlib.import_module(f"{_ROOT}.process.fork_client")
         importlib.import_module("psutil")  # for a stop that has to go further than to ask
-    _wire(), _run_class()
+    _wire()
+    _run_class()
     for child in pool:
         for protocol in protocols:
             child.channel.buffer.learn(protocol.vocabulary.events)

@@ -21,7 +21,7 @@ OVERHEAD = 512  # bytes that each entry counts beyond its content, so that empty
 Kind = Literal["received", "answered", "diagnosed", "failed", "logged", "died"]
 
 
-class Record(Protocol):
+class RecordLike(Protocol):
     """What the records of all protocols have in common."""
 
     @property
@@ -173,12 +173,12 @@ def _size_of(note: Entry) -> int:
     return OVERHEAD + len(text)
 
 
-def _came(records: list[Record]) -> Iterator[Entry]:
+def _came(records: list[RecordLike]) -> Iterator[Entry]:
     for record in records:
         yield Entry(record.received_at, "received", record.connection_number, record)
 
 
-def _answered(records: list[Record]) -> Iterator[Entry]:
+def _answered(records: list[RecordLike]) -> Iterator[Entry]:
     for record in records:
         if record.answer is not None:
             yield Entry(record.answer.at, "answered", record.connection_number, record)

@@ -10,7 +10,7 @@ from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow
 from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
-from ...pristine.waits import Clock, Deadline
+from ...pristine.waits import Deadline
 from ...wire.messages import Ack, Data, End, Lost, Message
 from .body import Body
 from .messages import VOCABULARY, Headers, Request, Respond
@@ -80,7 +80,7 @@ class HTTPCall(Call):
             case Lost():
                 if message.answered:
                     self._status = message.answered
-                    self._answered()
+                    self.request._note_answer(self._status, self._size)
                 self.broken(
                     ClientLeft(f"the client {self.client_address} has closed the connection")
                 )
@@ -142,9 +142,8 @@ class HTTPCall(Call):
         self._status, self._size = status, len(body)
         if more:
             self._response_body.count(len(body))
-        elif self.request._answered is None:
-            # Before sending: once the client has the answer, the test may read the record.
-            self.request._answered = (Clock.monotonic(), status, len(body))
+        else:  # before sending: once the client has the answer, the test may read the record
+            self.request._note_answer(status, len(body))
         self.run.send(
             Respond(
                 call=self.id,
@@ -164,13 +163,8 @@ class HTTPCall(Call):
 
     def send_end(self) -> None:
         """End the body: the response is complete."""
-        self._answered()
+        self.request._note_answer(self._status, self._size)
         self.run.send(End(call=self.id))
-
-    def _answered(self) -> None:
-        request = self.request
-        if request._answered is None:
-            request._answered = (Clock.monotonic(), self._status, self._size)
 
     def _close(self) -> None:
         self.request._call = None  # so that a record does not keep the call alive

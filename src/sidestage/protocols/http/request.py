@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from ...dispatch.streams import StreamReader
-from ...journal.facts import Address, Answer
+from ...journal.facts import Address
+from ...journal.record import Record
 from .body import Body
 from .fields import Fields, Headers
 from .messages import Request
@@ -32,18 +33,20 @@ class FormPart(NamedTuple):
     content: bytes
 
 
-class HTTPRequest:
+class HTTPRequest(Record):
     """A request, and the methods to write its response by hand.
 
     The response is what the handler returns. A handler in the style of ``http.server`` returns
     ``None`` and calls ``send_response``, ``send_header``, ``end_headers`` and ``wfile.write``.
     """
 
+    _plain_success = (200, 0)
+    _message: Request
+
     _body: Body | None = None  # if it did not come with the head
     _rfile: io.BufferedIOBase | None = None
-    # A tuple of numbers, which the garbage collector need not visit.
-    _answered: tuple[float, int, int] | None = None  # when, status, bytes of the body
 
+    # A tuple of numbers, which the garbage collector need not visit.
     def __init__(self, message: Request, call: HTTPCall | None = None) -> None:
         self._message = message
         self._call = call  # until it is answered
@@ -101,29 +104,6 @@ class HTTPRequest:
     def client_address(self) -> Address:
         """The client's address: ``(host, port, ...)``, or text over a Unix socket."""
         return self._message.peer
-
-    # For the record ------------------------------------------------------------------------------
-
-    @property
-    def received_at(self) -> float:
-        """When it came, in seconds on the monotonic clock."""
-        return self._message.at
-
-    @property
-    def connection_number(self) -> int:
-        """The number of its connection in this run of the server, from 1."""
-        return self._message.connection
-
-    @property
-    def answer(self) -> Answer | None:
-        """Status, size of the body and time of the answer; ``None`` if there is none (yet)."""
-        came = self._message.at
-        if self._answered is not None:
-            at, status, size = self._answered
-            return Answer(at=at, status=status, size=size, seconds=at - came)
-        if not self._message.call:  # the server's process answered with a plain 200
-            return Answer(at=came, status=200, size=0, seconds=0.0)
-        return None
 
     # The body ------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from ...dispatch.calls import Call, Protocol
 from ...dispatch.run import Run
 from ...errors import shown
 from ...journal.journal import OVERHEAD, Journal
-from ...pristine.waits import Clock
 from ...wire.messages import Lost, Message
 from .mail import Mail
 from .messages import VOCABULARY, MailIn, MailReply
@@ -32,7 +31,7 @@ class SMTPCall(Call):
 
     def event(self, message: Message) -> None:
         if isinstance(message, Lost) and message.answered:
-            self._answered(message.answered, 0)
+            self.request._note_answer(message.answered, 0)
 
     def complete(self, result: object) -> None:
         reply = _SUCCESS if result is None else result
@@ -52,12 +51,8 @@ class SMTPCall(Call):
         self._reply(_FAILURE + type(error).__name__)
 
     def _reply(self, reply: str) -> None:
-        self._answered(int(reply[:3]), len(reply.encode()))
+        self.request._note_answer(int(reply[:3]), len(reply.encode()))
         self.run.send(MailReply(call=self.id, reply=reply))
-
-    def _answered(self, code: int, size: int) -> None:
-        if self.request._answered is None:
-            self.request._answered = (Clock.monotonic(), code, size)
 
     def describe(self) -> str:
         return f"the mail from {self.request.mail_from!r}"

@@ -6,14 +6,16 @@ import email
 import email.policy
 from email.message import EmailMessage
 
-from ...journal.facts import Address, Answer
+from ...journal.facts import Address
+from ...journal.record import Record
 from .messages import MailIn
 
 
-class Mail:
+class Mail(Record):
     """A mail, with the envelope of its SMTP transaction (RFC 5321)."""
 
-    _answered: tuple[float, int, int] | None = None  # when, code, bytes of the reply
+    _plain_success = (250, len("250 OK"))
+    _message: MailIn
 
     def __init__(self, message: MailIn) -> None:
         self._message = message
@@ -78,27 +80,6 @@ class Mail:
     def tls(self) -> bool:
         """Whether the mail came over TLS; always ``False``: the server offers no STARTTLS."""
         return False
-
-    @property
-    def received_at(self) -> float:
-        """When its DATA ended, in seconds on the monotonic clock."""
-        return self._message.at
-
-    @property
-    def connection_number(self) -> int:
-        """The number of its connection in this run of the server, from 1."""
-        return self._message.connection
-
-    @property
-    def answer(self) -> Answer | None:
-        """Code, size and time of the reply; ``None`` if there is none (yet)."""
-        came = self._message.at
-        if self._answered is not None:
-            at, status, size = self._answered
-            return Answer(at=at, status=status, size=size, seconds=at - came)
-        if not self._message.call:  # the server's process replied with a plain 250
-            return Answer(at=came, status=250, size=len("250 OK"), seconds=0.0)
-        return None
 
     def _content(self) -> tuple[object, ...]:
         m = self._message

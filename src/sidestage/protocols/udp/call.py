@@ -8,7 +8,6 @@ from ...dispatch.calls import Call, Protocol
 from ...dispatch.run import Run
 from ...errors import shown
 from ...journal.journal import OVERHEAD, Journal
-from ...pristine.waits import Clock
 from .datagram import Datagram
 from .messages import VOCABULARY, Packet
 
@@ -41,8 +40,7 @@ class UDPCall(Call):
             self.request.reply(written)
         for reply in replies:
             self.request.reply(reply)
-        if self.request._answered is None:
-            self.request._answered = (Clock.monotonic(), 0)
+        self.request._note_answer(None, 0)
 
     def fail(self, error: BaseException) -> None:
         """Send nothing: UDP has no way to report a failure."""

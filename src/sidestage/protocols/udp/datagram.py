@@ -7,7 +7,8 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ...errors import ServerStopped
-from ...journal.facts import Address, Answer
+from ...journal.facts import Address
+from ...journal.record import Record
 from ...pristine.waits import Clock
 from .messages import Packet, SendTo
 
@@ -17,11 +18,10 @@ if TYPE_CHECKING:
 MAX_DATAGRAM = 65507  # bytes over IPv4: 65535 less the headers of IP and UDP
 
 
-class Datagram:
+class Datagram(Record):
     """A datagram. Two are equal if sender and bytes are."""
 
-    connection_number = 0  # UDP has no connections
-    _answered: tuple[float, int] | None = None  # when, bytes replied
+    _message: Packet
 
     def __init__(self, message: Packet, run: Run | None = None) -> None:
         self._run = None if run is None else weakref.ref(run)  # a record keeps no run alive
@@ -29,6 +29,11 @@ class Datagram:
         self._replied = 0  # bytes
         self.rfile = io.BytesIO(message.data)
         self.wfile = io.BytesIO()
+
+    @property
+    def connection_number(self) -> int:
+        """Always 0: UDP has no connections."""
+        return 0
 
     @property
     def packet(self) -> bytes:
@@ -44,19 +49,6 @@ class Datagram:
     def data(self) -> bytes:
         """The bytes that came; another name for ``packet``."""
         return self.packet
-
-    @property
-    def received_at(self) -> float:
-        """When it came, in seconds on the monotonic clock."""
-        return self._message.at
-
-    @property
-    def answer(self) -> Answer | None:
-        """Size and time of the replies; ``None`` if there is none and the handler is not done."""
-        if self._answered is None:
-            return None
-        at, size = self._answered
-        return Answer(at=at, status=None, size=size, seconds=at - self._message.at)
 
     def reply(self, data: bytes) -> None:
         """Send ``data`` to the sender at once.
@@ -76,7 +68,7 @@ class Datagram:
         if (run := self._run()) is None:
             raise ServerStopped("the server of this datagram has stopped")
         self._replied += size
-        self._answered = (Clock.monotonic(), self._replied)
+        self._answered = (Clock.monotonic(), None, self._replied)
         run.send(
             SendTo(listener=self._message.listener, address=self.client_address, data=bytes(data))
         )

@@ -1,0 +1,48 @@
+"""What a request, mail or datagram knows as a record: when it came, how it was answered."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ..pristine.waits import Clock
+from .facts import Answer
+
+
+class Record:
+    """The base of a record that is made of one message of the child."""
+
+    # Status and bytes of what the child answers without a handler; None where it is no answer.
+    _plain_success: ClassVar[tuple[int, int] | None] = None
+
+    _message: Any
+    # Plain numbers: the collector does not have to visit them.
+    _answered: tuple[float, int | None, int] | None = None  # when, status, bytes
+
+    @property
+    def received_at(self) -> float:
+        """When it came, in seconds on the monotonic clock."""
+        at: float = self._message.at
+        return at
+
+    @property
+    def connection_number(self) -> int:
+        """The number of its connection among those of this run of the server, from 1."""
+        number: int = self._message.connection
+        return number
+
+    @property
+    def answer(self) -> Answer | None:
+        """How it was answered: status, size in bytes, time; ``None`` if it was not (yet)."""
+        came: float = self._message.at
+        if self._answered is not None:
+            at, status, size = self._answered
+            return Answer(at=at, status=status, size=size, seconds=at - came)
+        if self._plain_success is not None and not self._message.call:
+            status, size = self._plain_success
+            return Answer(at=came, status=status, size=size, seconds=0.0)
+        return None
+
+    def _note_answer(self, status: int | None, size: int) -> None:
+        """Note how it is answered now; what was noted first stays."""
+        if self._answered is None:
+            self._answered = (Clock.monotonic(), status, size)
