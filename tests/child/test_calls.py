@@ -102,9 +102,9 @@ class TestCalls:
         self, stage: Stage
     ) -> None:
         number = stage.calls.open(FakeCall())
-        stage.calls.lose(number, reset=False, answered=504)
+        stage.calls.lose(number, reset=False, answered=(504, 20))
         stage.calls.lose(number, reset=True)
-        assert stage.outbox.sent == [Lost(call=number, reset=False, answered=504)]
+        assert stage.outbox.sent == [Lost(call=number, reset=False, answered=(504, 20))]
 
     def test_one_that_has_ended_is_not_reported(self, stage: Stage) -> None:
         number = stage.calls.open(FakeCall())

@@ -50,6 +50,15 @@ class TestHTTP:
             assert (request.answer.status, request.answer.size) == (status, size)
             assert 0 <= request.answer.seconds < WAIT
 
+    @pytest.mark.parametrize("method, result", [("HEAD", "hello"), ("GET", ("gone", 204))])
+    def test_a_response_without_a_body_has_no_size(self, method: str, result: Any) -> None:
+        with HTTPServer(handler=lambda request: result) as server:
+            client = http.client.HTTPConnection(server.host, server.port, timeout=WAIT)
+            client.request(method, "/")
+            assert client.getresponse().read() == b""
+            client.close()
+            assert server.received[0].answer.size == 0
+
     def test_one_that_failed(self) -> None:
         server = HTTPServer(handler=lambda request: {}[1]).start()
         assert ask_http(server) == 500
@@ -69,7 +78,7 @@ class TestHTTP:
             response = client.getresponse()
             assert response.status == 504
             (request,) = server.received
-            assert request.answer.status == 504
+            assert (request.answer.status, request.answer.size) == (504, len(response.read()))
             client.close()
 
     def test_requests_of_one_connection_have_its_number(self) -> None:

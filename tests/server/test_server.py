@@ -20,11 +20,12 @@ from typing import Any
 
 import pytest
 
-from kit.scripts import all_gone, eventually, run_script
+from kit.scripts import all_gone, eventually, gone, run_script
 from sidestage import (
     ForcedStopWarning,
     HTTPServer,
     Server,
+    ServerDied,
     SMTPServer,
     StartError,
     StartTimeout,
@@ -574,3 +575,20 @@ def test_a_drain_gets_half_of_a_stop_and_the_answer_some_time(timeout: float) ->
     ((drain, given_up),) = asked
     assert timeout / 2 <= drain <= 0.75 * timeout
     assert given_up - drain > 0.2  # seconds, of 0.3: this test takes some, too
+
+
+def test_one_that_has_died_starts_again_though_nobody_has_looked() -> None:
+    server = TCPServer().start()
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: gone(pid))
+    server.start()
+    assert server.pid != pid
+    with pytest.raises(ServerDied, match=str(pid)):
+        server.stop()
+
+
+def test_one_that_was_refused_can_be_shown() -> None:
+    """pytest shows it above the error."""
+    assert repr(HTTPServer.__new__(HTTPServer)) == "<HTTPServer that was never made>"

@@ -66,11 +66,11 @@ class Calls:
         """Remove a call, if it is open; further commands for it are dropped."""
         self._open.pop(call_id, None)
 
-    def lose(self, call_id: int, *, reset: bool, answered: int = 0) -> None:
+    def lose(self, call_id: int, *, reset: bool, answered: tuple[int, int] | None = None) -> None:
         """Remove a call and, if it was open, report to the parent that the child has ended it.
 
-        ``reset`` is whether the client reset the connection; ``answered`` is the status that the
-        child has sent in place of the handler, or 0.
+        ``reset`` is whether the client reset the connection; ``answered`` is what the
+        child has sent in place of the handler: status and bytes.
         """
         if self._open.pop(call_id, None) is not None:
             self._outbox.send(Lost(call=call_id, reset=reset, answered=answered))

@@ -183,6 +183,8 @@ class Server(StartedInContext, Generic[R]):
         return str(self._label)
 
     def __repr__(self) -> str:
+        if "_label" not in self.__dict__:  # its arguments were refused
+            return f"<{type(self).__name__} that was never made>"
         parts = [type(self).__name__]
         if self.name is not None:
             parts.append(repr(self.name))
@@ -340,6 +342,8 @@ class Server(StartedInContext, Generic[R]):
         Coroutine handlers will run on ``loop``, or on a loop of their own without one. Follow it
         with ``finish_start``, or with ``cancel_start``. Raises StartError, StateError.
         """
+        if self._lifecycle.backend is not None:
+            self._sync()  # what served may have died, and nobody has looked
         make = functools.partial(self._new_backend, loop)
         self._lifecycle.begin_start(make, Deadline(self.start_timeout))
 

@@ -145,7 +145,7 @@ class Lost(Message, frozen=True, kw_only=True, tag=37):
 
     call: int
     reset: bool
-    answered: int = 0  # the status that the child has answered with, or 0
+    answered: tuple[int, int] | None = None  # status and bytes of the child's own answer
 
 
 class Diagnostic(Message, frozen=True, kw_only=True, tag=39):

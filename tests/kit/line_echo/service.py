@@ -15,7 +15,7 @@ from sidestage.wire.messages import Configure, Message, OpenConnection
 
 from .messages import VOCABULARY, LineEchoSettings, LineIn, LineOut
 
-_ANSWERED = 1  # there are no status codes: that the child has answered is all there is to say
+_ANSWERED = (0, 0)  # there are no status codes: only that the child has answered
 
 
 class LineEchoService(Service):

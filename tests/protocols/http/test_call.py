@@ -174,7 +174,7 @@ class TestTheAnswerOnTheRecord:
 
     def test_is_the_one_that_the_server_gave_when_the_handler_took_too_long(self) -> None:
         call = HTTPCall(fake_run(), message(call=1))
-        call.event(wire.Lost(call=1, reset=False, answered=504))
+        call.event(wire.Lost(call=1, reset=False, answered=(504, 20)))
         call.complete("too late")
         assert call.request.answer is not None
         assert call.request.answer.status == 504

@@ -18,6 +18,8 @@ from .request import HTTPRequest
 from .responder import Responder, respond, respond_failure
 from .response import HTTPResponse
 
+_NO_BODY = frozenset({204, 304})  # RFC 9110 6.4.1
+
 
 class HTTPCall(Call):
     """A request and its response."""
@@ -26,6 +28,7 @@ class HTTPCall(Call):
 
     # Most requests come whole and get a short answer; these parts are created only if needed.
     head_sent = False
+    _bodiless = False  # the response has no body, whatever the handler gives
     _size = 0  # bytes of the response's body
     _status = 0
     _inflow: Inflow | None = None
@@ -78,9 +81,8 @@ class HTTPCall(Call):
             case Ack():
                 self._response_body.acknowledged(message.size)
             case Lost():
-                if message.answered:
-                    self._status = message.answered
-                    self.request._note_answer(self._status, self._size)
+                if message.answered is not None:
+                    self.request._note_answer(*message.answered)
                 self.broken(
                     ClientLeft(f"the client {self.client_address} has closed the connection")
                 )
@@ -139,11 +141,12 @@ class HTTPCall(Call):
         ``length`` is that of the whole body in bytes, or ``None`` if it is not known yet.
         """
         self.head_sent = True
-        self._status, self._size = status, len(body)
+        self._bodiless = self.request.method == "HEAD" or status in _NO_BODY
+        self._status, self._size = status, 0 if self._bodiless else len(body)
         if more:
             self._response_body.count(len(body))
         else:  # before sending: once the client has the answer, the test may read the record
-            self.request._note_answer(status, len(body))
+            self.request._note_answer(status, self._size)
         self.run.send(
             Respond(
                 call=self.id,
@@ -158,7 +161,7 @@ class HTTPCall(Call):
 
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
         """Send more of the body; raises TimeoutError at the deadline."""
-        self._size += len(data)
+        self._size += 0 if self._bodiless else len(data)
         self._response_body.write(data, deadline)
 
     def send_end(self) -> None:

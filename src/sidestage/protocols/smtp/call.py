@@ -31,7 +31,7 @@ class SMTPCall(Call):
 
     def event(self, message: Message) -> None:
         if isinstance(message, Lost) and message.answered:
-            self.request._note_answer(message.answered, 0)
+            self.request._note_answer(*message.answered)
 
     def complete(self, result: object) -> None:
         reply = _SUCCESS if result is None else result

@@ -228,9 +228,11 @@ class HTTPConnection:
         seconds = self.service.config.handler_timeout
         text = f"the handler gave no answer to {exchange.line()} within {seconds} s: sent 504"
         self._diagnose(text)
-        self.service.calls.lose(exchange.call, reset=False, answered=504)
+        response = plain(504, "Gateway Timeout")
+        answered = (response.status, len(response.body))
+        self.service.calls.lose(exchange.call, reset=False, answered=answered)
         exchange.keep_alive = False
-        self._respond(exchange, plain(504, "Gateway Timeout"))
+        self._respond(exchange, response)
         self._advance()
 
     # Responses ---------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ....wire.messages import Message, OpenConnection
 from ..messages import VOCABULARY, MailIn, MailReply, SMTPSettings
 
 _SUCCESS = "250 OK"
+_TOO_LATE = "451 4.3.0 the handler gave no answer in time"
 _IDENT = "Sidestage"
 _IDLE_SECONDS = 300.0  # RFC 5321 4.5.3.2.7: at least five minutes
 
@@ -42,14 +43,14 @@ class SMTPService(Service):
         try:
             return await self._reply(call)
         except TimeoutError:
-            self.calls.lose(connection.call, reset=False, answered=451)
+            self.calls.lose(connection.call, reset=False, answered=(451, len(_TOO_LATE)))
             self.diagnose(
                 connection.peer,
                 f"the handler gave no answer to the mail from {envelope.mail_from!r} within "
                 f"{self.config.handler_timeout} s: sent 451",
                 connection.number,
             )
-            return "451 4.3.0 the handler gave no answer in time"
+            return _TOO_LATE
         except asyncio.CancelledError:  # the client has left
             self.calls.lose(connection.call, reset=True)
             raise
