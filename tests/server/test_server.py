@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from kit.resources import own_threads
+from kit.runs import run_of
 from kit.scripts import all_gone, eventually, gone, run_script
 from sidestage import (
     ForcedStopWarning,
@@ -448,6 +450,51 @@ class TestHandlers:
 
         with HTTPServer(handler=handler) as server:
             assert fetch(server.url) == b"ok"
+
+    def test_a_coroutine_that_comes_after_the_stop_is_cancelled(self) -> None:
+        entered, release = threading.Event(), threading.Event()
+        run: list[str] = []
+
+        async def work() -> None:
+            run.append("begun")
+
+        def handler(connection: Any) -> Any:
+            entered.set()
+            assert release.wait(10)
+            return work()
+
+        before = own_threads()
+        server = TCPServer(handler=handler).start()
+        with socket.create_connection(server.server_address):
+            assert entered.wait(10)
+            server.stop(0.3)
+        release.set()
+        assert eventually(lambda: own_threads() <= before, 10)
+        assert run == []
+
+    def test_a_coroutine_that_comes_while_a_fork_is_under_way_waits(self) -> None:
+        entered, release = threading.Event(), threading.Event()
+        bodies: list[bytes] = []
+
+        async def work() -> str:
+            return "ok"
+
+        def handler(request: Any) -> Any:
+            entered.set()
+            assert release.wait(10)
+            return work()
+
+        before = own_threads()
+        with HTTPServer(handler=handler) as server:
+            client = in_thread(lambda: bodies.append(fetch(server.url)))
+            assert entered.wait(10)
+            others = {*before, str(client.native_id)}
+            run_of(server).park()
+            release.set()
+            assert eventually(lambda: own_threads() <= others, 10)
+            run_of(server).resume()
+            client.join(10)
+        assert bodies == [b"ok"]
 
     def test_can_be_set_and_taken_away_while_it_runs(self) -> None:
         with HTTPServer() as server:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..errors import ServerStopped
 from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
 from . import stacks
@@ -56,9 +57,8 @@ class CoroutineRunner:
     ) -> None:
         """Schedule ``awaitable`` in ``context``; ``done`` is called on the loop with its task.
 
-        Raises RuntimeError if the loop is closed.
+        Raises RuntimeError if the loop is closed, ServerStopped if there was none at the end.
         """
-        loop = self._ensure_loop()
 
         def begin() -> None:
             if self._tracers is not None:
@@ -69,8 +69,9 @@ class CoroutineRunner:
             task.add_done_callback(done)
 
         try:
+            loop = self._ensure_loop()
             loop.call_soon_threadsafe(begin)
-        except RuntimeError:  # the loop is closed
+        except (RuntimeError, ServerStopped):  # the loop is closed, or will never be
             if isinstance(awaitable, CoroutineType):
                 awaitable.close()  # else Python warns that it was never awaited
             raise
@@ -78,6 +79,8 @@ class CoroutineRunner:
     def _ensure_loop(self) -> asyncio.AbstractEventLoop:
         with self._guard:
             if self._loop is None:
+                if self._closing:
+                    raise ServerStopped("the server has stopped: no loop begins for its handlers")
                 import asyncio
 
                 self._loop, self._own = asyncio.new_event_loop(), True

@@ -242,16 +242,31 @@ class Run:
         self, call: Call, coroutine: Awaitable[Any], context: contextvars.Context
     ) -> None:
         """Have a coroutine handler run on its loop, and ``call`` answered then."""
-        with self._guard:
-            if self._coroutines is None:
-                self._coroutines = CoroutineRunner(self._loop)
-            runner = self._coroutines
+        runner = self._coroutines or self._new_runner()
 
         def done(task: asyncio.Future[Any]) -> None:
             # On the loop: what follows may block, so a handler thread has to do it.
             self.threads.run_soon(functools.partial(call.awaited, context, task))
 
         runner.submit(coroutine, context, done)
+
+    def _new_runner(self) -> CoroutineRunner:
+        """Make the runner; it may be late, for a handler that returns after the stop or in a fork.
+
+        ``detach``, ``park`` and ``resume`` note what they do before they look for a runner, so
+        either they see it or this sees the note.
+        """
+        with self._guard:
+            if self._coroutines is None:
+                self._coroutines = CoroutineRunner(self._loop)
+            runner = self._coroutines
+        if self.ended:
+            runner.close(Deadline(0.0))  # it takes nothing then
+        if self.reader.parked:
+            runner.park()
+            if not self.reader.parked:  # the fork is over meanwhile
+                runner.resume()  # type: ignore[unreachable]  # not: other threads set it
+        return runner
 
     def close_call(self, call: Call) -> None:
         """Drop every further event for ``call``."""
