@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,6 +11,7 @@ from kit.resources import own_threads
 from kit.scripts import eventually
 from kit.stages import WAIT, Stage, soon
 from sidestage.dispatch.gate import EpollGate, LockGate
+from sidestage.pristine import waits
 from sidestage.pristine.waits import Deadline
 
 GATES = [EpollGate, LockGate]
@@ -67,6 +68,53 @@ class TestWithoutThreads:
     def wait_for_token(self, stage: Stage, token: int, seen: list[bool]) -> None:
         reached = stage.reader.wait_until(lambda: token in stage.sink.seen, Deadline(5))
         seen.append(reached)
+
+    def test_threads_take_over_from_one_that_was_about_to_read(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It has found that it may read, and gets the lock once the child has confirmed."""
+        reader, seen = stage.reader, list[bool]()
+        done, has_lock = threading.Event(), threading.Event()
+        heir = threading.Thread(
+            target=reader.hand_over, args=(lambda: has_lock.wait(WAIT),), daemon=True
+        )
+        read_until = reader._read_until
+
+        def read_late(condition: Callable[[], bool], deadline: Deadline) -> bool:
+            monkeypatch.undo()
+            heir.start()
+            assert eventually(lambda: reader._heir is not None, WAIT)
+            has_lock.set()
+            return read_until(condition, deadline)
+
+        monkeypatch.setattr(reader, "_read_until", read_late)
+        waiter = threading.Thread(
+            target=lambda: seen.append(reader.wait_until(done.is_set, Deadline(5)))
+        )
+        waiter.start()
+        assert has_lock.wait(WAIT)
+        heir.join(2)
+        assert not heir.is_alive()
+        done.set()
+        reader.changed.notify()
+        waiter.join(WAIT)
+        assert seen == [True]
+
+    def test_the_end_may_be_among_what_an_interrupted_reader_has_left(self, stage: Stage) -> None:
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        def end() -> None:
+            stage.reader.finished = True
+
+        stage.sink.after_seeing(1, interrupt)
+        stage.sink.after_seeing(2, end)
+        stage.say(1, 2)
+        with pytest.raises(KeyboardInterrupt):
+            stage.reader.wait_until(lambda: False, soon())
+        began = waits.Clock.monotonic()
+        assert not stage.reader.wait_until(lambda: False, Deadline(5))
+        assert waits.Clock.monotonic() - began < 4
 
     def test_a_start_that_fails_leaves_it_as_it_was(self, stage: Stage) -> None:
         def fail() -> None:

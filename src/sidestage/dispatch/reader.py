@@ -97,13 +97,15 @@ class Reader:
     def _read_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         if self._events:  # left by a reader that was interrupted, by Ctrl-C say
             self.read(receive=False)
-            if condition():
+            if self.finished or condition():
                 return True
-        while self.channel.poll(deadline):
+        while self._may_read():  # else nothing may come that ends this turn
+            if not self.channel.poll(deadline):
+                return False
             self.read()
-            if self.finished or not self._may_read() or condition():
+            if self.finished or condition():
                 return True
-        return False
+        return True
 
     # For the handler threads ---------------------------------------------------------------------
 
