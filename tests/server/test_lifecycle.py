@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from kit.fake_backend import FakeHost, FakeServer, Gate, raising
+from kit.fake_backend import FakeBackend, FakeHost, FakeServer, Gate, raising
 from kit.forks import run_in_copy
 from kit.scripts import eventually
 from sidestage import ServerDied, ServerManager, StartError, State, StateError, WaitTimeout
@@ -277,6 +277,21 @@ def test_a_second_stop_waits_for_the_first_and_returns_its_report(
     gate.release()
     assert second.result(5) is first.result(5)
     assert host.last.calls == ["begin", "finish", "ask", "end"]
+
+
+def test_the_state_during_a_stop_does_not_wait_for_the_backend(
+    host: FakeHost, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = host.before["end"] = Gate()
+    server.start()
+    asked: list[FakeBackend] = []
+    monkeypatch.setattr(FakeBackend, "sync", lambda backend, deadline: asked.append(backend))
+    stopping = in_thread(server.stop)
+    assert gate.entered.wait(5)
+    assert server.state is State.STOPPING
+    assert asked == []
+    gate.release()
+    stopping.result(5)
 
 
 @pytest.mark.parametrize("call", ["begin", "finish"])

@@ -128,7 +128,8 @@ class Server(StartedInContext, Generic[R]):
     @property
     def state(self) -> State:
         """NEW, STARTING, READY, STOPPING, STOPPED or FAILED."""
-        self._sync()
+        if self._lifecycle.state is State.READY:  # a stop needs no news, and the child may hang
+            self._sync()
         return self._lifecycle.state
 
     @property
