@@ -220,6 +220,15 @@ class TestCommands:
         child.send(*OWN_STRAYS["http"])
         assert child.ask(Sync(token=1), Synced) == Synced(token=1)
 
+    @pytest.mark.parametrize("protocol", ["http", "smtp", "tcp"])
+    def test_late_ones_of_no_call(self, child: Child, protocol: str) -> None:
+        child.ask(configure(protocol="udp"), Ready)
+        child.ask(STOP, Stopped)
+        child.ask(configure(protocol=protocol), Ready)
+        child.send(*OWN_STRAYS["udp"])
+        assert child.ask(STOP, Stopped).clean
+        assert not [event for event in child.events if isinstance(event, LogLine)]
+
     def test_a_change_of_handling_is_confirmed(self, child: Child) -> None:
         child.ask(configure(), Ready)
         assert child.ask(Handle(on=True, token=7), Synced) == Synced(token=7)

@@ -91,8 +91,8 @@ class Service:
         """Called when the loop is about to wait."""
 
     def command(self, message: Any) -> None:
-        """Give a command to its call."""
-        self.calls.command(message.call, message)
+        """Give a command to its call; one of another protocol, come late, may have none."""
+        self.calls.command(getattr(message, "call", 0), message)
 
     def idle(self) -> None:
         """Called during a drain that waits for handlers, once none is running."""
