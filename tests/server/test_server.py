@@ -496,6 +496,16 @@ class TestHandlers:
             client.join(10)
         assert bodies == [b"ok"]
 
+    def test_can_be_set_and_taken_away_between_the_halves_of_a_start(self) -> None:
+        server = HTTPServer(handler_timeout=1.0)
+        for handler, body in [(lambda request: "handled", b"handled"), (None, b"")]:
+            server.begin_start()
+            server.handler = handler
+            try:
+                assert fetch(server.finish_start().url) == body
+            finally:
+                server.stop()
+
     def test_can_be_set_and_taken_away_while_it_runs(self) -> None:
         with HTTPServer() as server:
             assert fetch(server.url) == b""

@@ -42,6 +42,7 @@ class HostedBackend:
         self._rungs = rungs
         self._ladder: Ladder | None = None
         self._file: SocketFile | None = None
+        self._handled = False  # as the child was told
 
     @property
     def death(self) -> ServerDied | None:
@@ -80,6 +81,7 @@ class HostedBackend:
         configure, pack, closed = _wire()
         vocabulary = _protocol(plan.call_module).vocabulary
         channel.buffer.learn(vocabulary.events)
+        self._handled = plan.slot.handler is not None
         message = configure(
             protocol=plan.protocol,
             settings=pack(vocabulary.settings(**plan.settings)),
@@ -88,7 +90,7 @@ class HostedBackend:
             path=plan.path,
             cwd=plan.directory,
             poll_interval=plan.poll_interval,
-            handled=plan.slot.handler is not None,
+            handled=self._handled,
             handler_timeout=plan.handler_timeout,
             keep=plan.keep,
             backlog=plan.backlog,
@@ -107,7 +109,10 @@ class HostedBackend:
             if plan.path is not None:
                 path = plan.path if plan.directory is None else f"{plan.directory}/{plan.path}"
                 self._file = SocketFile(path)
-            if plan.slot.handler is not None:
+            handled = plan.slot.handler is not None
+            if handled != self._handled:  # set or removed since ``begin``
+                run.handle(handled, deadline)
+            elif handled:
                 run.threads.start()
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
