@@ -163,7 +163,8 @@ class Fire:
         elif isinstance(error, ServerDied):
             self._named(error)
         else:
-            hit = server.pid in self.shots
+            with self._guard:  # the signal is sent before it is noted
+                hit = server.pid in self.shots
             self._expect(hit, f"nothing was hit, and yet: {error!r}")
 
     def stopped(self, server: Any, pid: int, errors: list[BaseException], booms: int) -> None:
