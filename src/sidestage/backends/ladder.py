@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 from ..journal.facts import OpenConnection, Rung, StopReport
-from ..pristine import waits
+from ..pristine import system, waits
 from ..pristine.waits import Deadline
 from ..process.pool import end, pool
 
@@ -38,7 +37,7 @@ _REAP_SECONDS = 5.0  # after SIGKILL, which takes a process of ours a millisecon
 # The exit status of a process that ends because of a rung; None if somebody else has reaped it.
 _OUR_DOING: dict[Rung, tuple[int | None, ...]] = {
     "close": (0, None),
-    "terminate": (0, None, -signal.SIGTERM),
+    "terminate": (0, None, -system.signals.SIGTERM),
 }
 
 
@@ -96,11 +95,10 @@ class Ladder:
 
     def _force(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
         process = self._process
-        process.snapshot(
-            self._rung(self._rungs.terminate)
-        )  # at once, unless /proc is hidden from us
+        # This comes at once, unless /proc is hidden from us.
+        process.snapshot(self._rung(self._rungs.terminate))
         self._stderr_start = process.stderr_size()
-        process.signal(signal.SIGUSR1)  # faulthandler writes where every thread is
+        process.signal(system.signals.SIGUSR1)  # faulthandler writes where every thread is
         rung: Rung = "close"
         self._run.child.channel.closed = True  # first: nobody may write to a reused descriptor
         process.close_commands()

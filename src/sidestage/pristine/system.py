@@ -12,7 +12,6 @@ import _thread
 import errno
 import functools
 import select
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -89,11 +88,14 @@ eventfd_write: Callable[[int, int], None] | None = _wrapped_or_none("eventfd_wri
 memfd_create: Callable[[str, int], int] | None = _wrapped_or_none("memfd_create")
 
 
-_SIGPIPE: int = getattr(signal, "SIGPIPE", 0)  # 0 where there is none, on Windows
-# Not ``signal.getsignal``, which spends time on converting the result to an enumeration.
-_handler_of = cast("Callable[[int], Any]", sys.modules["_signal"].getsignal)
-_mask: Any = getattr(signal, "pthread_sigmask", None)
-_take_signal: Any = getattr(signal, "sigtimedwait", None)
+# What ``signal`` is made of. That one makes enumerations, which takes half a millisecond at its
+# import, and time in each call.
+signals: Any = sys.modules["_signal"]
+_SIGPIPE: int = getattr(signals, "SIGPIPE", 0)  # 0 where there is none, on Windows
+_SIG_DFL: int = signals.SIG_DFL
+_handler_of: Callable[[int], Any] = signals.getsignal
+_mask: Any = getattr(signals, "pthread_sigmask", None)
+_take_signal: Any = getattr(signals, "sigtimedwait", None)
 
 
 # The kernel's ids of our threads that ended lately: it may still list them for a moment.
@@ -120,9 +122,9 @@ def write_pipe(fd: int, data: Any) -> int:
 
     Raises BrokenPipeError if nobody reads it, also where SIGPIPE would end the process.
     """
-    if not _SIGPIPE or _handler_of(_SIGPIPE) != signal.SIG_DFL:  # Python ignores it by default
+    if not _SIGPIPE or _handler_of(_SIGPIPE) != _SIG_DFL:  # Python ignores it by default
         return write(fd, data)
-    before = _mask(signal.SIG_BLOCK, [_SIGPIPE])
+    before = _mask(signals.SIG_BLOCK, [_SIGPIPE])
     try:
         return write(fd, data)
     except BrokenPipeError:
@@ -130,7 +132,7 @@ def write_pipe(fd: int, data: Any) -> int:
             _take_signal([_SIGPIPE], 0)
         raise
     finally:
-        _mask(signal.SIG_SETMASK, before)
+        _mask(signals.SIG_SETMASK, before)
 
 
 def close_quietly(fd: int) -> None:

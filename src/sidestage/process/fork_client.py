@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import signal
 import sys
 
 from ..errors import StartError
@@ -110,7 +109,7 @@ class ForkClient:
         self.close()
         if forgotten.endswith(b"\n") and (pid := int(forgotten)):
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                system.kill(pid, signal.SIGKILL)
+                system.kill(pid, system.signals.SIGKILL)
                 system.waitpid(pid, 0)
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import functools
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
@@ -50,7 +49,7 @@ class Launched:
         """Kill, reap and close a process that nobody will own; it may not read its pipe yet."""
         self.close()
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            system.kill(self.pid, signal.SIGKILL)
+            system.kill(self.pid, system.signals.SIGKILL)
             system.waitpid(self.pid, 0)
 
     def close(self) -> None:
@@ -179,8 +178,8 @@ def _command_line(module: str, numbers: Iterable[int]) -> list[str]:
 
 
 def _signals_to_reset() -> list[int]:
-    unchangeable = {signal.SIGKILL, signal.SIGSTOP}
-    return [number for number in signal.valid_signals() if number not in unchangeable]
+    unchangeable = {system.signals.SIGKILL, system.signals.SIGSTOP}
+    return [number for number in system.signals.valid_signals() if number not in unchangeable]
 
 
 def _child_paths() -> list[str]:
