@@ -59,7 +59,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
         if rung in parts:
             parts[rung] = 0.9
         rungs = Rungs(ask=parts["ask"], close=parts["close"], terminate=max(parts.values()))
-        monkeypatch.setattr(Server, "_make_backend", partial(HostedBackend, rungs=rungs))
+        make = staticmethod(partial(HostedBackend, rungs=rungs))
+        monkeypatch.setattr(Server, "_make_backend", make)
 
     up_to("kill")
     return up_to
