@@ -21,8 +21,10 @@ if TYPE_CHECKING:
         StateError,
         WaitTimeout,
     )
-    from .journal.facts import Answer, Diagnostic, OpenConnection, ServerStats, StopReport
+    from .journal.facts import Diagnostic, OpenConnection, StopReport
     from .journal.journal import Received
+    from .journal.record import Answer
+    from .journal.stats import ServerStats
     from .protocols.http.fields import Fields, Headers
     from .protocols.http.request import FormPart, HTTPRequest
     from .protocols.http.response import HTTPResponse
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Answer": "journal.facts",
+    "Answer": "journal.record",
     "Connection": "protocols.tcp.connection",
     "Datagram": "protocols.udp.datagram",
     "Diagnostic": "journal.facts",
@@ -58,7 +60,7 @@ _HOMES = {
     "Server": "server.server",
     "ServerDied": "errors",
     "ServerManager": "server.manager",
-    "ServerStats": "journal.facts",
+    "ServerStats": "journal.stats",
     "ServerStopped": "errors",
     "SidestageError": "errors",
     "StartError": "errors",

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidestage import Diagnostic, Received, ServerDied
-from sidestage.journal.facts import Answer
 from sidestage.journal.journal import OVERHEAD, Journal
+from sidestage.journal.record import Answer
 
 sizes = st.lists(st.integers(0, 20), max_size=30)
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from sidestage import Server
 from sidestage.backends.base import Plan
 from sidestage.errors import ServerDied, StartError, StateError
-from sidestage.journal.facts import OpenConnection, ServerStats, StopReport
+from sidestage.journal.facts import OpenConnection, StopReport
+from sidestage.journal.stats import ServerStats
 from sidestage.pristine import system
 from sidestage.pristine.waits import Deadline, Wakeup
 

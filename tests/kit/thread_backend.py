@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 from sidestage import UDPServer
 from sidestage.backends.base import Plan
 from sidestage.errors import ServerDied, ServerStopped, StartError, StateError
-from sidestage.journal.facts import ServerStats, StopReport
+from sidestage.journal.facts import StopReport
+from sidestage.journal.stats import ServerStats
 from sidestage.pristine.waits import Clock, Deadline, Wakeup
 from sidestage.protocols.udp.messages import Packet, SendTo
 

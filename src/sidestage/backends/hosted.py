@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ServerDied, SidestageError, StartError, StartTimeout, StateError
-from ..journal.facts import ServerStats, StopReport
+from ..journal.facts import StopReport
 from ..pristine.imports import importing_once
 from ..pristine.socketfile import SocketFile
 from ..pristine.waits import Deadline
@@ -26,6 +26,7 @@ from .ladder import RUNGS, Ladder, Rungs
 if TYPE_CHECKING:
     from ..dispatch.calls import Protocol
     from ..dispatch.run import Run
+    from ..journal.stats import ServerStats
     from ..process.channel import Channel
     from ..wire import messages as wire
 
@@ -192,6 +193,8 @@ class HostedBackend:
     def facts(self) -> ServerStats:
         with importing_once():
             import psutil
+
+            from ..journal.stats import ServerStats
 
         run = self.run
         if run is not None:

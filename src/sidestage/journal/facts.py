@@ -1,4 +1,4 @@
-"""Plain values that describe a server: its stop, its use of resources, its answers."""
+"""Plain values that describe a server: its name, its stop, its diagnostics."""
 
 from __future__ import annotations
 
@@ -25,20 +25,6 @@ class Label:
     def __str__(self) -> str:
         named = self.name is not None or self.url is None
         return self.title() if named else f"{self.kind} at {self.url}"
-
-
-class Answer(NamedTuple):
-    """How a request was answered.
-
-    ``status`` is the HTTP status or the code of the SMTP reply; ``None`` for other protocols.
-    ``size`` is the number of bytes in the response's body, in the reply, or of everything sent.
-    ``seconds`` is the time from the request to the answer.
-    """
-
-    at: float  # seconds on the monotonic clock
-    status: int | None
-    size: int  # bytes
-    seconds: float
 
 
 class OpenConnection(NamedTuple):
@@ -87,16 +73,6 @@ class Diagnostic(NamedTuple):
 
     def __str__(self) -> str:
         return f"{_name(self.client_address)}: {self.text}"
-
-
-class ServerStats(NamedTuple):
-    """What the server's process uses now."""
-
-    rss: int  # bytes
-    cpu_seconds: float  # user and system time
-    fds: int  # open descriptors
-    threads: int
-    connections: int
 
 
 def _name(address: Address) -> str:

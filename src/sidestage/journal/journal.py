@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from ..errors import ServerDied
 from ..pristine.system import Lock
 from ..pristine.waits import Clock
-from .facts import Answer, Diagnostic
+from .facts import Diagnostic
 from .failures import Failures
+
+if TYPE_CHECKING:
+    from .record import Answer
 
 OVERHEAD = 512  # bytes that each entry counts beyond its content, so that empty ones count too
 
@@ -52,13 +55,16 @@ class Received(list[R]):
     dropped: int = 0
 
 
-class Entry(NamedTuple):
+class Entry:
     """One entry of the journal."""
 
-    at: float  # seconds on the monotonic clock
-    kind: Kind
-    connection: int  # its number in its run; 0 if there is none
-    value: Any  # a record (received, answered), a Diagnostic, an exception, or text
+    __slots__ = ("at", "connection", "kind", "value")
+
+    def __init__(self, at: float, kind: Kind, connection: int, value: Any) -> None:
+        self.at = at  # seconds on the monotonic clock
+        self.kind = kind
+        self.connection = connection  # its number in its run; 0 if there is none
+        self.value = value  # a record (received, answered), a Diagnostic, an exception, or text
 
 
 class Journal(Generic[R]):

@@ -1,11 +1,24 @@
-"""What a request, mail or datagram knows as a record: when it came, how it was answered."""
+"""What a request, mail or datagram knows as a record: when it came, and its answer."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ..pristine.waits import Clock
-from .facts import Answer
+
+
+class Answer(NamedTuple):
+    """How a request was answered.
+
+    ``status`` is the HTTP status or the code of the SMTP reply; ``None`` for other protocols.
+    ``size`` is the number of bytes in the response's body, in the reply, or of everything sent.
+    ``seconds`` is the time from the request to the answer.
+    """
+
+    at: float  # seconds on the monotonic clock
+    status: int | None
+    size: int  # bytes
+    seconds: float
 
 
 class Record:

@@ -18,7 +18,7 @@ from ..backends.hosted import HostedBackend
 from ..dispatch.coroutines import running_loop
 from ..dispatch.slot import Slot
 from ..errors import ForcedStopWarning, ServerDied, ServerStopped, StateError, WaitTimeout
-from ..journal.facts import Diagnostic, Label, ServerStats, StopReport
+from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Received
 from ..pristine import system
 from ..pristine.waits import Deadline, Event
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import asyncio
     from typing import TypedDict
 
+    from ..journal.stats import ServerStats
     from ..wire.messages import Address
 
     class Options(TypedDict, total=False):

@@ -6,8 +6,9 @@ from typing import Any
 
 from sidestage.dispatch.calls import Call, Protocol
 from sidestage.dispatch.run import Run
-from sidestage.journal.facts import Address, Answer
+from sidestage.journal.facts import Address
 from sidestage.journal.journal import OVERHEAD, Journal
+from sidestage.journal.record import Answer
 from sidestage.pristine.waits import Clock
 from sidestage.wire.messages import Lost, Message
 

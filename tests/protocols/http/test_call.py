@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from kit.requests import fake_run, feed, message, record, streamed
 from sidestage.dispatch.calls import ClientLeft
 from sidestage.errors import ServerStopped
-from sidestage.journal.facts import Answer
 from sidestage.journal.journal import Journal
+from sidestage.journal.record import Answer
 from sidestage.pristine.waits import Clock
 from sidestage.protocols.http.call import HTTPCall, open_call
 from sidestage.protocols.http.request import HTTPRequest

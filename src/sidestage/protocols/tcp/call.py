@@ -8,8 +8,8 @@ from ...dispatch.calls import Call, ClientLeft, Protocol
 from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow
 from ...errors import ServerStopped, shown
-from ...journal.facts import Answer
 from ...journal.journal import OVERHEAD, Journal
+from ...journal.record import Answer
 from ...pristine.waits import Clock
 from ...wire.messages import Ack, Close, Data, End, Lost, Message
 from .connection import Connection, Transcript

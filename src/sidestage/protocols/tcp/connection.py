@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from ...dispatch.streams import StreamReader, StreamWriter, open_file
-from ...journal.facts import Address, Answer
+from ...journal.facts import Address
+from ...journal.record import Answer
 from ...pristine.waits import Deadline
 from ...wire.messages import End
 from .messages import SetOption
