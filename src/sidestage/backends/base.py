@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, dataclass_transform
 
 from ..errors import ServerDied
 from ..journal.facts import Label, StopReport
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from ..wire.messages import Address
 
 
-class Plan(SimpleNamespace):
-    """What a server is to be, for one run.
+@dataclass_transform(kw_only_default=True)
+class _Checked(SimpleNamespace):
+    """Have type checkers check the fields of a namespace."""
 
-    Every import of a server defines this class. A ``NamedTuple`` takes ten times as long for it.
+
+class Plan(_Checked):
+    """What a server has to be, for one run.
+
+    Every import of a server defines this class. As a ``NamedTuple`` it takes ten times as long.
     """
 
     label: Label
