@@ -6,13 +6,13 @@ import asyncio
 import contextvars
 import gc
 import threading
-import urllib.request
 from collections.abc import Awaitable, Generator, Iterator
 from typing import Any
 
 import pytest
 
 from kit.scripts import eventually, run_script
+from kit.web import fetch
 from sidestage import HTTPServer
 from sidestage.dispatch.coroutines import CoroutineRunner, running_loop
 from sidestage.pristine.waits import Deadline
@@ -218,9 +218,3 @@ def test_a_server_reports_that_its_loop_is_closed() -> None:
     with pytest.raises(RuntimeError, match="closed"):
         server.stop()
     gc.collect()
-
-
-def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=WAIT) as response:
-        body: bytes = response.read()
-    return body

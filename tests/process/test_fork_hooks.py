@@ -7,7 +7,6 @@ import signal
 import socket
 import textwrap
 import threading
-import urllib.request
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +16,9 @@ import pytest
 
 from kit.runs import run_of
 from kit.scripts import eventually, run_python, run_script
+from kit.web import fetch
 from sidestage import HTTPServer, StateError, TCPServer
 from sidestage.process import fork_hooks
-
-
-def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as response:
-        body: bytes = response.read()
-    return body
 
 
 def in_fork(work: Callable[[], Any]) -> int:

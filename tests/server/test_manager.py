@@ -8,12 +8,12 @@ import signal
 import socket
 import threading
 import time
-import urllib.request
 import warnings
 from typing import Any
 
 import pytest
 
+from kit.web import fetch
 from sidestage import (
     ForcedStopWarning,
     HTTPServer,
@@ -33,12 +33,6 @@ WAIT = 10.0  # seconds at most for what comes at once
 
 def states(manager: ServerManager) -> set[State]:
     return {server.state for server in manager.values()}
-
-
-def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=WAIT) as response:
-        body: bytes = response.read()
-    return body
 
 
 def poke(server: Server[Any]) -> None:

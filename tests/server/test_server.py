@@ -23,6 +23,7 @@ import pytest
 from kit.resources import own_threads
 from kit.runs import run_of
 from kit.scripts import all_gone, eventually, gone, run_script
+from kit.web import fetch
 from sidestage import (
     ForcedStopWarning,
     HTTPServer,
@@ -42,12 +43,6 @@ from sidestage.journal.journal import OVERHEAD
 from sidestage.pristine.waits import Deadline
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
-
-
-def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as response:
-        body: bytes = response.read()
-    return body
 
 
 def say_something(server: Server[Any]) -> None:
