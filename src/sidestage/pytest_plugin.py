@@ -10,55 +10,45 @@ import contextlib
 import os
 import sys
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+import sidestage
 
 from .errors import StartError
 from .process.pool import pool
 
 if TYPE_CHECKING:
-    from . import HTTPServer, Server, ServerManager, SMTPServer, TCPServer, UDPServer
+    from . import Server, ServerManager
 
-S = TypeVar("S", bound="Server[Any]")
-
-_FIXTURES = frozenset({"http_server", "smtp_server", "tcp_server", "udp_server", "server_manager"})
+# The fixtures that are a server of one test, with the name of the class.
+_SERVERS = {
+    "http_server": "HTTPServer",
+    "smtp_server": "SMTPServer",
+    "tcp_server": "TCPServer",
+    "udp_server": "UDPServer",
+}
+_FIXTURES = frozenset({*_SERVERS, "server_manager"})
 _SHOWN = 20  # records in a failure report
 
 _servers = pytest.StashKey[list["Server[Any]"]]()
 _warmed = pytest.StashKey[bool]()
 
 
-@pytest.fixture
-def http_server(request: pytest.FixtureRequest) -> Iterator[HTTPServer]:
-    """A started HTTP server of this test; set ``http_server.handler``."""
-    from . import HTTPServer
+def _server_fixture(name: str, kind: str) -> object:
+    def serving(request: pytest.FixtureRequest) -> Iterator[Server[Any]]:
+        server: Server[Any] = getattr(sidestage, kind)(name=name)
+        request.node.stash.setdefault(_servers, []).append(server)
+        with server:
+            yield server
 
-    yield from _serving(request, HTTPServer(name="http_server"))
-
-
-@pytest.fixture
-def smtp_server(request: pytest.FixtureRequest) -> Iterator[SMTPServer]:
-    """A started SMTP server of this test; set ``smtp_server.handler``."""
-    from . import SMTPServer
-
-    yield from _serving(request, SMTPServer(name="smtp_server"))
+    protocol = kind.removesuffix("Server")
+    serving.__doc__ = f"A started {protocol} server of this test; set ``{name}.handler``."
+    return pytest.fixture(name=name)(serving)
 
 
-@pytest.fixture
-def tcp_server(request: pytest.FixtureRequest) -> Iterator[TCPServer]:
-    """A started TCP server of this test; set ``tcp_server.handler``."""
-    from . import TCPServer
-
-    yield from _serving(request, TCPServer(name="tcp_server"))
-
-
-@pytest.fixture
-def udp_server(request: pytest.FixtureRequest) -> Iterator[UDPServer]:
-    """A started UDP server of this test; set ``udp_server.handler``."""
-    from . import UDPServer
-
-    yield from _serving(request, UDPServer(name="udp_server"))
+globals().update({name: _server_fixture(name, kind) for name, kind in _SERVERS.items()})
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +58,6 @@ def server_manager() -> Iterator[ServerManager]:
 
     with ServerManager() as manager:
         yield manager
-
-
-def _serving(request: pytest.FixtureRequest, server: S) -> Iterator[S]:
-    request.node.stash.setdefault(_servers, []).append(server)
-    with server:
-        yield server
 
 
 # Handler errors fail the test itself, not its teardown ------------------------------------------

@@ -36,14 +36,16 @@ def let_end(
     changed: Wakeup,
     *,
     seconds: float = _MACHINE_SECONDS,
+    moment: float = _MOMENT,
 ) -> None:
     """Wait until ``threads()`` is empty or names only threads in handlers, at most ``seconds``.
 
-    ``changed`` is notified when a thread has ended. A thread in a handler gets a moment, because
-    its reply may be out already; one in our own code ends by itself, on a busy machine later.
+    ``changed`` is notified when a thread has ended. A thread in a handler gets ``moment`` seconds,
+    because its reply may be out already; one in our own code ends by itself, on a busy machine
+    later.
     """
     deadline = Deadline(seconds)
-    while not changed.wait_until(lambda: not threads(), Deadline(_MOMENT), brief=True):
+    while not changed.wait_until(lambda: not threads(), Deadline(moment), brief=True):
         if deadline.passed() or not any(is_ours(thread) for thread in threads()):
             return
 

@@ -107,8 +107,11 @@ def call_in_copies(forget: Callable[[], None]) -> None:
     _copy_hooks.append(forget)
 
 
-# These count threads only after our hook has run, which starts ours again (gh-137109).
-_COUNTS_TOO_LATE = (3, 13) <= sys.version_info < (3, 15)
+# These count threads only after our hook has run, which starts ours again (gh-137109, mended in
+# 3.13.10 and 3.14.1).
+_COUNTS_TOO_LATE = (3, 13) <= sys.version_info < (3, 13, 10) or (
+    (3, 14) <= sys.version_info < (3, 14, 1)
+)
 
 
 class _ThreadWarningFilter:

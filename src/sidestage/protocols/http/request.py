@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, unquote
 
 from ...dispatch.streams import StreamReader
 from ...journal.facts import Address
@@ -71,7 +69,12 @@ class HTTPRequest(Record):
     @cached_property
     def path(self) -> str:
         """The path without the query, percent-decoded."""
-        return unquote(self._split[0])
+        path = self._split[0]
+        if "%" not in path:
+            return path
+        from urllib.parse import unquote  # late, like json: a start should not wait for them
+
+        return unquote(path)
 
     @property
     def query_string(self) -> str:
@@ -81,7 +84,7 @@ class HTTPRequest(Record):
     @cached_property
     def query(self) -> Fields:
         """The decoded query: ``query["q"]`` is a value, ``query.get_all("q")`` a list."""
-        return Fields(parse_qsl(self.query_string, keep_blank_values=True))
+        return _form_fields(self.query_string)
 
     @cached_property
     def _split(self) -> tuple[str, str]:
@@ -141,6 +144,8 @@ class HTTPRequest(Record):
 
     def json(self) -> Any:
         """Parse the body as JSON; raises ValueError, which quotes the body, if that fails."""
+        import json
+
         try:
             return json.loads(self.body)
         except ValueError as error:
@@ -154,7 +159,7 @@ class HTTPRequest(Record):
         the bytes. Raises ValueError if the body is not a form.
         """
         if self._content_type.get_content_type() == "application/x-www-form-urlencoded":
-            return Fields(parse_qsl(self.text, keep_blank_values=True))
+            return _form_fields(self.text)
         return Fields((part.name, part.content.decode("utf-8", "replace")) for part in self.parts)
 
     @cached_property
@@ -221,6 +226,13 @@ class HTTPRequest(Record):
 
     def __repr__(self) -> str:
         return f"<HTTPRequest {self.method} {self.target} from {self.client_address}>"
+
+
+def _form_fields(text: str) -> Fields:
+    """Decode a query or a URL-encoded form."""
+    from urllib.parse import parse_qsl
+
+    return Fields(parse_qsl(text, keep_blank_values=True))
 
 
 def _split_form(body: bytes, boundary: bytes) -> tuple[FormPart, ...]:

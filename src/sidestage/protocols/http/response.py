@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -120,6 +119,8 @@ class HTTPResponse:
 
     @classmethod
     def _json(cls, body: Any) -> bytes:
+        import json  # late: few handlers return JSON, and a start should not wait for it
+
         try:
             return json.dumps(body).encode()
         except (TypeError, ValueError) as error:
