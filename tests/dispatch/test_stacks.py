@@ -62,10 +62,10 @@ def test_the_wait_for_a_thread_that_does_not_end_is_limited() -> None:
 def test_a_slow_thread_is_waited_for() -> None:
     """As on a busy machine, where even a short step may take long."""
     source = """
-        import os, urllib.request
+        import functools, os, urllib.request
         from sidestage import HTTPServer
         from sidestage.dispatch import stacks
-        stacks._MOMENT = 0.0
+        stacks.let_end = functools.partial(stacks.let_end, moment=0.0)
         threads = []  # of this process at each fork, seen by a hook that runs after ours
         os.register_at_fork(before=lambda: threads.append(len(os.listdir("/proc/self/task"))))
         async def handler(request):

@@ -246,8 +246,11 @@ def fetch(port: int, path: str = "/", timeout: float = 10.0) -> str:
 
 
 def refuses(port: int) -> bool:
-    """Whether nothing listens on the port, not even a socket whose queue is full."""
-    with contextlib.suppress(TimeoutError):
+    """Whether nothing listens on the port, not even a socket whose queue is full.
+
+    A reset says that the listener was closed meanwhile; the next call then tells for sure.
+    """
+    with contextlib.suppress(TimeoutError, ConnectionResetError):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
         except ConnectionRefusedError:
