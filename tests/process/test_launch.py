@@ -196,7 +196,7 @@ def test_a_path_with_spaces(tmp_path: Path) -> None:
     home.mkdir()
     (home / "python 3").symlink_to(sys.executable)
     package = Path(sidestage.__file__).parent
-    for file in package.rglob("*.py"):
+    for file in package.rglob("*.py*"):
         copy = home / "site packages" / "sidestage" / file.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())

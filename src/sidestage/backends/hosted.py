@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 from ..errors import ServerDied, SidestageError, StartError, StartTimeout, StateError
 from ..journal.facts import StopReport
 from ..pristine.imports import importing_once
-from ..pristine.socketfile import SocketFile
 from ..pristine.waits import Deadline
 from ..process import fork_hooks
 from ..process.pool import end, pool
 from .base import Plan
-from .ladder import RUNGS, Ladder, Rungs
 
 if TYPE_CHECKING:
     from ..dispatch.calls import Protocol
     from ..dispatch.run import Run
     from ..journal.stats import ServerStats
+    from ..pristine.socketfile import SocketFile
     from ..process.channel import Channel
     from ..wire import messages as wire
+    from .ladder import Ladder, Rungs
 
 _EXIT_SECONDS = 5.0  # for a process that psutil finds no more to be known as dead
 _ROOT = __name__.partition(".")[0]
@@ -37,7 +37,7 @@ _ROOT = __name__.partition(".")[0]
 class HostedBackend:
     """One run of a server in a child process."""
 
-    def __init__(self, plan: Plan, rungs: Rungs = RUNGS) -> None:
+    def __init__(self, plan: Plan, rungs: Rungs | None = None) -> None:
         self.run: Run | None = None
         self._plan = plan
         self._rungs = rungs
@@ -64,7 +64,8 @@ class HostedBackend:
                     protocol=plan.protocol if plan.outside is None else None,
                     fresh=plan.fresh or plan.outside is not None,
                 )
-                self.run = _run_class()(
+                run_class, _, _ = _serving()
+                self.run = run_class(
                     child,
                     open=_protocol(plan.call_module).open,
                     slot=plan.slot,
@@ -109,7 +110,8 @@ class HostedBackend:
             run = self._bound(deadline)
             if plan.path is not None:
                 path = plan.path if plan.directory is None else f"{plan.directory}/{plan.path}"
-                self._file = SocketFile(path)
+                _, _, socket_file = _serving()
+                self._file = socket_file(path)
             handled = plan.slot.handler is not None
             if handled != self._handled:  # set or removed since ``begin``
                 run.handle(handled, deadline)
@@ -141,7 +143,9 @@ class HostedBackend:
 
     def ask(self, seconds: float) -> None:
         if self.run is not None:
-            self._ladder = Ladder(self.run, seconds, self._rungs, reuse=self._plan.outside is None)
+            _, ladder, _ = _serving()
+            reuse = self._plan.outside is None
+            self._ladder = ladder(self.run, seconds, self._rungs, reuse=reuse)
             self._ladder.ask()
 
     def end(self) -> StopReport:
@@ -281,11 +285,13 @@ def _wire() -> tuple[type[wire.Configure], Callable[[wire.Message], bytes], type
 
 
 @functools.cache
-def _run_class() -> type[Run]:
+def _serving() -> tuple[type[Run], type[Ladder], type[SocketFile]]:
     with importing_once():
         from ..dispatch.run import Run
+        from ..pristine.socketfile import SocketFile
+        from .ladder import Ladder
 
-    return Run
+    return Run, Ladder, SocketFile
 
 
 @functools.cache
@@ -307,7 +313,7 @@ def prepare() -> None:
         importlib.import_module(f"{_ROOT}.process.fork_client")
         importlib.import_module("psutil")  # for a stop that has to go further than to ask
     _wire()
-    _run_class()
+    _serving()
     for child in pool:
         for protocol in protocols:
             child.channel.buffer.learn(protocol.vocabulary.events)

@@ -45,10 +45,10 @@ class Ladder:
     """One stop, rung by rung, under one deadline."""
 
     def __init__(
-        self, run: Run, seconds: float, rungs: Rungs = RUNGS, *, reuse: bool = True
+        self, run: Run, seconds: float, rungs: Rungs | None = None, *, reuse: bool = True
     ) -> None:
         self._run = run
-        self._rungs = rungs
+        self._rungs = rungs = RUNGS if rungs is None else rungs
         self._reuse = reuse  # the child may go back to the pool
         self._process = run.child.process
         self._seconds = seconds

@@ -1,7 +1,7 @@
 """Plain values that describe a server: its name, its stop, its diagnostics."""
 
-from __future__ import annotations
-
+# No ``from __future__ import annotations``: NamedTuple compiles annotations that are text, which
+# took a tenth of a millisecond of each import.
 from typing import Literal, NamedTuple
 
 Address = tuple[str | int, ...] | str

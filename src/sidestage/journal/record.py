@@ -1,7 +1,7 @@
 """What a request, mail or datagram knows as a record: when it came, and its answer."""
 
-from __future__ import annotations
-
+# No ``from __future__ import annotations``: NamedTuple compiles annotations that are text, which
+# took a tenth of a millisecond of each import.
 from typing import Any, ClassVar, NamedTuple
 
 from ..pristine.waits import Clock

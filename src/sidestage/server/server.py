@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from ..backends.base import Backend, Plan
+from ..backends.hosted import HostedBackend
 from ..dispatch.coroutines import running_loop
 from ..dispatch.slot import Slot
 from ..errors import ForcedStopWarning, ServerDied, ServerStopped, StateError, WaitTimeout
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Received
 from ..pristine import system
-from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline, Event
 from . import address as addresses
 from . import checks
@@ -76,7 +76,7 @@ class Server(StartedInContext, Generic[R]):
     protocol: ClassVar[str]  # the name of its folder
     _outside: ClassVar[tuple[str, str] | None] = None  # as ``Configure`` has it
     _call_module: ClassVar[str | None] = None  # instead of that of its folder
-    _make_backend: Callable[[Plan], Backend] | None = None  # None: in a child process
+    _make_backend: Callable[[Plan], Backend] = HostedBackend
     _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
 
     # Over thirty lines: every option, a line each.
@@ -391,8 +391,7 @@ class Server(StartedInContext, Generic[R]):
             fresh=self.fresh,
             loop=loop,
         )
-        make = self._make_backend or _hosted_backend()
-        return make(plan)
+        return self._make_backend(plan)
 
     def _settings(self) -> dict[str, Any]:
         """The fields of the protocol's settings."""
@@ -475,14 +474,6 @@ class Server(StartedInContext, Generic[R]):
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             lifecycle.drop()
-
-
-@functools.cache
-def _hosted_backend() -> Callable[[Plan], Backend]:
-    with importing_once():  # late: importing a server does not need it
-        from ..backends.hosted import HostedBackend
-
-    return HostedBackend
 
 
 def _working_directory(path: str) -> str | None:
