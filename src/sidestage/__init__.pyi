@@ -1,4 +1,5 @@
 # What users import, a line each; what reads it is ``__init__.py``.
+from .dispatch.connection import Connection as Connection
 from .errors import ForcedStopWarning as ForcedStopWarning
 from .errors import ServerDied as ServerDied
 from .errors import ServerStopped as ServerStopped
@@ -21,9 +22,8 @@ from .protocols.http.response import HTTPResponse as HTTPResponse
 from .protocols.http.server import HTTPServer as HTTPServer
 from .protocols.smtp.mail import Mail as Mail
 from .protocols.smtp.server import SMTPServer as SMTPServer
-from .protocols.tcp.connection import Connection as Connection
-from .protocols.tcp.connection import Transcript as Transcript
 from .protocols.tcp.server import TCPServer as TCPServer
+from .protocols.tcp.transcript import Transcript as Transcript
 from .protocols.udp.datagram import Datagram as Datagram
 from .protocols.udp.server import UDPServer as UDPServer
 from .server.lifecycle import State as State

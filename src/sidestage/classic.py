@@ -27,8 +27,8 @@ from .server.server import Server
 if TYPE_CHECKING:
     import ssl
 
+    from .dispatch.connection import Connection
     from .protocols.smtp.mail import Mail
-    from .protocols.tcp.connection import Connection
     from .protocols.udp.datagram import Datagram
 
 __all__ = [

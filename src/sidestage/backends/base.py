@@ -42,6 +42,7 @@ class Plan(_Checked):
     call_module: str  # the module with its ``PROTOCOL``, imported when a backend needs it
     settings: dict[str, Any]  # fields of the protocol's settings
     outside: tuple[str, str] | None  # as ``Configure`` has it
+    layers: tuple[tuple[str, str], ...]  # as ``Configure`` has it
     asked: object  # the listen address as messages show it
     host: str | None  # None with a path
     port: int
@@ -53,6 +54,11 @@ class Plan(_Checked):
     backlog: int
     fresh: bool  # nothing may have been served before by what serves
     loop: asyncio.AbstractEventLoop | None  # that coroutine handlers run on
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether something of it is not Sidestage's own, so that nothing of it may be reused."""
+        return self.outside is not None or bool(self.layers)
 
 
 class Backend(Protocol):
@@ -90,7 +96,14 @@ class Backend(Protocol):
         ...
 
     def sync(self, deadline: Deadline) -> None:
-        """Bring the journal up to date with what has been served by now."""
+        """Bring the journal up to date with what clients have sent by now."""
+        ...
+
+    def catch_up(self, deadline: Deadline) -> None:
+        """Bring the journal up to date with what clients were answered by now.
+
+        It asks nobody, where that can be known without asking.
+        """
         ...
 
     def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
@@ -101,7 +114,7 @@ class Backend(Protocol):
         ...
 
     def handle(self, on: bool, deadline: Deadline) -> None:
-        """Call the handler from now on, or answer without it."""
+        """Call the handler for what clients send from now on, or answer without it."""
         ...
 
     def in_handler(self) -> bool:

@@ -11,7 +11,8 @@ import errno
 import functools
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerDied, SidestageError, StartError, StartTimeout, StateError
 from ..journal.facts import StopReport
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from ..journal.stats import ServerStats
     from ..pristine.socketfile import SocketFile
     from ..process.channel import Channel
+    from ..process.pool import Child
     from ..wire import messages as wire
+    from ..wire.messages import Message
     from .ladder import Ladder, Rungs
 
 _EXIT_SECONDS = 5.0  # for a process that psutil finds no more to be known as dead
@@ -44,6 +47,8 @@ class HostedBackend:
         self._ladder: Ladder | None = None
         self._file: SocketFile | None = None
         self._handled = False  # as the child was told
+        self._configuration: wire.Configure | None = None
+        self._ahead: list[wire.Address] | None = None  # what the child had bound ahead
 
     @property
     def death(self) -> ServerDied | None:
@@ -59,50 +64,94 @@ class HostedBackend:
         plan = self._plan
         try:
             with fork_hooks.launch_lock:
-                child = pool.acquire(
+                child = self._resumed(deadline) or pool.acquire(
                     functools.partial(self._configure, deadline),
-                    protocol=plan.protocol if plan.outside is None else None,
-                    fresh=plan.fresh or plan.outside is not None,
+                    protocol=None if plan.is_outside else plan.protocol,
+                    fresh=plan.fresh or plan.is_outside,
                 )
+                child.configured = self._configuration
                 run_class, _, _ = _serving()
                 self.run = run_class(
                     child,
-                    open=_protocol(plan.call_module).open,
+                    _protocol(plan.call_module),
                     slot=plan.slot,
                     journal=plan.journal,
                     label=plan.label,
                     ready=plan.ready,
                     loop=plan.loop,
                 )
+                self.run.addresses = self._ahead
                 fork_hooks.live.add(self.run)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
 
-    def _configure(self, deadline: Deadline, channel: Channel) -> None:
+    def _resumed(self, deadline: Deadline) -> Child | None:
+        """An idle child that has bound ahead for a server like this, and serves it from now on."""
         plan = self._plan
-        configure, pack, closed = _wire()
+        if plan.port or plan.path is not None or plan.fresh or plan.is_outside or not pool.idle:
+            return None
+        wanted = self._message()
+
+        def suits(child: Child) -> bool:
+            return child.configured == wanted and self._find_ahead(child)
+
+        with contextlib.suppress(_wire().ChannelClosed):  # it has died in this moment
+            return pool.resume(suits, functools.partial(self._send, deadline, None))
+        self._ahead = None
+        return None
+
+    def _find_ahead(self, child: Child) -> bool:
+        """Whether an idle child has bound ahead, and has said so by now."""
+        wire = _wire()
+        # Whoever takes it finds out.
+        with contextlib.suppress(wire.ChannelClosed, wire.WireError):
+            child.events += child.channel.receive()
+        found: list[Any] = [event for event in child.events if isinstance(event, wire.Ahead)]
+        self._ahead = found[-1].addresses if found else None
+        return bool(found)
+
+    def _configure(self, deadline: Deadline, channel: Channel) -> None:
+        channel.buffer.learn(_protocol(self._plan.call_module).vocabulary.events)
+        self._ahead = None
+        with contextlib.suppress(_wire().ChannelClosed):  # it died: the wait for Ready reports it
+            self._send(deadline, self._message(), channel)
+
+    def _message(self) -> wire.Configure:
+        configuration = self._configuration
+        if configuration is None:
+            configuration = self._configuration = self._new_message()
+        return configuration
+
+    def _new_message(self) -> wire.Configure:
+        plan = self._plan
         vocabulary = _protocol(plan.call_module).vocabulary
-        channel.buffer.learn(vocabulary.events)
-        self._handled = plan.slot.handler is not None
-        message = configure(
+        made: wire.Configure = _wire().Configure(
             protocol=plan.protocol,
-            settings=pack(vocabulary.settings(**plan.settings)),
+            settings=_wire().pack(vocabulary.settings(**plan.settings)),
             host=plan.host,
             port=plan.port,
             path=plan.path,
             cwd=plan.directory,
             poll_interval=plan.poll_interval,
-            handled=self._handled,
             handler_timeout=plan.handler_timeout,
             keep=plan.keep,
             backlog=plan.backlog,
             _outside=plan.outside,
+            _layers=plan.layers,
         )
-        with contextlib.suppress(closed):  # it has died: the wait for Ready reports it
-            try:
-                channel.send(message, deadline=deadline)
-            except TimeoutError:  # it does not even read
-                raise self._not_in_time() from None
+        return made
+
+    def _send(self, deadline: Deadline, first: wire.Configure | None, channel: Channel) -> None:
+        """Have a child serve as ``first`` says, or as it has bound ahead."""
+        wire = _wire()
+        messages: list[Message] = [wire.Resume() if first is None else first]
+        self._handled = self._plan.slot.handler is not None
+        if self._handled:
+            messages.append(wire.Handle(on=True))
+        try:
+            channel.send(*messages, deadline=deadline)
+        except TimeoutError:  # it does not even read
+            raise self._not_in_time() from None
 
     def finish(self, deadline: Deadline) -> list[wire.Address]:
         plan = self._plan
@@ -116,7 +165,7 @@ class HostedBackend:
             if handled != self._handled:  # set or removed since ``begin``
                 run.handle(handled, deadline)
             elif handled:
-                run.threads.start()
+                run.start_threads(deadline)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
         return run.addresses or []
@@ -144,7 +193,7 @@ class HostedBackend:
     def ask(self, seconds: float) -> None:
         if self.run is not None:
             _, ladder, _ = _serving()
-            reuse = self._plan.outside is None
+            reuse = not self._plan.is_outside
             self._ladder = ladder(self.run, seconds, self._rungs, reuse=reuse)
             self._ladder.ask()
 
@@ -162,7 +211,7 @@ class HostedBackend:
             return
         run.ended = True
         bound = run.failure is None
-        if not bound and run.reader.connected and self._plan.outside is None:
+        if not bound and run.reader.connected and not self._plan.is_outside:
             self.run = None  # first: it must not be released twice
             run.detach(Deadline(0.0))
             pool.release(run.child)
@@ -183,6 +232,10 @@ class HostedBackend:
     def sync(self, deadline: Deadline) -> None:
         if self.run is not None:
             self.run.sync(deadline)
+
+    def catch_up(self, deadline: Deadline) -> None:
+        if self.run is not None:
+            self.run.catch_up(deadline)
 
     def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         return self.run is not None and self.run.reader.wait_until(condition, deadline)
@@ -275,13 +328,22 @@ def _relief(number: int | None) -> str:
 
 
 @functools.cache
-def _wire() -> tuple[type[wire.Configure], Callable[[wire.Message], bytes], type[Exception]]:
+def _wire() -> Any:
+    """The parts of the wire that are used here."""
     with importing_once():
         from ..process.channel import ChannelClosed
-        from ..wire.frames import pack
-        from ..wire.messages import Configure
+        from ..wire.frames import WireError, pack
+        from ..wire.messages import Ahead, Configure, Handle, Resume
 
-    return Configure, pack, ChannelClosed
+    return SimpleNamespace(
+        Ahead=Ahead,
+        ChannelClosed=ChannelClosed,
+        Configure=Configure,
+        Handle=Handle,
+        Resume=Resume,
+        WireError=WireError,
+        pack=pack,
+    )
 
 
 @functools.cache

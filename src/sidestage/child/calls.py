@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ..wire.messages import Lost, Message, Overdue
@@ -17,32 +18,37 @@ next_call_id = itertools.count(1).__next__
 
 
 class Call(Protocol):
-    """An invocation of the parent's handler, as the child sees it."""
+    """An invocation of the parent's handler, as the child sees it.
 
-    def command(self, message: Message) -> None:
-        """Carry out one command of the parent."""
-
-
-class TimedCall(Call, Protocol):
-    """A call whose handler must answer by ``due``, in seconds on the loop's clock.
-
-    ``None`` means no limit.
+    ``due`` is when the handler's time ends, in seconds on the loop's clock; ``None`` while no time
+    is counted.
     """
 
     due: float | None
 
+    def command(self, message: Message) -> None:
+        """Carry out one command of the parent."""
+
     def timed_out(self) -> None:
-        """Called once ``due`` has passed."""
+        """Called when ``due`` has passed, and the parent does not postpone it."""
 
 
 class Calls:
-    """The open calls by id, and the open questions to the parent about time-outs."""
+    """The open calls by id, their time-outs, and the open questions to the parent about these.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
+    One timer is enough because every call has the same limit of ``seconds``; ``None`` is no limit.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, outbox: Outbox, seconds: float | None
+    ) -> None:
         self._loop = loop
         self._outbox = outbox
+        self._seconds = seconds
         self._open: dict[int, Call] = {}
+        self.get = self._open.get  # by id
         self._asked: dict[int, tuple[asyncio.TimerHandle, Callable[[bool], None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -50,16 +56,17 @@ class Calls:
     def __iter__(self) -> Iterator[Call]:
         return iter(self._open.values())
 
-    def command(self, call_id: int, message: Message) -> None:
-        """Give a command to its call; drop it if the call has ended."""
-        call = self._open.get(call_id)
-        if call is not None:
-            call.command(message)
+    def open(self, call: Call, *, timed: bool = True) -> int:
+        """Add ``call``, and count its time if it is ``timed``; returns its new id.
 
-    def open(self, call: Call) -> int:
-        """Add ``call``; returns its new id."""
+        Setting ``call.due`` to ``None`` ends the count.
+        """
         call_id = next_call_id()
         self._open[call_id] = call
+        if timed and self._seconds is not None:
+            call.due = self._loop.time() + self._seconds
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._seconds, self._check)
         return call_id
 
     def close(self, call_id: int) -> None:
@@ -77,7 +84,32 @@ class Calls:
 
     # Time-outs ---------------------------------------------------------------------------------
 
-    def ask_to_postpone(self, act: Callable[[bool], None]) -> None:
+    def _check(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        coming: list[float] = []
+        for call_id, call in list(self._open.items()):
+            if call.due is None:
+                continue
+            if call.due > now:
+                coming.append(call.due)
+            else:
+                call.due = None
+                self._ask(functools.partial(self._decided, call_id, call))
+        if coming and self._timer is None:
+            self._timer = self._loop.call_later(min(coming) - now, self._check)
+
+    def _decided(self, call_id: int, call: Call, postponed: bool) -> None:
+        if self._open.get(call_id) is not call:  # it has ended meanwhile
+            return
+        if postponed and self._seconds is not None:
+            call.due = self._loop.time() + self._seconds
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._seconds, self._check)
+        else:
+            call.timed_out()
+
+    def _ask(self, act: Callable[[bool], None]) -> None:
         """Ask the parent whether to postpone a time-out, and call ``act`` with its answer.
 
         The parent says yes while the test is being debugged. No answer within half a second
@@ -96,64 +128,20 @@ class Calls:
             act(wanted)
 
     async def postpones(self) -> bool:
-        """Ask the parent whether to postpone a time-out; returns its answer."""
+        """Ask the parent whether to postpone the end of a drain; returns its answer."""
         answer: asyncio.Future[bool] = self._loop.create_future()
 
         def act(wanted: bool) -> None:
             if not answer.done():  # the waiting task may have been cancelled
                 answer.set_result(wanted)
 
-        self.ask_to_postpone(act)
+        self._ask(act)
         return await answer
 
     def end(self) -> None:
         """Cancel the timers: the next server uses the same loop."""
         for timer, _ in self._asked.values():
             timer.cancel()
-
-
-class Timeouts:
-    """The handlers' time-outs of one server, with a single timer.
-
-    One timer is enough because every call has the same limit of ``seconds``. ``calls`` returns
-    the open calls; it is used only when the timer fires, not for each request.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        seconds: float | None,
-        calls: Callable[[], Iterable[TimedCall]],
-    ) -> None:
-        self._loop = loop
-        self._seconds = seconds
-        self._calls = calls
-        self._timer: asyncio.TimerHandle | None = None
-
-    def arm(self, call: TimedCall) -> None:
-        """Start the time-out of ``call``; setting ``call.due`` to ``None`` cancels it."""
-        if self._seconds is not None:
-            call.due = self._loop.time() + self._seconds
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._seconds, self._check)
-
-    def close(self) -> None:
-        """Cancel the timer: the next server uses the same loop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _check(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        coming: list[float] = []
-        for call in list(self._calls()):
-            if call.due is None:
-                continue
-            if call.due > now:
-                coming.append(call.due)
-            else:
-                call.due = None
-                call.timed_out()
-        if coming and self._timer is None:
-            self._timer = self._loop.call_later(min(coming) - now, self._check)

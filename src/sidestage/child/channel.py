@@ -14,7 +14,7 @@ import fcntl
 import os
 from collections import deque
 
-from ..wire.frames import CHUNK, LARGE_PIPE_SIZE, Frame, encode
+from ..wire.frames import CHUNK, LARGE_PIPE_SIZE, START, add_to, encode, finish
 from ..wire.messages import Dropped, Message
 
 _SET_SIZE: int | None = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
@@ -27,7 +27,8 @@ class Outbox:
         self.limit = 1 << 26  # bytes of records that may wait
         self._loop = loop
         self._fd = fd
-        self._batch = Frame()  # what was sent since the last flush
+        self._batch = bytearray(START)  # what was sent since the last flush
+        self._count = 0  # messages in it
         self._records = 0  # in the batch; if not 0, it contains nothing but records
         self._head = memoryview(b"")  # the frames being written
         self._enlarged = False  # whether the pipe was made larger
@@ -40,39 +41,48 @@ class Outbox:
         """Send a message that is never dropped."""
         if self._records:
             self.flush()
-        self._add(message)
+        self._count += 1
+        add_to(self._batch, message)
+        if len(self._batch) > CHUNK:
+            self.flush()
 
     def record(self, message: Message) -> None:
         """Send a record, which is dropped if too many bytes of records wait."""
-        if self._batch and not self._records:
+        if self._count > self._records:
             self.flush()
+        self._count += 1
         self._records += 1
-        self._add(message)
-
-    def _add(self, message: Message) -> None:
-        self._batch.add(message)
+        add_to(self._batch, message)
         # The records of one batch are dropped together, so keep batches small.
-        if len(self._batch) > (min(CHUNK, self.limit // 4) if self._records else CHUNK):
+        if len(self._batch) > min(CHUNK, self.limit // 4):
             self.flush()
 
     def flush(self) -> None:
         """Write the messages added since the last flush."""
-        if self._batch:
-            batch, records = self._batch, self._records
-            self._batch, self._records = Frame(), 0
-            self._put(batch.whole(), records)
-
-    def _put(self, frames: bytearray, records: int) -> None:
-        if self._head:
-            self._queue.append((frames, records))
-            self._size += len(frames)
-            if self._size > self.limit:
-                self._shed()
+        if not self._count:
             return
-        self._head = memoryview(frames)
-        self._write()
+        batch, records = self._batch, self._records
+        finish(batch, self._count)
+        self._batch, self._count, self._records = bytearray(START), 0, 0
         if self._head:
-            self._loop.add_writer(self._fd, self._write_queue)
+            self._wait(batch, records)
+            return
+        try:
+            written = os.write(self._fd, batch)
+        except (BlockingIOError, BrokenPipeError):  # ``_write`` finds out which
+            written = 0
+        if written < len(batch):
+            self._head = memoryview(batch)[written:]
+            self._write()
+            if self._head:
+                self._loop.add_writer(self._fd, self._write_queue)
+
+    def _wait(self, batch: bytearray, records: int) -> None:
+        """Put a frame behind those that the pipe has not taken."""
+        self._queue.append((batch, records))
+        self._size += len(batch)
+        if self._size > self.limit:
+            self._shed()
 
     def _write(self) -> None:
         try:
@@ -111,6 +121,12 @@ class Outbox:
             else:
                 kept.append((frames, records))
         self._queue.extendleft(reversed(kept))
+
+
+def capacity(fd: int) -> int:
+    """How many bytes a pipe holds; 0 if that cannot be known."""
+    ask: int | None = getattr(fcntl, "F_GETPIPE_SZ", None)  # Linux
+    return 0 if ask is None else int(fcntl.fcntl(fd, ask))
 
 
 def enlarge(fd: int) -> None:

@@ -8,6 +8,7 @@ of the last server is left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import faulthandler
 import itertools
@@ -23,11 +24,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from ..pristine.socketfile import SocketFile
-from ..wire.frames import FrameBuffer, ReadSize, WireError, unpack
+from ..wire.frames import LARGE_PIPE_SIZE, PIPE_SIZE, FrameBuffer, WireError, unpack
 from ..wire.messages import (
     COMMANDS,
     WIRE_VERSION,
     Address,
+    Ahead,
     Configure,
     Draining,
     Failed,
@@ -38,15 +40,16 @@ from ..wire.messages import (
     Message,
     Postpone,
     Ready,
+    Resume,
     Stop,
     Stopped,
     Sync,
-    Synced,
 )
-from .channel import Outbox, enlarge
+from .channel import Outbox, capacity, enlarge
+from .iteration import Iteration
 from .net import listener
 from .owner_watch import OwnerWatch
-from .service import Service, protocols, service_of
+from .service import Service, layers_of, protocols, service_of
 
 _logger = logging.getLogger("sidestage.child")
 
@@ -57,27 +60,35 @@ _SETTLE_ITERATIONS = 4  # of the loop, until closed transports have closed their
 class Host:
     """Runs one server after another."""
 
+    # Over thirty lines: what a process has, a line each.
     def __init__(self, commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
         selector = _Selector()
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(selector)
         asyncio.set_event_loop(self.loop)
         self.outbox = Outbox(self.loop, events_fd)
-        selector.before = self._iteration_ends
+        self._iteration = Iteration(self.loop, self.outbox)
+        self._iteration.read_commands = self._read_commands
+        self._selector = selector
+        selector.before = self._iteration.end
         self.service: Service | None = None
         self._watch = watch
         self._buffer = FrameBuffer(COMMANDS)
-        self._read_size = ReadSize()
+        self._read_size = PIPE_SIZE
         self._commands_fd = commands_fd
+        self._events_fd = events_fd
         self._file: SocketFile | None = None
         self._task: asyncio.Task[None] | None = None
+        self._ahead: tuple[Configure, list[socket.socket]] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             Configure: self._configure,
+            Resume: self._resume,
             Handle: self._handle,
-            Sync: lambda message: self.outbox.send(Synced(token=message.token)),
+            Sync: lambda message: self._iteration.asked.append(message.token),
             Stop: self._begin_stop,
             Postpone: self._postpone,
             Idle: self._idle,
         }
+        self._call: Callable[[Any], None] = self._drop  # takes the commands for calls
         self._descriptors = 0
         self._defects = 0
         logging.getLogger().addHandler(_Forwarder(self.outbox))
@@ -85,16 +96,13 @@ class Host:
     def run(self) -> None:
         """Serve until the owner closes the pipe."""
         os.set_blocking(self._commands_fd, False)
-        self.loop.add_reader(self._commands_fd, self._read)
-        self.outbox.send(Hello(pid=os.getpid(), version=WIRE_VERSION))
+        self.loop.add_reader(self._commands_fd, self._iteration.act)
+        self._selector.last = self._selector.get_key(self._commands_fd)
+        pipe = capacity(self._events_fd)
+        self.outbox.send(Hello(pid=os.getpid(), version=WIRE_VERSION, pipe=pipe))
         self.loop.call_soon(self._preload, protocols())
         self._descriptors = _count_descriptors()
         self.loop.run_forever()
-
-    def _iteration_ends(self) -> None:
-        self.outbox.flush()
-        if self.service is not None:
-            self.service.iteration_ends()
 
     def _preload(self, names: Iterator[str]) -> None:
         """Import one protocol per iteration of the loop, until the first command comes."""
@@ -104,30 +112,33 @@ class Host:
                 self._buffer.learn(service_of(name).vocabulary.commands)
                 self.loop.call_soon(self._preload, names)
 
-    def _read(self) -> None:
-        try:
-            data = os.read(self._commands_fd, self._read_size.bytes)
-        except BlockingIOError:
-            return
-        if not data:
-            self._end()
-        if self._read_size.got(len(data)):
-            enlarge(self._commands_fd)
-        try:
-            messages = self._buffer.feed(data)
-        except WireError as error:
-            sys.stderr.write(f"the pipe from the owner broke: {error}\n")
-            self._end(1)
-        for message in messages:
-            self._take(message)
-
-    def _take(self, message: Message) -> None:
-        try:
-            self._handlers.get(type(message), self._call_command)(message)
-        except Exception:
-            # Go on with the next command, but do not reuse this process (see _leftovers).
-            self._defects += 1
-            _logger.exception("the command %r failed", type(message).__name__)
+    def _read_commands(self) -> None:
+        """Take all commands that have come; a read of less than it asks for has taken the last."""
+        size = self._read_size
+        while size == self._read_size:
+            try:
+                data = os.read(self._commands_fd, self._read_size)
+            except BlockingIOError:
+                return
+            size = len(data)
+            if not size:
+                self._end()
+            try:
+                messages = self._buffer.feed(data)
+            except WireError as error:
+                sys.stderr.write(f"the pipe from the owner broke: {error}\n")
+                self._end(1)
+            for message in messages:
+                try:
+                    self._handlers.get(type(message), self._call)(message)
+                except Exception:
+                    # Go on with the next command, but do not reuse this process (see _leftovers).
+                    self._defects += 1
+                    _logger.exception("the command %r failed", type(message).__name__)
+            if size == PIPE_SIZE == self._read_size:  # ``os.read`` allocates what it is asked for
+                enlarge(self._commands_fd)
+                size = self._read_size = LARGE_PIPE_SIZE
+        self._read_size = PIPE_SIZE
 
     def _end(self, status: int = 0) -> NoReturn:
         """Close the listeners, remove the socket's file and exit with ``status``."""
@@ -140,9 +151,8 @@ class Host:
 
     # Commands ----------------------------------------------------------------------------------
 
-    def _call_command(self, message: Message) -> None:
-        if self.service is not None:
-            self.service.command(message)
+    def _drop(self, message: Message) -> None:
+        """A command that comes after the stop."""
 
     def _postpone(self, message: Postpone) -> None:
         if self.service is not None:
@@ -155,13 +165,10 @@ class Host:
     def _handle(self, message: Handle) -> None:
         if self.service is not None:
             self.service.handled = message.on
-        self.outbox.send(Synced(token=message.token))
 
     def _configure(self, config: Configure) -> None:
-        self._watch.interval = config.poll_interval
-        self.outbox.limit = config.keep
         try:
-            addresses = self._serve(config)
+            addresses = self._serve(config, self._take_ahead(config))
         except OSError as error:
             self.outbox.send(_failed(error))
         except Exception as error:
@@ -170,15 +177,47 @@ class Host:
         else:
             self.outbox.send(Ready(addresses=addresses))
 
-    def _serve(self, config: Configure) -> list[Address]:
+    def _resume(self, message: Resume) -> None:
+        assert self._ahead is not None
+        config, sockets = self._ahead
+        self._ahead = None
+        self._serve(config, sockets)
+
+    def _take_ahead(self, config: Configure) -> list[socket.socket] | None:
+        """What is bound ahead for this configuration; what is for another is closed."""
+        if self._ahead is None:
+            return None
+        wanted, sockets = self._ahead
+        self._ahead = None
+        if wanted == config:
+            return sockets
+        for sock in sockets:
+            sock.close()
+        return None
+
+    def _bind_ahead(self, config: Configure) -> None:
+        """Bind for the next server; it is likely to be like the last."""
+        if self.service is not None or self._ahead is not None:
+            return
+        with contextlib.suppress(OSError):  # then it is bound when it is asked for
+            sockets = listener.bind(config, socket.SOCK_STREAM)
+            self._ahead = (config, sockets)
+            self.outbox.send(Ahead(addresses=[listener.bound_address(sock) for sock in sockets]))
+
+    def _serve(self, config: Configure, sockets: list[socket.socket] | None) -> list[Address]:
+        self._watch.interval = config.poll_interval
+        self.outbox.limit = config.keep
         kind = service_of(config.protocol, config._outside)
         self._buffer.learn(kind.vocabulary.commands)
         settings = unpack(kind.vocabulary.settings, config.settings)
-        service = kind(self.loop, self.outbox, config, settings)
-        sockets = listener.bind(config, kind.socket_kind)
+        service = kind(self._iteration, config, settings)
+        service.layers = layers_of(config._layers)
+        if sockets is None:
+            sockets = listener.bind(config, kind.socket_kind)
         if config.path is not None and not config.path.startswith("\0"):
             self._file = SocketFile(os.path.join(config.cwd or "/", config.path))  # noqa: PTH118 - exactly as bound
         self.service = service
+        self._call = service.command
         service.serve(sockets)
         return [listener.bound_address(sock) for sock in sockets]
 
@@ -192,14 +231,17 @@ class Host:
             service.finished = message.finished
             unfinished = await service.drain(message.drain, message.caller, self._announce)
         self._remove_file()
-        self.service = None
+        self.service, self._call = None, self._drop
         self._watch.interval = 0.5
         why = await self._leftovers()
         self._task = None
         self.outbox.send(Stopped(clean=not why, open=unfinished, why=why))
+        if message.ahead and service is not None and not why and service.may_be_ahead():
+            self._iteration.soon(self._bind_ahead, service.config)  # after Stopped was sent
 
     def _announce(self, waits: bool) -> None:
-        self.outbox.send(Draining(waits=waits))
+        if waits:  # else Stopped follows in a moment, which says as much
+            self.outbox.send(Draining(waits=waits))
 
     # Leftovers ---------------------------------------------------------------------------------
 
@@ -226,22 +268,37 @@ class Host:
 class _Selector(selectors.DefaultSelector):
     """Calls ``before`` at the end of each iteration, when the loop is about to wait.
 
+    ``before`` returns whether the loop may wait. If it may not, and when there is anything to do,
+    ``last`` is reported too, as the last event: so its callback runs after all others of the
+    iteration.
+
     It polls for a moment before it sleeps: the handler's answer or the client's next request
     usually comes sooner than the kernel can wake a sleeping process, above all on a virtual
     machine. While it polls, it yields the CPU to other processes.
     """
 
-    before: Callable[[], None] = staticmethod(lambda: None)
+    before: Callable[[], bool] = staticmethod(lambda: True)
+    last: selectors.SelectorKey | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.before()
+        hurries = not self.before()
+        if hurries:
+            timeout = 0
         if timeout is None or timeout > _SPIN_SECONDS:
             end = time.perf_counter() + _SPIN_SECONDS
-            while time.perf_counter() < end:
-                if events := super().select(0):
-                    return events
+            while not (events := super().select(0)) and time.perf_counter() < end:
                 os.sched_yield()
-        return super().select(timeout)
+            if not events:
+                events = super().select(timeout)
+        else:
+            events = super().select(timeout)
+        if (events or hurries) and self.last is not None:
+            for event in events:
+                if event[0] is self.last:
+                    events.remove(event)
+                    break
+            events.append((self.last, selectors.EVENT_READ))
+        return events
 
 
 class _Forwarder(logging.Handler):

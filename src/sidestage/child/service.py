@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import importlib
 import itertools
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..wire.frames import MAX_RECORD
-from ..wire.messages import Configure, Diagnostic, Message, OpenConnection, Vocabulary
+from ..wire.messages import (
+    Configure,
+    Diagnostic,
+    Message,
+    OpenConnection,
+    SetOption,
+    Vocabulary,
+)
 from .calls import Calls
-from .channel import Outbox
+from .iteration import Flag, Iteration
+from .net.layer import LayerFactory, stacked
 from .net.listener import Acceptor, wire_address
-from .net.stream import Receiver
+from .net.stream import Receiver, Transport
 
 _ROOT = __name__.partition(".")[0]
 
-# Iterations of the loop in which a stop still reads what clients had sent before it: the first
-# accepts and reads, the second runs the tasks that this has started.
-_LAST_ITERATIONS = 2
+# A stop reads everything that clients had sent before it. A client may send without end, so stop
+# reading after more bytes than the kernel buffers for a connection.
+_KERNEL_BYTES = 1 << 24
+# Of the loop, without a connection or a byte: all has been read, and the tasks have run that this
+# has started.
+_QUIET_ITERATIONS = 2
 
 
 class Peer(Protocol):
@@ -35,6 +45,10 @@ class Peer(Protocol):
 
     def call_ids(self) -> Iterable[int]:
         """The ids of the calls that it waits for."""
+        ...
+
+    def is_behind(self) -> bool:
+        """Whether the client has sent more that cannot be read before the handler reads."""
         ...
 
     def close_if_idle(self) -> None:
@@ -54,22 +68,18 @@ class Service:
     vocabulary: ClassVar[Vocabulary]
     socket_kind: ClassVar[int] = socket.SOCK_STREAM
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        outbox: Outbox,
-        config: Configure,
-        settings: Any,
-    ) -> None:
-        self.loop = loop
-        self.outbox = outbox
+    def __init__(self, iteration: Iteration, config: Configure, settings: Any) -> None:
+        self.iteration = iteration
+        self.loop = iteration.loop
+        self.outbox = iteration.outbox
         self.config = config
         self.settings = settings  # of the type in the vocabulary
-        self.handled = config.handled
+        self.layers: list[LayerFactory] = []  # from the stream up
+        self.handled = False  # call the parent's handler; else record, and answer plain success
         self.record_limit = min(config.keep // 4, MAX_RECORD)  # bytes of one record's body
         self.draining = False
         self.finished = 0  # calls whose handlers had returned when the stop was requested
-        self.calls = Calls(loop, outbox)
+        self.calls = Calls(self.loop, self.outbox, config.handler_timeout)
         self.peers: set[Peer] = set()
         self.next_connection = itertools.count(1).__next__
         self._acceptors: list[Acceptor] = []
@@ -79,20 +89,28 @@ class Service:
 
     def serve(self, sockets: list[socket.socket]) -> None:
         """Accept clients on ``sockets``."""
+        receiver = self._top_of_stack if self.layers else self.receiver
         for sock in sockets:
-            acceptor = Acceptor(self.loop, sock, self.config.backlog, self.receiver)
+            acceptor = Acceptor(self.iteration, sock, self.config.backlog, receiver)
             self._acceptors.append(acceptor)
 
     def receiver(self) -> Receiver:
         """Return the receiver for a new connection."""
         raise AssertionError("each protocol has its own")
 
-    def iteration_ends(self) -> None:
-        """Called when the loop is about to wait."""
+    def _top_of_stack(self) -> Receiver:
+        return stacked(self.receiver(), self.layers)
+
+    def may_be_ahead(self) -> bool:
+        """Whether the next may be bound ahead: on TCP/IP, at a port that the kernel chooses."""
+        config = self.config
+        return self.socket_kind == socket.SOCK_STREAM and config.path is None and not config.port
 
     def command(self, message: Any) -> None:
-        """Give a command to its call; one of another protocol, come late, may have none."""
-        self.calls.command(getattr(message, "call", 0), message)
+        """Give a command to its call; drop it if that has ended, or if it is another protocol's."""
+        call = self.calls.get(getattr(message, "call", 0))
+        if call is not None:
+            call.command(message)
 
     def idle(self) -> None:
         """Called during a drain that waits for handlers, once none is running."""
@@ -104,6 +122,7 @@ class Service:
     def left(self, peer: Peer) -> None:
         """Remove a connection that is closed."""
         self.peers.discard(peer)
+        self.iteration.progress.set()
         if not self.peers:
             self._emptied.set()
 
@@ -114,6 +133,17 @@ class Service:
                 peer=wire_address(peer), text=text, at=self.loop.time(), connection=connection
             )
         )
+
+    def set_option(
+        self, transport: Transport, message: SetOption, peer: object, connection: int
+    ) -> None:
+        """Set an option of a connection's socket; a failure is a diagnostic."""
+        sock = transport.get_extra_info("socket")
+        try:
+            sock.setsockopt(message.level, message.name, message.value)
+        except OSError as error:
+            text = f"setsockopt({message.level}, {message.name}) failed: {error.strerror}"
+            self.diagnose(peer, text, connection)
 
     def send(self, message: Message) -> None:
         """Send a message that is never dropped."""
@@ -131,8 +161,8 @@ class Service:
         everything that clients had sent before the stop has been read; its argument is whether
         the drain waits for ``idle``.
         """
-        for _ in range(_LAST_ITERATIONS):
-            await asyncio.sleep(0)
+        end = self.loop.time() + seconds
+        await self._take_what_was_sent(self.loop.time() + seconds / 4, caller)
         self.close_listeners()
         self.draining = True
         announce(len(self.calls) > 0)
@@ -141,10 +171,26 @@ class Service:
                 peer.abort()
             else:
                 peer.close_if_idle()
-        await self._wait_until_empty(seconds)
+        await self._wait_until_empty(end - self.loop.time())
         while self.peers and await self.calls.postpones():
             await self._wait_until_empty(seconds)
-        return await self._abort_unfinished()
+        try:
+            return await self._abort_unfinished()
+        finally:
+            self.calls.end()
+
+    async def _take_what_was_sent(self, end: float, caller: int) -> None:
+        iteration = self.iteration
+        enough, quiet = iteration.taken + _KERNEL_BYTES, 0
+        while quiet < _QUIET_ITERATIONS and iteration.taken < enough and self.loop.time() < end:
+            before = iteration.taken
+            if any(peer.is_behind() and caller not in peer.call_ids() for peer in self.peers):
+                iteration.progress.clear()
+                await iteration.progress.wait(end - self.loop.time())
+                quiet = 0
+            else:
+                await asyncio.sleep(0)
+                quiet = quiet + 1 if iteration.taken == before else 0
 
     async def _abort_unfinished(self) -> list[OpenConnection]:
         """Close what the drain has not finished; returns it."""
@@ -154,7 +200,6 @@ class Service:
                 self.calls.close(call)  # the parent ends these calls itself
             peer.abort()
         await self._wait_until_empty(1.0)  # aborted transports close within two iterations
-        self.calls.end()
         return unfinished
 
     def close_listeners(self) -> None:
@@ -184,13 +229,12 @@ def service_of(protocol: str, outside: tuple[str, str] | None = None) -> type[Se
     Raises OSError for a protocol that there is no folder of.
     """
     folder = f"{_ROOT}.protocols.{protocol}"
-    name = f"{folder}.child.service"
-    if outside is not None:
-        directory, name = outside
-        if directory not in sys.path:
-            sys.path.append(directory)
     try:
-        service: type[Service] = importlib.import_module(name).SERVICE
+        if outside is not None:
+            module = _outside(outside)
+        else:
+            module = importlib.import_module(f"{folder}.child.service")
+        service: type[Service] = module.SERVICE
     except ModuleNotFoundError as error:
         if error.name != folder:
             raise
@@ -198,12 +242,14 @@ def service_of(protocol: str, outside: tuple[str, str] | None = None) -> type[Se
     return service
 
 
-class Flag(asyncio.Event):
-    """An event whose ``wait`` takes a time-out and does not raise when it ends."""
+def layers_of(outside: Iterable[tuple[str, str]]) -> list[LayerFactory]:
+    """Import the classes of layers; ``outside`` is as in ``Configure``."""
+    return [_outside(place).LAYER for place in outside]
 
-    async def wait(self, seconds: float | None = None) -> Literal[True]:
-        """Wait until it is set, at most ``seconds``; ``None`` is no limit."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await super().wait()
-        return True
+
+def _outside(place: tuple[str, str]) -> Any:
+    """Import a module from a directory that is not on the path."""
+    directory, name = place
+    if directory not in sys.path:
+        sys.path.append(directory)
+    return importlib.import_module(name)

@@ -31,6 +31,7 @@ class Protocol(NamedTuple):
 
     vocabulary: Vocabulary
     open: Opener
+    tells_first: bool = False  # the child tells of a request before it answers it
 
 
 # Records an event of the child in a journal; returns the call if a handler is to run.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..pristine import system, waits
@@ -19,6 +19,8 @@ from ..wire.messages import Message
 from . import stacks
 
 Job = Callable[[], None]
+
+_NOW = Deadline(0.0)
 
 
 class Sink(Protocol):
@@ -38,7 +40,7 @@ class Sink(Protocol):
 class Reader:
     """The events of one run, and the jobs that they have made."""
 
-    def __init__(self, channel: Channel, sink: Sink) -> None:
+    def __init__(self, channel: Channel, sink: Sink, events: Iterable[Message] = ()) -> None:
         self.channel = channel
         self.changed = Wakeup()
         self.connected = True
@@ -49,7 +51,8 @@ class Reader:
         self.unread = False  # the leader is to look for more before it gives up the lead
         self.hung_up = False  # the other end of the pipe is closed: read until its end
         self._sink = weakref.ref(sink)  # which holds this: nothing here may wait for a collection
-        self._events: deque[Message] = deque()  # received, not taken
+        self._events: deque[Message] = deque(events)  # received, not taken
+        self._taking = False  # what was read is being taken
         self._reading = system.Lock()  # held by the thread that reads
         self._heir: int | None = None  # the caller that takes over the reading
 
@@ -107,20 +110,35 @@ class Reader:
                 return True
         return True
 
+    def catch_up(self, deadline: Deadline) -> bool:
+        """Take all events that are in the pipe; returns ``False`` at the deadline."""
+        if self._may_read() and self._reading.acquire(False):
+            try:
+                while not self.finished and self.read():
+                    continue
+            finally:
+                self._reading.release()
+                self.changed.notify()
+            return True
+        return self.changed.wait_until(self._is_up_to_date, deadline)
+
+    def _is_up_to_date(self) -> bool:
+        # In this order: what is no longer in the pipe is being taken, or was.
+        return self.finished or not (self.channel.poll(_NOW) or self._taking)
+
     # For the handler threads ---------------------------------------------------------------------
 
-    def hand_over(self, confirm: Callable[[], None] | None) -> None:
+    def hand_over(self, wake: Callable[[], None]) -> None:
         """Have the caller's threads read from now on, and nobody else.
 
-        ``confirm`` asks the child for something: the answer ends the turn of a thread that reads
-        at present.
+        ``wake`` asks the child for something: the answer ends the turn of a thread that reads at
+        present.
         """
-        if confirm is None and self._reading.acquire(False):
+        if self._reading.acquire(False):
             return
         self._heir = system.caller_id()
         try:
-            if confirm is not None:
-                confirm()
+            wake()
             waits.acquire(self._reading, -1.0)  # released only by ``take_back``
         finally:
             self._heir = None
@@ -154,6 +172,7 @@ class Reader:
         Without ``receive``, take those that an interrupted reader has left.
         """
         more = False
+        self._taking = True
         if receive:
             try:
                 more = self.channel.receive_into(self._events)
@@ -173,6 +192,7 @@ class Reader:
                     if job is not None:
                         self.jobs.append(job)
         finally:
+            self._taking = bool(events)
             self.changed.notify()
         return more
 

@@ -20,11 +20,11 @@ from ..journal.facts import Diagnostic, Label
 from ..journal.journal import Journal
 from ..pristine import system
 from ..pristine.waits import Deadline, Event
-from ..process.channel import NEVER, ChannelClosed
-from ..process.pool import Child
+from ..process.channel import LEAST_PIPE, NEVER, ChannelClosed
+from ..process.pool import Child, enabled
 from ..wire import messages as wire
 from . import stacks
-from .calls import Call, Opener, current
+from .calls import Call, Protocol, current
 from .coroutines import CoroutineRunner
 from .reader import Job, Reader
 from .slot import Slot
@@ -52,8 +52,8 @@ class Run:
     def __init__(
         self,
         child: Child,
+        protocol: Protocol,
         *,
-        open: Opener,  # noqa: A002 - what it does
         slot: Slot,
         journal: Journal[Any],
         label: Label,
@@ -72,9 +72,12 @@ class Run:
         self.ended = False
         self.finished = 0  # calls
         self.context = contextvars.copy_context()
-        self.reader = Reader(child.channel, self)
+        self.reader = Reader(child.channel, self, child.events)
+        child.events = []
+        child.channel.behind = False  # whatever the run before has left: it was read to its end
         self.threads = HandlerThreads(self.reader)
-        self._open_call = open
+        self._open_call = protocol.open
+        self._tells_first = protocol.tells_first
         self._ready_event = ready
         self._loop = loop
         self._calls: dict[int, Call] = {}
@@ -118,7 +121,9 @@ class Run:
     def ask_to_stop(self, drain: float, deadline: Deadline) -> None:
         """Have the child stop, draining for at most ``drain`` seconds; waits for no answer."""
         self.stopping = True
-        stop = wire.Stop(drain=drain, caller=self.current_call(), finished=self.finished)
+        stop = wire.Stop(
+            drain=drain, caller=self.current_call(), finished=self.finished, ahead=enabled()
+        )
         with contextlib.suppress(ChannelClosed, TimeoutError):
             self.child.channel.send(stop, deadline=deadline)
 
@@ -126,20 +131,33 @@ class Run:
         """Make everything that the child knows known here."""
         if self.reader.finished:
             return
+        channel, known = self.child.channel, False
+        channel.behind = False  # first: it may be set again while the answer comes
         try:
-            self.confirm(lambda token: wire.Sync(token=token), deadline)
+            known = self.confirm(lambda token: wire.Sync(token=token), deadline)
         except ServerStopped:  # it does not read any more: then its own pipe ends, too
             self.reader.wait_until(lambda: False, deadline)
+        finally:
+            channel.behind |= not known
+
+    def catch_up(self, deadline: Deadline) -> None:
+        """Make known here what the child has told before it answered its clients."""
+        channel = self.child.channel
+        ask = not self._tells_first or channel.behind or channel.small
+        if not ask and not self.reader.finished:
+            ask = not self.reader.catch_up(deadline) or channel.behind
+        if ask:
+            self.sync(deadline)
 
     def handle(self, on: bool, deadline: Deadline) -> None:
-        """Run handlers from now on, or have the child answer by itself."""
+        """Run handlers for what clients send from now on, or have the child answer by itself."""
         if on:
-            self.threads.start(lambda: self._switch(True, deadline))
-        else:
-            self._switch(False, deadline)
+            self.start_threads(deadline)
+        self.send(wire.Handle(on=on), deadline=deadline)
 
-    def _switch(self, on: bool, deadline: Deadline) -> None:
-        self.confirm(lambda token: wire.Handle(on=on, token=token), deadline)
+    def start_threads(self, deadline: Deadline) -> None:
+        """Have handler threads, which alone read from now on."""
+        self.threads.start(lambda: self.sync(deadline))
 
     # From the child ----------------------------------------------------------------------------
 
@@ -162,6 +180,7 @@ class Run:
                 f"the server's process speaks version {message.version} of the wire, this one "
                 f"{wire.WIRE_VERSION}: Sidestage was replaced while it ran; start the tests again"
             )
+        self.child.channel.small = message.pipe < LEAST_PIPE
 
     def _ready(self, message: wire.Ready) -> None:
         self.addresses = message.addresses
@@ -178,7 +197,12 @@ class Run:
 
     def _note_stopped(self, message: wire.Stopped) -> None:
         self.stopped = message
+        self._tell_calls()
         self.threads.finish()
+
+    def _note_ahead(self, message: wire.Ahead) -> None:
+        if self.stopped is not None:  # else it is of an earlier run, and no longer true
+            self.child.events.append(message)
 
     def _dropped(self, message: wire.Dropped) -> None:
         self.journal.dropped_elsewhere(message.count)
@@ -195,14 +219,20 @@ class Run:
         )
 
     def _note_draining(self, message: wire.Draining) -> None:
-        self._draining = True
         self._child_waits = message.waits
-        for call in list(self._calls.values()):
-            call.stopping(self._gone())
+        self._tell_calls()
         if message.waits:
             self._release_child()
 
-    def _stream_event(self, message: wire.Data | wire.End | wire.Ack | wire.Lost) -> None:
+    def _tell_calls(self) -> None:
+        """Wake the handlers that wait for their clients: these have sent all they will."""
+        if not self._draining:
+            self._draining = True
+            for call in list(self._calls.values()):
+                call.stopping(self._gone())
+
+    def to_call(self, message: Any) -> None:
+        """Give an event to its call; drop it if that has ended."""
         call = self._calls.get(message.call)
         if call is not None:
             call.event(message)
@@ -352,6 +382,7 @@ class Run:
 
 _REACTIONS: dict[type, Callable[[Run, Any], None]] = {
     wire.Hello: Run._hello,
+    wire.Ahead: Run._note_ahead,
     wire.Ready: Run._ready,
     wire.Failed: Run._failed,
     wire.Synced: Run._note_synced,
@@ -361,5 +392,5 @@ _REACTIONS: dict[type, Callable[[Run, Any], None]] = {
     wire.Stopped: Run._note_stopped,
     wire.Diagnostic: Run._diagnostic,
     wire.LogLine: Run._log,
-    **dict.fromkeys((wire.Data, wire.End, wire.Ack, wire.Lost), Run._stream_event),
+    **dict.fromkeys((wire.Data, wire.End, wire.Ack, wire.Lost), Run.to_call),
 }

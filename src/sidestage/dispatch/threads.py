@@ -45,16 +45,11 @@ class HandlerThreads:
         self._stuck: set[int] = set()  # threads in a handler that have lost the lead
         self._bell = Wakeup()  # for those that watch, when they are to leave
 
-    def start(self, confirm: Callable[[], None] | None = None) -> None:
-        """Run handlers in threads from now on.
-
-        ``confirm`` has the child send their calls, and waits until it does; without it, it does.
-        """
+    def start(self, wake: Callable[[], None]) -> None:
+        """Run handlers in threads from now on; ``wake`` is as in ``Reader.hand_over``."""
         if self._gate is not None:
-            if confirm is not None:
-                confirm()
             return
-        self._reader.hand_over(confirm)
+        self._reader.hand_over(wake)
         try:
             self._gate = make_gate(self._reader.channel.events_fd)
             self._start_thread()

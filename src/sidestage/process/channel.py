@@ -18,6 +18,11 @@ from ..wire.messages import EVENTS, Message
 
 NEVER = Deadline(None)
 
+# A pipe of two pages or more that has no space for a message holds at least a page. So a read of
+# less has emptied a pipe that was not full.
+_PAGE = 4096  # bytes
+LEAST_PIPE = 2 * _PAGE
+
 
 class ChannelClosed(Exception):
     """The other end of the channel is gone, or this end was closed."""
@@ -31,6 +36,8 @@ class Channel:
         self.commands_fd = commands_fd
         self.closed = False
         self.buffer = FrameBuffer(EVENTS)
+        self.small = False  # nothing can be said of how full the pipe was
+        self.behind = False  # the pipe may have been full: more than was read may be on its way
         self._read_size = ReadSize()
         self._writing = system.Lock()
         assert system.set_blocking is not None
@@ -92,5 +99,7 @@ class Channel:
             raise ChannelClosed from error
         if not data:
             raise ChannelClosed
+        if len(data) >= _PAGE:
+            self.behind = True
         events.extend(self.buffer.feed(data))
         return self._read_size.got(len(data))

@@ -19,6 +19,7 @@ from . import fork_hooks
 from .launch import Launched, launch
 
 if TYPE_CHECKING:
+    from ..wire.messages import Message
     from .channel import Channel
     from .fork_client import ForkClient
     from .handle import ServerProcess
@@ -33,16 +34,19 @@ class Child:
     """A process with its channel.
 
     ``waited`` is whether it waited in the pool, where it may have died unnoticed. ``stderr_start``
-    is how many bytes it had written to stderr when it was taken.
+    is how many bytes it had written to stderr when it was taken. ``configured`` is its last
+    configuration. ``events`` is what it has sent in the pool, for its next run.
     """
 
-    __slots__ = ("channel", "process", "stderr_start", "waited")
+    __slots__ = ("channel", "configured", "events", "process", "stderr_start", "waited")
 
     def __init__(self, process: ServerProcess, channel: Channel) -> None:
         self.process = process
         self.channel = channel
         self.stderr_start = 0
         self.waited = False
+        self.configured: object = None
+        self.events: list[Message] = []
 
     def stderr_tail(self) -> str:
         """What the child wrote to stderr since it was taken, at most the last 8 KiB."""
@@ -65,6 +69,11 @@ class Pool:
         self._launched = False  # whether an interpreter has been launched
         self._hooked = False
         self._owner = system.getpid()
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is an idle child."""
+        return bool(self._idle)
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._idle))
@@ -100,6 +109,21 @@ class Pool:
         launched = self._take_booting()
         child = self._adopt(launched or self._new(protocol), configure)
         child.waited = launched is not None
+        return child
+
+    def resume(self, suits: Callable[[Child], bool], configure: Configure) -> Child | None:
+        """An idle child that ``suits``, configured by ``configure``; ``None`` if none does."""
+        with self._lock:
+            if self._owner != system.getpid():
+                return None
+            child = next((child for child in reversed(self._idle) if suits(child)), None)
+            if child is None:
+                return None
+            self._idle.remove(child)
+        if child.process.has_ended():
+            end([child], self.end_seconds)
+            return None
+        self._reuse(child, configure)
         return child
 
     def _reuse(self, child: Child, configure: Configure) -> None:

@@ -72,6 +72,12 @@ class Lifecycle:
             self._notice_death()
         return self._state
 
+    def serving(self) -> Backend | None:
+        """What serves now and can be asked; ``None`` in a forked copy."""
+        if self.state not in (State.READY, State.STOPPING) or self.forked_copy:
+            return None
+        return self.backend
+
     def _notice_death(self) -> None:
         backend = self.backend
         if backend is not None and backend.death is not None:

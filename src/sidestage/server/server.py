@@ -75,6 +75,7 @@ class Server(StartedInContext, Generic[R]):
     scheme: str
     protocol: ClassVar[str]  # the name of its folder
     _outside: ClassVar[tuple[str, str] | None] = None  # as ``Configure`` has it
+    _layers: ClassVar[tuple[tuple[str, str], ...]] = ()  # as ``Configure`` has it
     _call_module: ClassVar[str | None] = None  # instead of that of its folder
     _make_backend: Callable[[Plan], Backend] = HostedBackend
     _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
@@ -225,19 +226,19 @@ class Server(StartedInContext, Generic[R]):
     @property
     def received(self) -> Received[R]:
         """A snapshot of everything the server got so far, oldest first; also after the stop."""
-        self._sync()
+        self._catch_up()
         return self._journal.records()
 
     @property
     def errors(self) -> tuple[BaseException, ...]:
         """The exceptions that handlers have raised so far."""
-        self._sync()
+        self._catch_up()
         return tuple(self._journal.failures.errors)
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """What clients did that the protocol does not allow, and what was given up on."""
-        self._sync()
+        self._catch_up()
         return self._journal.diagnostics()
 
     def wait_for(self, count: int, timeout: float = 5.0) -> Received[R]:
@@ -292,14 +293,13 @@ class Server(StartedInContext, Generic[R]):
 
     def _sync(self) -> None:
         """Bring the journal up to date, and notice if what serves has ended."""
-        lifecycle = self._lifecycle
-        backend = lifecycle.backend
-        if (
-            backend is not None
-            and lifecycle.state in (State.READY, State.STOPPING)
-            and not lifecycle.forked_copy
-        ):
+        if (backend := self._lifecycle.serving()) is not None:
             backend.sync(Deadline(self._sync_seconds))
+
+    def _catch_up(self) -> None:
+        """Bring the journal up to date with what clients were answered."""
+        if (backend := self._lifecycle.serving()) is not None:
+            backend.catch_up(Deadline(self._sync_seconds))
 
     @property
     def stop_report(self) -> StopReport:
@@ -314,7 +314,7 @@ class Server(StartedInContext, Generic[R]):
         One exception as itself, several as an ExceptionGroup.
         """
         __tracebackhide__ = True
-        self._sync()
+        self._catch_up()
         self._raise_all()
 
     def _raise_all(self) -> None:
@@ -379,6 +379,7 @@ class Server(StartedInContext, Generic[R]):
             call_module=self._call_module or f"{_ROOT}.protocols.{self.protocol}.call",
             settings=self._settings(),
             outside=self._outside,
+            layers=self._layers,
             asked=wanted,
             host=listen.host,
             port=listen.port,

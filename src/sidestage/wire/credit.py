@@ -13,24 +13,27 @@ from .messages import Ack
 
 
 class Backpressure:
-    """The child's end of both streams of one connection: counts bytes and pauses reading.
+    """The child's end of both streams of one call: counts bytes and pauses reading.
 
     ``send`` sends an ``Ack``. ``hold`` pauses reading from the client if its argument is true, else
-    resumes it.
+    resumes it. ``blocked`` is whether the transport's buffer is full when the call begins.
     """
 
-    def __init__(self, send: Callable[[Ack], None], hold: Callable[[bool], None]) -> None:
-        self.call = 0
+    def __init__(
+        self,
+        call: int,
+        send: Callable[[Ack], None],
+        hold: Callable[[bool], None],
+        *,
+        blocked: bool = False,
+    ) -> None:
         self.paused = False  # whether the parent has a full window to consume
+        self._call = call
         self._send = send
         self._hold = hold
         self._unread = 0  # bytes sent to the parent and not acknowledged
         self._owed = 0  # bytes from the parent that are not acknowledged
-        self._blocked = False  # whether the transport's buffer is full
-
-    def start(self, call: int) -> None:
-        """Begin to count for the call with this id."""
-        self.call, self._unread, self._owed = call, 0, 0
+        self._blocked = blocked
 
     def sent(self, size: int) -> None:
         """Count ``size`` bytes of the client that were sent to the parent."""
@@ -65,4 +68,4 @@ class Backpressure:
     def _settle(self) -> None:
         if self._owed >= WINDOW // 4 and not self._blocked:
             owed, self._owed = self._owed, 0
-            self._send(Ack(call=self.call, size=owed))
+            self._send(Ack(call=self._call, size=owed))

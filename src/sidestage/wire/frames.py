@@ -27,6 +27,7 @@ WINDOW = 1 << 22  # bytes of a stream that may be sent before they are acknowled
 
 _LENGTH = struct.Struct(">I")
 _START = struct.Struct(">IBI")  # the length, and the head of an array with a length of 32 bits
+START = bytes(_START.size)
 _ARRAY = 0xDD
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _APPEND = -1  # the offset that encode_into takes for the end
@@ -38,25 +39,14 @@ class WireError(Exception):
     """The other side has sent bytes that are not a valid frame."""
 
 
-class Frame:
-    """A frame that grows until it is sent; its ``len`` is that of its messages in bytes."""
+def add_to(frame: bytearray, message: Message) -> None:
+    """Append ``message`` to a frame that was begun with ``START``."""
+    _encode_into(message, frame, _APPEND)
 
-    def __init__(self) -> None:
-        self._bytes = bytearray(_START.size)
-        self._count = 0
 
-    def __len__(self) -> int:
-        return len(self._bytes) - _START.size
-
-    def add(self, message: Message) -> None:
-        """Append ``message``."""
-        _encode_into(message, self._bytes, _APPEND)
-        self._count += 1
-
-    def whole(self) -> bytearray:
-        """Return the encoded frame; do not add to it after this."""
-        _START.pack_into(self._bytes, 0, len(self._bytes) - HEAD, _ARRAY, self._count)
-        return self._bytes
+def finish(frame: bytearray, count: int) -> None:
+    """Complete a frame with ``count`` messages."""
+    _START.pack_into(frame, 0, len(frame) - HEAD, _ARRAY, count)
 
 
 def encode(*messages: Message) -> bytearray:

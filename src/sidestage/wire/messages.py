@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 # Sent in Hello: two versions would misread each other.
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
@@ -60,8 +60,10 @@ class End(Message, frozen=True, kw_only=True, tag=3):
 class Configure(Message, frozen=True, kw_only=True, tag=10):
     """Bind, answer Ready or Failed, and serve.
 
-    ``_outside`` is for tests of Sidestage itself: a directory and a module in it, whose ``SERVICE``
-    replaces the protocol's. A process that gets it is never pooled.
+    ``_outside`` and ``_layers`` are for tests of Sidestage itself. Each place is a directory and a
+    module in it. The ``SERVICE`` of ``_outside`` replaces the protocol's. The ``LAYER`` of each of
+    ``_layers`` lies between the streams and the protocol, the first on the stream. A process that
+    gets either is never pooled.
     """
 
     protocol: str  # the name of its folder
@@ -71,22 +73,31 @@ class Configure(Message, frozen=True, kw_only=True, tag=10):
     path: str | None  # of a Unix socket
     cwd: str | None  # the directory that a relative path is relative to
     poll_interval: float  # seconds
-    handled: bool  # call the parent's handler; else record, and answer with plain success
     handler_timeout: float | None  # seconds until a call is answered without the handler
     keep: int  # bytes of records that may wait while the parent does not read
     backlog: int
     _outside: tuple[str, str] | None = None
+    _layers: tuple[tuple[str, str], ...] = ()
+
+
+class Resume(Message, frozen=True, kw_only=True, tag=21):
+    """Serve where Ahead said, with the configuration of the last server. Not answered."""
 
 
 class Handle(Message, frozen=True, kw_only=True, tag=11):
-    """Call the parent's handler from here on, or stop doing so; answered by Synced."""
+    """Call the parent's handler from here on, or, as at first, record and answer plain success.
+
+    Not answered: what a client sends after this was written is acted on after this was read.
+    """
 
     on: bool
-    token: int
 
 
 class Sync(Message, frozen=True, kw_only=True, tag=12):
-    """Answer Synced once everything that came before has been sent to the parent."""
+    """Answer Synced once everything that clients have sent before has been acted on.
+
+    Clients that send without end are waited for no longer than a tenth of a second.
+    """
 
     token: int
 
@@ -98,12 +109,25 @@ class Close(Message, frozen=True, kw_only=True, tag=16):
     reset: bool
 
 
+class SetOption(Message, frozen=True, kw_only=True, tag=17):
+    """Set an option of the socket of ``call``, as with ``socket.setsockopt``."""
+
+    call: int
+    level: int
+    name: int
+    value: int | bytes
+
+
 class Stop(Message, frozen=True, kw_only=True, tag=18):
-    """Stop serving: drain for up to ``drain`` seconds, close everything, answer Stopped."""
+    """Stop serving: drain for up to ``drain`` seconds, close everything, answer Stopped.
+
+    With ``ahead``, bind again for a server of the same configuration, and send Ahead.
+    """
 
     drain: float
     caller: int  # the call whose handler stops its own server, so do not wait for it; or 0
     finished: int = 0  # calls of this run whose handlers have returned
+    ahead: bool = False
 
 
 class Postpone(Message, frozen=True, kw_only=True, tag=19):
@@ -125,6 +149,13 @@ class Hello(Message, frozen=True, kw_only=True, tag=30):
 
     pid: int
     version: int
+    pipe: int = 0  # bytes that the pipe for events holds; 0 if that cannot be known
+
+
+class Ahead(Message, frozen=True, kw_only=True, tag=46):
+    """Bound for the next server, which Resume begins; nobody else knows the port."""
+
+    addresses: list[Address]
 
 
 class Ready(Message, frozen=True, kw_only=True, tag=31):
@@ -208,10 +239,12 @@ class Overdue(Message, frozen=True, kw_only=True, tag=45):
 
 COMMANDS: tuple[type[Message], ...] = (
     Configure,
+    Resume,
     Handle,
     Sync,
     Postpone,
     Close,
+    SetOption,
     Stop,
     Idle,
     Data,
@@ -220,6 +253,7 @@ COMMANDS: tuple[type[Message], ...] = (
 )
 EVENTS: tuple[type[Message], ...] = (
     Hello,
+    Ahead,
     Ready,
     Failed,
     Lost,

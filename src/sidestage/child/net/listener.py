@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 
 from ...wire.messages import Address, Configure
+from ..iteration import LARGE, Iteration
 from .stream import Receiver, Stream
 
 LOOPBACKS = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
@@ -137,12 +138,13 @@ class Acceptor:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        iteration: Iteration,
         sock: socket.socket,
         backlog: int,
         receiver: Callable[[], Receiver],
     ) -> None:
-        self._loop = loop
+        self._iteration = iteration
+        self._loop = iteration.loop
         self._sock = sock
         # Pass the number to the loop: given a socket that it does not know, asyncio on Python 3.11
         # formats its repr, which takes system calls.
@@ -169,17 +171,26 @@ class Acceptor:
                     raise
                 self._wait(error)
                 return
-            self._begin(client, peername)
+            self._receive(client, peername)
 
-    def _begin(self, client: socket.socket, peername: object) -> None:
+    def _receive(self, client: socket.socket, peername: object) -> None:
+        """Take what the client has sent already, as most have; begin when it may be acted on."""
+        first: bytes | OSError | None = None
         try:
             client.setblocking(False)
             if self._no_delay:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:  # the client has left already
-            client.close()
-            return
-        Stream(self._loop, client, peername, self._receiver()).start()
+            first = client.recv(LARGE)
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:  # the client has left already
+            first = error
+        self._iteration.taken += 1
+        self._iteration.received.append((self._begin, (client, peername, first)))
+
+    def _begin(self, accepted: tuple[socket.socket, object, bytes | OSError | None]) -> None:
+        client, peername, first = accepted
+        Stream(self._iteration, client, peername, self._receiver()).start(first)
 
     def _wait(self, error: OSError) -> None:
         context = {"message": "a client could not be accepted", "exception": error}

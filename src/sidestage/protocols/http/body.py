@@ -20,10 +20,17 @@ class Body:
 
     The first ``limit`` bytes are kept; ``grown`` is called with the size of each piece that is
     added to them. Once the handler is done, only that part can be read. The test may read a record
-    while the handler does, so a lock lets one thread at a time read from the stream.
+    while the handler does, so a lock lets one thread at a time read from the stream. ``ask`` is
+    called before the first read, if the client waits for that.
     """
 
-    def __init__(self, inflow: Inflow, limit: int, grown: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        inflow: Inflow,
+        limit: int,
+        grown: Callable[[int], None],
+        ask: Callable[[], None] | None = None,
+    ) -> None:
         self.cut = 0  # bytes received beyond the limit, which were not kept
         self._inflow: Inflow | None = inflow
         self._whole: bytes | None = None  # once it is complete
@@ -33,6 +40,7 @@ class Body:
         self._guard = Lock()
         self._limit = limit
         self._grown = grown
+        self._ask = ask
 
     def read(self, limit: int) -> bytes:
         """Read up to ``limit`` bytes, waiting for them if there are none; ``b""`` at the end.
@@ -66,6 +74,9 @@ class Body:
         if self._inflow is None:
             return b""
         try:
+            if self._ask is not None:
+                ask, self._ask = self._ask, None
+                ask()
             data = self._inflow.read_some(limit, deadline)
         except (ClientLeft, ServerStopped):
             self._failed = True
@@ -79,7 +90,9 @@ class Body:
     def close(self) -> None:
         """After the handler: receive what it has not read, for up to a second."""
         with self._guard:
-            deadline = Deadline(_REST_SECONDS)
+            # A client that was not asked for the body need not send it.
+            deadline = Deadline(_REST_SECONDS if self._ask is None else 0.0)
+            self._ask = None
             try:
                 while self._take(_CHUNK, deadline):
                     pass

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ...dispatch.calls import Call, ClientLeft, Protocol
+from ...dispatch.connection import Connection
 from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow
 from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
 from ...pristine.waits import Deadline
-from ...wire.messages import Ack, Data, End, Lost, Message
+from ...wire.messages import Ack, Close, Data, End, Lost, Message
 from .body import Body
-from .messages import VOCABULARY, Headers, Request, Respond
+from .messages import VOCABULARY, Headers, Inform, Request, Respond, Trailers
 from .request import HTTPRequest
 from .responder import Responder, respond, respond_failure
 from .response import HTTPResponse
@@ -35,6 +36,7 @@ class HTTPCall(Call):
     _outflow: Outflow | None = None
     _responder: Responder | None = None
     _body: Body | None = None
+    _connection: Connection | None = None
     _error: Exception | None = None  # why nothing can be sent any more
 
     def __init__(self, run: Run, message: Request) -> None:
@@ -44,13 +46,48 @@ class HTTPCall(Call):
         self.connection = message.connection
         self.request = HTTPRequest(message, self)
 
-    def stream(self, first: bytes, limit: int, grown: Callable[[int], None]) -> Body:
-        """Receive the body in pieces, of which ``first`` has come with the head."""
+    def stream(self, message: Request, limit: int, grown: Callable[[int], None]) -> Body:
+        """Receive the body in pieces, of which ``message`` has the first."""
         self._inflow = Inflow(self.run.send, self.id)
-        if first:
-            self._inflow.feed(first)
-        self._body = Body(self._inflow, limit, grown)
+        if message.body:
+            self._inflow.feed(message.body)
+        ask = self._ask_for_body if message.expects and not message.body else None
+        self._body = Body(self._inflow, limit, grown, ask)
         return self._body
+
+    def _ask_for_body(self) -> None:
+        self.inform(100, "Continue", ())
+
+    # The tunnel of a CONNECT ---------------------------------------------------------------------
+
+    @property
+    def inflow(self) -> Inflow:
+        """What comes through the tunnel."""
+        assert self._inflow is not None
+        return self._inflow
+
+    @property
+    def outflow(self) -> Outflow:
+        """What goes through the tunnel."""
+        return self._response_body
+
+    def send(self, message: Message) -> None:
+        """Send a command of this call; raises ServerStopped."""
+        self.run.send(message)
+
+    def close(self, *, reset: bool) -> None:
+        """Close the tunnel for the handler, with a reset (RST) if ``reset``."""
+        self.request._note_answer(self._status, self.outflow.sent)
+        self.run.send(Close(call=self.id, reset=reset))
+
+    def tunnel(self) -> Connection:
+        """The connection, once the head of a 2xx response to CONNECT was sent."""
+        if self._connection is None:
+            self._inflow = self._inflow or Inflow(self.run.send, self.id)
+            if self._error is not None:
+                self._inflow.fail(self._error)
+            self._connection = Connection(self, self.request._message.local)
+        return self._connection
 
     @property
     def responder(self) -> Responder:
@@ -78,6 +115,8 @@ class HTTPCall(Call):
             case End():
                 if self._inflow is not None:
                     self._inflow.end()
+            case Trailers():
+                self.request._trailers = message.fields
             case Ack():
                 self._response_body.acknowledged(message.size)
             case Lost():
@@ -106,6 +145,8 @@ class HTTPCall(Call):
         try:
             if responder is None or not responder.begun:
                 respond(self, HTTPResponse.of(result))
+            elif result is None and self._connection is not None:
+                self._connection.close()
             elif result is None:
                 responder.finish()
             else:
@@ -159,14 +200,24 @@ class HTTPCall(Call):
             )
         )
 
+    def inform(self, status: int, reason: str, headers: Headers) -> None:
+        """Send an informational response."""
+        self.run.send(Inform(call=self.id, status=status, reason=reason, headers=headers))
+
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
         """Send more of the body; raises TimeoutError at the deadline."""
         self._size += 0 if self._bodiless else len(data)
         self._response_body.write(data, deadline)
 
-    def send_end(self) -> None:
+    def send_end(self, trailers: Headers = ()) -> None:
         """End the body: the response is complete."""
         self.request._note_answer(self._status, self._size)
+        if self.request.method == "CONNECT" and 200 <= self._status < 300:
+            self.close(reset=False)  # the end of a tunnel would close only one direction
+            return
+        if trailers:
+            lines = "".join(f"{name}: {value}\r\n" for name, value in trailers)
+            self.run.send(Trailers(call=self.id, fields=lines.encode("latin-1")))
         self.run.send(End(call=self.id))
 
     def _close(self) -> None:
@@ -179,8 +230,11 @@ class HTTPCall(Call):
         return f"{self.request.method} {self.request.target}"
 
 
-def open_call(run: Run, message: Request, journal: Journal[Any]) -> HTTPCall | None:
+def open_call(run: Run, message: Any, journal: Journal[Any]) -> HTTPCall | None:
     """Record a request; returns its call if a handler is to run."""
+    if not isinstance(message, Request):  # the trailers of one before
+        run.to_call(message)
+        return None
     if not message.call:
         journal.received(HTTPRequest(message), OVERHEAD + len(message.body))
         return None
@@ -191,11 +245,11 @@ def open_call(run: Run, message: Request, journal: Journal[Any]) -> HTTPCall | N
         def grown(size: int) -> None:
             journal.grow(request, size)
 
-        request._body = call.stream(message.body, journal.keep // 4, grown)
+        request._body = call.stream(message, journal.keep // 4, grown)
         journal.received(request, OVERHEAD)  # the body is counted as it is kept
     else:
         journal.received(request, OVERHEAD + len(message.body))
     return call
 
 
-PROTOCOL = Protocol(VOCABULARY, open_call)
+PROTOCOL = Protocol(VOCABULARY, open_call, tells_first=True)

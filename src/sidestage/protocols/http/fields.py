@@ -78,3 +78,10 @@ class Headers(Fields):
     @staticmethod
     def _key(name: str) -> str:
         return name.lower()
+
+
+def parse_fields(text: bytes) -> Headers:
+    """Header or trailer fields as they came, whose syntax the child has checked."""
+    lines = text.decode("latin-1").split("\r\n") if text else []
+    found = [line.partition(":") for line in lines]
+    return Headers((name, value.strip(" \t")) for name, _, value in found)

@@ -25,6 +25,25 @@ class Respond(Message, frozen=True, kw_only=True, tag=50):
     more: bool  # Data and End follow
 
 
+class Inform(Message, frozen=True, kw_only=True, tag=53):
+    """An informational response (1xx); 100 has the client send its body, if it waits for that."""
+
+    call: int
+    status: int
+    reason: str
+    headers: Headers
+
+
+class Trailers(Message, frozen=True, kw_only=True, tag=52):
+    """The trailer fields of a body, sent before its End.
+
+    A client's are as they came, without the last line end; the parent's are encoded lines.
+    """
+
+    call: int
+    fields: bytes
+
+
 class Request(Message, frozen=True, kw_only=True, tag=51):
     """A request. With ``call`` 0 the child has answered it itself, and it is only recorded."""
 
@@ -35,10 +54,15 @@ class Request(Message, frozen=True, kw_only=True, tag=51):
     method: str
     target: str
     http_version: str
-    headers: Headers
+    fields: bytes  # the header fields as they came, without the empty line
     body: bytes
     more: bool  # Data and End follow with the rest of the body
     cut: int  # bytes of the body that are not in the record
+    trailers: bytes = b""  # the trailer fields as they came; without ``more``
+    expects: bool = False  # the client waits for 100 Continue before it sends the body
+    local: Address = ""  # of a CONNECT: what the client has connected to
 
 
-VOCABULARY = Vocabulary(settings=HTTPSettings, commands=(Respond,), events=(Request,))
+VOCABULARY = Vocabulary(
+    settings=HTTPSettings, commands=(Respond, Inform, Trailers), events=(Request, Trailers)
+)

@@ -7,13 +7,15 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...dispatch.connection import Connection
 from ...dispatch.streams import StreamReader
 from ...journal.facts import Address
 from ...journal.record import Record
 from .body import Body
-from .fields import Fields, Headers
+from .fields import Fields, Headers, parse_fields
 from .messages import Request
 from .responder import Responder
+from .response import HeaderPairs
 
 if TYPE_CHECKING:
     from .call import HTTPCall
@@ -43,6 +45,7 @@ class HTTPRequest(Record):
 
     _body: Body | None = None  # if it did not come with the head
     _rfile: io.BufferedIOBase | None = None
+    _trailers = b""  # that came after such a body
 
     # A tuple of numbers, which the garbage collector need not visit.
     def __init__(self, message: Request, call: HTTPCall | None = None) -> None:
@@ -101,7 +104,7 @@ class HTTPRequest(Record):
     @cached_property
     def headers(self) -> Headers:
         """The header fields, in order; names are case-insensitive and may occur repeatedly."""
-        return Headers(self._message.headers)
+        return parse_fields(self._message.fields)
 
     @property
     def client_address(self) -> Address:
@@ -123,6 +126,17 @@ class HTTPRequest(Record):
     def body_cut(self) -> int:
         """How many bytes of the body were received but not kept."""
         return self._message.cut if self._body is None else self._body.cut
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields that came after a chunked body (RFC 9110 6.5); most requests have none.
+
+        They are not among ``headers``. A handler waits for the rest of the body here.
+        """
+        if self._body is None:
+            return parse_fields(self._message.trailers)
+        self._body.whole()
+        return parse_fields(self._trailers)
 
     @property
     def rfile(self) -> io.BufferedIOBase:
@@ -214,6 +228,32 @@ class HTTPRequest(Record):
     def end_headers(self) -> None:
         """End the header fields; write the body to ``wfile`` next."""
         self._responder.end_headers()
+
+    def send_trailer(self, keyword: str, value: object) -> None:
+        """Add a field that follows the body (RFC 9110 6.5), which is sent in chunks then.
+
+        Call it between ``end_headers`` and the handler's return. A client of HTTP/1.0, which knows
+        no chunks, gets no trailers. Raises ValueError for a field that must not be one.
+        """
+        self._responder.trailer(keyword, str(value))
+
+    def send_informational(self, status: int, headers: HeaderPairs = ()) -> None:
+        """Send an informational response before the final one, such as 103 (RFC 8297).
+
+        ``status`` is from 100 to 199; 100 has a client send the body that it holds back. A client
+        of HTTP/1.0, which knows none, gets none. Raises ValueError for 101, and once the final
+        response has begun.
+        """
+        self._responder.inform(status, headers)
+
+    @property
+    def connection(self) -> Connection:
+        """The tunnel of a CONNECT that was answered 2xx (RFC 9110 9.3.6), to use like a socket.
+
+        Send the response by hand first: ``send_response(200)``, ``end_headers()``. Raises
+        ValueError before that, and for other methods and statuses.
+        """
+        return self._responder.connection()
 
     @property
     def wfile(self) -> Responder:

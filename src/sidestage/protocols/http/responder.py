@@ -9,9 +9,22 @@ from ...pristine.waits import Deadline
 from ...wire.frames import CHUNK
 from ...wire.messages import Close
 from .messages import Headers
-from .response import TEXT, HTTPResponse, check_header, check_status, check_text, pairs, reason_of
+from .response import (
+    TEXT,
+    HeaderPairs,
+    HTTPResponse,
+    check_chunked,
+    check_header,
+    check_status,
+    check_text,
+    checked_informational,
+    checked_trailers,
+    pairs,
+    reason_of,
+)
 
 if TYPE_CHECKING:
+    from ...dispatch.connection import Connection
     from .call import HTTPCall
 
 _ENOUGH = 1 << 16  # unsent bytes above which a response is sent before the handler returns
@@ -22,14 +35,16 @@ def respond(call: HTTPCall, response: HTTPResponse) -> None:
     """Send ``response``: whole, or chunk by chunk if its body is an iterator."""
     status, body = response.status, response.body
     reason = reason_of(status) if response.reason is None else response.reason
-    headers = pairs(response)
+    headers, trailers = pairs(response), response.trailers
     if isinstance(body, str):
         body = body.encode("utf-8", "surrogateescape")
     if isinstance(body, (bytes, bytearray, memoryview)):
-        _send_bytes(call, status, reason, headers, bytes(body))
-        return
+        if trailers is None:
+            _send_bytes(call, status, reason, headers, bytes(body))
+            return
+        body = iter((bytes(body),))
     try:
-        _send_iterable(call, status, reason, headers, iter(body))
+        _send_iterable(call, status, reason, headers, iter(body), trailers)
     finally:  # close a generator now, even if something else refers to it
         if close := getattr(body, "close", None):
             close()
@@ -45,7 +60,12 @@ def _send_bytes(call: HTTPCall, status: int, reason: str, headers: Headers, body
 
 
 def _send_iterable(
-    call: HTTPCall, status: int, reason: str, headers: Headers, chunks: Iterator[Any]
+    call: HTTPCall,
+    status: int,
+    reason: str,
+    headers: Headers,
+    chunks: Iterator[Any],
+    trailers: Any = None,
 ) -> None:
     # Get the first chunk before sending the head: an error there becomes a 500.
     first = _checked_chunk(next(chunks, b""))
@@ -54,7 +74,7 @@ def _send_iterable(
     for chunk in chunks:
         if checked := _checked_chunk(chunk):
             call.write(checked, _NEVER)
-    call.send_end()
+    call.send_end(checked_trailers(trailers() if callable(trailers) else trailers or ()))
 
 
 def respond_failure(call: HTTPCall, error: BaseException) -> None:
@@ -84,6 +104,7 @@ class Responder:
         self._call = call
         self._headers: Headers = ()
         self._waiting = bytearray()
+        self._trailers: Headers = ()
 
     def begin(self, status: int, reason: str | None) -> None:
         """Set status and reason; raises ValueError if the headers have ended."""
@@ -104,6 +125,31 @@ class Responder:
         if not self.begun:
             raise ValueError("call send_response first")
         self._in_body = True
+
+    def trailer(self, name: str, value: str) -> None:
+        """Add a trailer field; raises ValueError before ``end_headers`` and after the end."""
+        if not self._in_body or self.closed:
+            raise ValueError("send_trailer goes between end_headers and the end of the handler")
+        check_chunked(self._headers)
+        self._trailers += checked_trailers(((name, value),))
+
+    def inform(self, status: int, headers: HeaderPairs) -> None:
+        """Send an informational response; raises ValueError once the final one has begun."""
+        if self._call.head_sent or self.begun:
+            raise ValueError("an informational response goes before the final one")
+        self._call.inform(*checked_informational(status, headers))
+
+    def connection(self) -> Connection:
+        """The tunnel of a CONNECT; sends the head of the response, if it was not sent yet."""
+        call = self._call
+        if call.request.method != "CONNECT" or not self._in_body or not 200 <= self._status < 300:
+            raise ValueError(
+                "there is a connection after a CONNECT was answered 2xx: call send_response(200) "
+                "and end_headers() first"
+            )
+        tunnel = call.tunnel()  # first: bytes may come as soon as the client has the response
+        self.flush()
+        return tunnel
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Add to the body; returns the number of bytes. Raises ValueError out of order."""
@@ -134,12 +180,14 @@ class Responder:
 
     def finish(self) -> None:
         """Send what is left and end the response."""
+        if self._trailers:
+            self.flush()
         self._in_body = self.closed = True
         call, body = self._call, bytes(self._waiting)
         if call.head_sent:
             if body:
                 call.write(body, _NEVER)
-            call.send_end()
+            call.send_end(self._trailers)
         else:
             _send_bytes(call, self._status, self._reason, self._headers, body)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +24,24 @@ _UNSENDABLE = re.compile(r"[\r\n\0]|[^\0-\xff]")
 _REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 
+# RFC 9110 6.5.1: what is needed to frame, route or understand a message before its end.
+_NO_TRAILERS = frozenset(
+    {
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "host",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+    }
+)
+
 HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
@@ -34,20 +52,28 @@ class HTTPResponse:
     ``body`` is bytes, text (sent as UTF-8) or an iterable of bytes, which is sent chunk by
     chunk. ``status`` is from 200 to 999. ``headers`` is a mapping, or pairs if a field occurs more
     than once; Content-Type, Content-Length and Transfer-Encoding are sent as given, right or wrong.
-    ``reason`` is the reason phrase, by default the standard one. Raises TypeError or ValueError for
-    what cannot be sent.
+    ``reason`` is the reason phrase, by default the standard one. ``trailers`` are fields that
+    follow the body, which is sent in chunks then (RFC 9110 6.5): a mapping, pairs, or a callable
+    that returns them once the body was sent. Raises TypeError or ValueError for what cannot be
+    sent.
     """
 
     body: Any = b""
     status: int = 200
     headers: HeaderPairs = field(default_factory=dict[str, str])
     reason: str | None = None
+    trailers: HeaderPairs | Callable[[], HeaderPairs] | None = None
 
     def __post_init__(self) -> None:
         check_status(self.status)
         if self.reason is not None:
             check_text("reason", self.reason)
-        object.__setattr__(self, "headers", _checked_headers(self.headers))
+        headers = _checked_headers(self.headers)
+        object.__setattr__(self, "headers", headers)
+        if self.trailers is not None:
+            check_chunked(headers)
+            if not callable(self.trailers):
+                object.__setattr__(self, "trailers", checked_trailers(self.trailers))
         if isinstance(self.body, Mapping):
             raise TypeError(
                 "the body of an HTTPResponse is sent as it is; for JSON, have the handler return "
@@ -114,7 +140,7 @@ class HTTPResponse:
         """Create a response with status 200, without the checks of ``__post_init__``."""
         made = object.__new__(cls)
         headers = (("Content-Type", content_type),)
-        made.__dict__.update(body=body, status=200, headers=headers, reason=None)
+        made.__dict__.update(body=body, status=200, headers=headers, reason=None, trailers=None)
         return made
 
     @classmethod
@@ -146,6 +172,33 @@ def _checked_headers(headers: Any) -> Headers:
             f"headers must be a mapping or pairs of name and value, not {headers!r:.200}"
         ) from None
     return tuple(check_header(name, value) for name, value in given)
+
+
+def checked_trailers(fields: Any) -> Headers:
+    """Trailer fields as pairs; raises TypeError or ValueError for what must not be one."""
+    checked = _checked_headers(fields)
+    for name, _ in checked:
+        if name.lower() in _NO_TRAILERS:
+            raise ValueError(f"{name} must be in the headers, not in the trailers (RFC 9110 6.5.1)")
+    return checked
+
+
+def check_chunked(headers: Headers) -> None:
+    """Raise ValueError if ``headers`` say how the body is framed: with trailers it is in chunks."""
+    for name, _ in headers:
+        if name.lower() in ("content-length", "transfer-encoding"):
+            raise ValueError(
+                f"trailers follow a body in chunks: leave {name.title()} out of the headers"
+            )
+
+
+def checked_informational(status: object, headers: Any) -> tuple[int, str, Headers]:
+    """Status, reason and headers of a 1xx response; raises TypeError or ValueError."""
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise TypeError(f"the status must be an int, not {status!r}")
+    if not 100 <= status <= 199 or status == 101:
+        raise ValueError(f"an informational status is from 100 to 199 and not 101, not {status}")
+    return int(status), reason_of(int(status)), _checked_headers(headers)
 
 
 def pairs(response: HTTPResponse) -> Headers:

@@ -65,4 +65,4 @@ def open_call(run: Run, message: MailIn, journal: Journal[Any]) -> SMTPCall | No
     return SMTPCall(run, message, mail) if message.call else None
 
 
-PROTOCOL = Protocol(VOCABULARY, open_call)
+PROTOCOL = Protocol(VOCABULARY, open_call, tells_first=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...dispatch.calls import Call, ClientLeft, Protocol
+from ...dispatch.connection import Connection
 from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow
 from ...errors import ServerStopped, shown
@@ -12,8 +13,8 @@ from ...journal.journal import OVERHEAD, Journal
 from ...journal.record import Answer
 from ...pristine.waits import Clock
 from ...wire.messages import Ack, Close, Data, End, Lost, Message
-from .connection import Connection, Transcript
 from .messages import VOCABULARY, Opened, TranscriptIn
+from .transcript import Transcript
 
 _STOPPED = "closed by the stop of the server"
 
@@ -28,6 +29,7 @@ class TCPCall(Call):
         self.connection = message.connection
         self.inflow = Inflow(run.send, message.call)
         self.outflow = Outflow(run.send, message.call)
+        self.send = run.send
         self.request = Connection(self, message.local)
         self._opened_at = message.at
         self._local = message.local

@@ -9,15 +9,6 @@ class TCPSettings(Message, frozen=True, kw_only=True):
     """A TCP server has only the settings of every server."""
 
 
-class SetOption(Message, frozen=True, kw_only=True, tag=70):
-    """``setsockopt`` on the connection of ``call``."""
-
-    call: int
-    level: int
-    name: int
-    value: int | bytes
-
-
 class Opened(Message, frozen=True, kw_only=True, tag=71):
     """A client connected."""
 
@@ -41,4 +32,4 @@ class TranscriptIn(Message, frozen=True, kw_only=True, tag=72):
     ended: str
 
 
-VOCABULARY = Vocabulary(settings=TCPSettings, commands=(SetOption,), events=(Opened, TranscriptIn))
+VOCABULARY = Vocabulary(settings=TCPSettings, commands=(), events=(Opened, TranscriptIn))

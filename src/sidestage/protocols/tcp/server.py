@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...server.server import Server
 
 if TYPE_CHECKING:
-    from .connection import Transcript  # noqa: F401 - the base class's parameter
+    from .transcript import Transcript  # noqa: F401 - the base class's parameter
 
 
 class TCPServer(Server["Transcript"]):

@@ -11,8 +11,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from ...dispatch.connection import Connection
 from ...dispatch.streams import open_file
-from .connection import Connection
 
 _READ = 1 << 16  # bytes
 

@@ -1,216 +1,231 @@
-"""One HTTP exchange in the child: the parsed request and the framing of its response.
+"""One HTTP exchange in the child: a request and its response, each with its state.
 
-No I/O here. ``Exchange.head`` alone decides how a response's body is framed (RFC 9112 6).
+No I/O here, and no framing: ``h1`` frames what comes and goes, and an answerer answers. What may
+follow what is in two tables. An event that comes too late changes nothing; one that cannot come is
+an error.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import time
-from typing import NamedTuple, Protocol
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ....wire.messages import Address, Message
-from ..messages import Headers, Request, Respond
+from ..messages import Request, Respond
+from ..rules import Refusal
 
-_NO_BODY = frozenset({204, 304})
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+if TYPE_CHECKING:
+    from ....wire.credit import Backpressure
+    from .head import Head
 
 
-class Responses(Protocol):
-    """The sender of the responses of a connection's exchanges."""
+class Asked(enum.IntEnum):
+    """How much of the request has come."""
 
-    def command(self, exchange: Exchange, message: Message) -> None:
-        """Carry out a command of the parent for ``exchange``."""
+    HEAD = 0  # not all of its head
+    BODY = 1
+    DONE = 2
+
+
+class Answered(enum.IntEnum):
+    """How far the response is."""
+
+    QUEUED = 0  # the request waits for its turn, or for its body
+    PASSED = 1  # an answerer has the request
+    HEAD_SENT = 2  # the body follows
+    DONE = 3
+    ABANDONED = 4  # nothing more will be sent
+
+
+class Event(enum.IntEnum):
+    """What happens to an exchange."""
+
+    WHOLE = 0  # the head of a request without a body has come
+    BEGUN = 1  # the head of one with a body
+    PIECE = 2  # a piece of the body
+    COMPLETE = 3  # the end of the body
+    TURN = 4  # an answerer gets it
+    INFORM = 5  # an informational response
+    RESPOND = 6  # the whole response
+    RESPOND_HEAD = 7  # its head, and the first piece of its body
+    DATA = 8  # the next piece
+    END = 9  # the end of the response's body
+    REFUSE = 10  # the child answers with an error, in place of the answerer
+    ABANDON = 11  # the client is gone, or the answerer gives up
+
+
+ASKED: dict[tuple[Asked, Event], Asked] = {
+    (Asked.HEAD, Event.WHOLE): Asked.DONE,
+    (Asked.HEAD, Event.BEGUN): Asked.BODY,
+    (Asked.BODY, Event.PIECE): Asked.BODY,
+    (Asked.BODY, Event.COMPLETE): Asked.DONE,
+}
+ANSWERED: dict[tuple[Answered, Event], Answered] = {
+    (Answered.QUEUED, Event.TURN): Answered.PASSED,
+    (Answered.QUEUED, Event.REFUSE): Answered.DONE,
+    (Answered.QUEUED, Event.ABANDON): Answered.ABANDONED,
+    (Answered.PASSED, Event.INFORM): Answered.PASSED,
+    (Answered.PASSED, Event.RESPOND): Answered.DONE,
+    (Answered.PASSED, Event.RESPOND_HEAD): Answered.HEAD_SENT,
+    (Answered.PASSED, Event.REFUSE): Answered.DONE,
+    (Answered.PASSED, Event.ABANDON): Answered.ABANDONED,
+    (Answered.HEAD_SENT, Event.DATA): Answered.HEAD_SENT,
+    (Answered.HEAD_SENT, Event.END): Answered.DONE,
+    (Answered.HEAD_SENT, Event.REFUSE): Answered.ABANDONED,  # too late to say so
+    (Answered.HEAD_SENT, Event.ABANDON): Answered.ABANDONED,
+}
+# Answers that are under way when an exchange ends, and what can no longer be said before a head.
+TOO_LATE: frozenset[tuple[Answered, Event]] = frozenset(
+    {
+        (Answered.HEAD_SENT, Event.INFORM),
+        *(
+            (state, event)
+            for state in (Answered.DONE, Answered.ABANDONED)
+            for event in Event
+            if event > Event.TURN
+        ),
+    }
+)
+
+
+class IllegalEvent(AssertionError):
+    """An event that cannot come in this state: a defect of the child or of the parent."""
+
+
+class Framing(Protocol):
+    """What frames the messages of an exchange: a connection of one version of HTTP."""
+
+    COMMANDS: ClassVar[dict[type, Callable[[Any, Exchange, Any], None]]]  # what carries them out
+    peer: Address
+    number: int
+
+    def local(self) -> Address:
+        """The address that the client has connected to."""
+        ...
+
+    def respond(self, exchange: Exchange, response: Respond) -> None:
+        """Send a response, or its beginning."""
 
     def timed_out(self, exchange: Exchange) -> None:
-        """The handler's time for ``exchange`` has ended."""
+        """The answerer's time has ended."""
+
+    def hold(self, wanted: bool) -> None:
+        """Pause reading the request's body, or resume it."""
+
+
+class Answerer(Protocol):
+    """What answers requests: a handler in the test's process, or the child itself."""
+
+    early: bool  # takes a request before its body has come, if that is large or slow
+
+    def take(self, exchange: Exchange) -> None:
+        """Answer ``exchange`` by ``exchange.framing``, now or later."""
+
+    def piece(self, exchange: Exchange, data: bytes) -> None:
+        """Take a piece of the body of a request that was taken early."""
+
+    def complete(self, exchange: Exchange) -> None:
+        """Take the end of that body."""
+
+    def lose(
+        self, exchange: Exchange, *, reset: bool, answered: tuple[int, int] | None = None
+    ) -> None:
+        """The exchange ended without its answer; ``answered`` is what the child has sent."""
 
 
 class Exchange:
     """A request and its response, while they come in and go out; a call in ``child/calls.py``."""
 
-    method = ""
-    target = b""
-    http_version = "1.1"
-    hosts = 0  # number of Host fields
-    length: int | None = 0  # bytes of the request's body; None is chunked
-    expects = False  # whether the client waits for 100 Continue
+    head: Head | None = None
     body: bytes | bytearray = b""
     cut = 0  # bytes of the request's body that were received and not recorded
-    received = False  # the whole request has come
-    streamed = False  # its body goes to the parent as it comes
-    call = 0  # its id, once the parent has it
-    since: float | None = None  # when it was sent to the parent or recorded
-    due: float | None = None  # when the handler's time ends, on the loop's clock
-    timer: asyncio.TimerHandle | None = None  # until a slow body is streamed
+    trailers = b""  # of the request, as they came
+    trailers_out = b""  # of the response, each with its line end
+    early = False  # not to wait for the rest of the body
+    continued = False  # whether the client that waits for 100 Continue was told to go on
+    answerer: Answerer | None = None
+    call = 0  # its id, if a handler answers
+    flow: Backpressure | None = None  # if the bodies come in pieces
+    since: float | None = None  # when an answerer got it
+    due: float | None = None  # when the answerer's time ends, on the loop's clock
+    timer: asyncio.TimerHandle | None = None  # until a slow body is taken as it comes
     keep_alive = True
-    head_sent = False
-    chunked = False
+    chunked = False  # the response's body
     bodiless = False  # the response has no body, whatever the handler writes
+    tunnel = False  # a CONNECT that was answered 2xx
+    half_closed = False  # the client ended before it was
     declared: int | None = None  # Content-Length of a streamed response, from the handler
     sent = 0  # bytes of the response's body
-    responded = False
-    refusal: tuple[int, str] | None = None
+    refusal: Refusal | None = None
 
-    def __init__(self, responses: Responses) -> None:
-        self.responses = responses
-        self.headers: list[tuple[str, str]] = []
+    def __init__(self, framing: Framing) -> None:
+        self.framing = framing
+        self.asked = Asked.HEAD
+        self.answered = Answered.QUEUED
+
+    def on(self, event: Event) -> bool:
+        """Move as the tables say; returns ``False``, and does nothing, if it is too late for that.
+
+        Raises IllegalEvent.
+        """
+        if event < Event.TURN:
+            asked = ASKED.get((self.asked, event))
+            if asked is not None:
+                self.asked = asked
+                return True
+        elif self.asked is not Asked.HEAD or event is Event.REFUSE or event is Event.ABANDON:
+            answered = ANSWERED.get((self.answered, event))
+            if answered is not None:
+                self.answered = answered
+                return True
+            if (self.answered, event) in TOO_LATE:
+                return False
+        raise IllegalEvent(f"{event.name} when {self.asked.name} and {self.answered.name}")
+
+    @property
+    def received(self) -> bool:
+        """Whether the whole request has come."""
+        return self.asked is Asked.DONE
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self.answered >= Answered.DONE
+
+    # As a call -----------------------------------------------------------------------------------
 
     def command(self, message: Message) -> None:
-        self.responses.command(self, message)
+        self.framing.COMMANDS[type(message)](self.framing, self, message)
 
     def timed_out(self) -> None:
-        self.responses.timed_out(self)
+        self.framing.timed_out(self)
+
+    # For messages --------------------------------------------------------------------------------
 
     def line(self) -> str:
         """Method and target, for messages to people."""
-        return f"{self.method} {self.target.decode('latin-1')}".strip() or "request"
+        return "request" if self.head is None else f"{self.head.method} {self.head.target}"
 
-    def note(self, name: bytes, value: str) -> None:
-        """Evaluate Content-Length, Transfer-Encoding, Host or Expect; ``name`` is in lower case."""
-        match name:
-            case b"content-length":
-                self.length = int(value)
-            case b"transfer-encoding":
-                self.length = None
-            case b"host":
-                self.hosts += 1
-            case _:
-                self.expects = value.lower() == "100-continue"
-
-    def request(self, peer: Address, connection: int) -> Request:
+    def request(self) -> Request:
         """The message to the parent."""
+        head, framing = self.head, self.framing
+        assert head is not None
         assert self.since is not None
         return Request(
             call=self.call,
-            peer=peer,
+            peer=framing.peer,
             at=self.since,
-            connection=connection,
-            method=self.method,
-            target=self.target.decode("latin-1"),
-            http_version=self.http_version,
-            headers=tuple(self.headers),
+            connection=framing.number,
+            method=head.method,
+            target=head.target,
+            http_version=head.http_version,
+            fields=head.fields,
             body=bytes(self.body),
-            more=self.streamed,
+            more=self.asked is not Asked.DONE,
             cut=self.cut,
+            trailers=self.trailers,
+            expects=head.expects,
+            local=framing.local() if head.method == "CONNECT" else "",
         )
-
-    def head(self, response: Respond) -> bytes:
-        """Encode the head of the response, and decide how its body is framed."""
-        given = _given(response.status, response.reason, response.headers)
-        self.bodiless = given.bodiless or self.method == "HEAD"
-        if given.closes:
-            self.keep_alive = False
-        for length in given.lengths:
-            self._declare(response, length)
-        head = given.head
-        if not given.dated:
-            head += http_date()
-        if not given.framed:
-            head += self._framing(response)
-        if given.connection:
-            return head + b"\r\n"
-        if not self.keep_alive:
-            return head + b"Connection: close\r\n\r\n"
-        if self.http_version == "1.0":
-            return head + b"Connection: keep-alive\r\n\r\n"
-        return head + b"\r\n"
-
-    def _declare(self, response: Respond, length: str) -> None:
-        """Compare the handler's Content-Length; if it is wrong, the connection must be closed."""
-        if response.length is None and length.isascii() and length.isdigit():
-            self.declared = int(length)  # compared at the end
-        elif not self.bodiless:
-            self.keep_alive &= length == str(response.length)
-
-    def _framing(self, response: Respond) -> bytes:
-        if response.length is not None:
-            if response.status == 304 and not response.length:
-                return b""
-            return b"Content-Length: %d\r\n" % response.length
-        if self.http_version == "1.0":
-            self.keep_alive = False  # the end of the connection is the end of the body
-            return b""
-        if response.status == 304:  # with Transfer-Encoding, clients would wait for chunks
-            return b""
-        self.chunked = not self.bodiless
-        return b"Transfer-Encoding: chunked\r\n"
-
-
-class _Given(NamedTuple):
-    """What a handler's status, reason and headers decide about the response."""
-
-    head: bytes  # status line and header fields
-    bodiless: bool
-    dated: bool  # has a Date field
-    framed: bool  # says how the body is framed, or has none
-    lengths: tuple[str, ...]  # of Content-Length fields
-    connection: bool  # has a Connection field
-    closes: bool  # that says "close"
-
-
-@functools.lru_cache(maxsize=16)  # most handlers send few different heads
-def _given(status: int, reason: str, headers: Headers) -> _Given:
-    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), ""]
-    lowered = [(name.lower(), value) for name, value in headers]
-    names = {name for name, _ in lowered}
-    return _Given(
-        head="\r\n".join(lines).encode("latin-1"),
-        bodiless=status in _NO_BODY,
-        dated="date" in names,
-        framed=not names.isdisjoint({"content-length", "transfer-encoding"}) or status == 204,
-        lengths=tuple(value.strip() for name, value in lowered if name == "content-length"),
-        connection="connection" in names,
-        closes=any(name == "connection" and "close" in value.lower() for name, value in lowered),
-    )
-
-
-def objection(exchange: Exchange) -> tuple[int, str, str] | None:
-    """Why a request must be refused although it parses: status, reason phrase and explanation.
-
-    ``None`` if it need not be refused.
-    """
-    if exchange.http_version == "0.9":
-        return 400, "Bad Request", "no HTTP version"
-    if not exchange.http_version.startswith("1."):
-        return 505, "HTTP Version Not Supported", f"HTTP/{exchange.http_version}"
-    hosts = exchange.hosts
-    if hosts > 1 or (not hosts and exchange.http_version == "1.1"):
-        # RFC 9112 3.2
-        return 400, "Bad Request", f"{hosts} Host fields, there must be one"
-    return None
-
-
-def plain(status: int, reason: str) -> Respond:
-    """A response that the child sends itself."""
-    body = b"" if status == 200 else f"{status} {reason}\n".encode()
-    headers = (("Content-Type", "text/plain; charset=utf-8"),) if body else ()
-    return Respond(
-        call=0,
-        status=status,
-        reason=reason,
-        headers=headers,
-        body=body,
-        length=len(body),
-        more=False,
-    )
-
-
-PLAIN_SUCCESS = plain(200, "OK")
-_date: tuple[int, bytes] = (0, b"")
-
-
-def http_date() -> bytes:
-    """The Date field for the current second (RFC 9110 5.6.7), independent of the locale."""
-    global _date
-    now = int(time.time())
-    if _date[0] != now:
-        t = time.gmtime(now)
-        text = (
-            f"Date: {_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
-            f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT\r\n"
-        )
-        _date = (now, text.encode())
-    return _date[1]

@@ -1,4 +1,4 @@
-"""HTTP/1.1 in the child (RFC 9112): one connection, its queue of requests and their responses.
+"""HTTP/1.1 in the child (RFC 9112): one connection, its queue of exchanges, their framing.
 
 A connection's requests are answered in the order they came, so each waits in a queue for its turn.
 Connections do not wait for each other.
@@ -6,118 +6,142 @@ Connections do not wait for each other.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ....child.net.listener import wire_address
-from ....child.net.stream import hold, reset
-from ....wire.credit import Backpressure
-from ....wire.messages import Ack, Address, Close, Data, End, Message, OpenConnection
-from ..messages import Respond
-from .exchange import PLAIN_SUCCESS, Exchange, plain
+from ....child.net.stream import Transport
+from ....wire.messages import Ack, Address, Close, Data, End, OpenConnection, SetOption
+from ..messages import Inform, Respond, Trailers
+from ..rules import Refusal
+from .answerers import plain
+from .exchange import Answered, Answerer, Asked, Event, Exchange
+from .framing import head_of, informational
 from .h1_reader import RequestReader
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .service import HTTPService
 
-SMALL_BODY = 1 << 16  # bytes; a larger body is streamed
-SMALL_WAIT = 0.05  # seconds; a body that takes longer to come is streamed
+SMALL_BODY = 1 << 16  # bytes; a larger body is passed on as it comes
+SMALL_WAIT = 0.05  # seconds; so is a body that takes longer to come
 PIPELINE = 32  # requests waiting on one connection before reading pauses
-LINGER = 1.0  # seconds for the client to read the response and stop sending
 IGNORED_BODY = 1 << 20  # bytes of a request body read after its response, to keep the connection
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HTTPConnection:
-    """A client's connection: the receiver of its bytes, and the sink of its requests."""
+    """A client's connection: the receiver of its bytes, and the framing of its exchanges."""
 
-    transport: asyncio.Transport
+    transport: Transport
 
     def __init__(self, service: HTTPService) -> None:
         self.service = service
         self.peer: Address = ""
         self.number = service.next_connection()
-        self.flow = Backpressure(service.send, functools.partial(self._hold, "flow"))
         self.queue: deque[Exchange] = deque()
         self.reader = RequestReader(self, service.settings.head_limit)
+        self.data_received = self.reader.feed
         self.holds: set[str] = set()  # reasons not to read
-        self.lingering: asyncio.TimerHandle | None = None
+        self.blocked = False  # the transport's buffer is full
 
     # From the transport ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(transport, Transport)
         self.transport = transport
         self.peer = wire_address(transport.get_extra_info("peername"))
         self.service.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.lingering is not None:
-            self.lingering.cancel()
         if exc is not None and self.reader.incoming is not None:
-            text = "the client reset the connection in the middle of a request"
-            self._diagnose(text)
-        self._flush()
+            self._diagnose("the client reset the connection in the middle of a request")
+        self.reader.end()
         for exchange in self.queue:
-            self.service.calls.lose(exchange.call, reset=exc is not None)
+            exchange.on(Event.ABANDON)
+            self._lose(exchange, reset=exc is not None)
         self._drop_queue()
         self.service.left(self)
 
-    def data_received(self, data: memoryview) -> None:
-        self.reader.feed(data)
-
     def eof_received(self) -> bool:
-        self._flush()  # before the transport closes
-        if self.reader.incoming is not None:
+        queue = self.queue
+        if queue and queue[0].tunnel:
+            if queue[0].answerer is not None:
+                queue[0].answerer.complete(queue[0])
+            return True  # half-open: the handler may still write
+        if (incoming := self.reader.incoming) is not None:
             self._diagnose("the client closed in the middle of a request")
-            self.reader.incoming = None
-            if not (self.queue and self.queue[0].received):
+            self.reader.end()
+            if not (queue and queue[0].received):
                 return False
-        if self.queue:  # the client may still read: answer what it has sent
-            self.queue[-1].keep_alive = False
-        return bool(self.queue) and self.lingering is None
+            if incoming in queue:  # behind others, which are answered
+                self._cancel_timer(incoming)
+                queue.remove(incoming)
+        if queue:  # the client may still read: answer what it has sent
+            queue[-1].keep_alive = False
+            queue[-1].half_closed = True
+        return bool(queue)
 
     def pause_writing(self) -> None:
-        self.flow.client_blocked(True)
+        self._set_blocked(True)
 
     def resume_writing(self) -> None:
-        self.flow.client_blocked(False)
+        self._set_blocked(False)
+
+    def _set_blocked(self, blocked: bool) -> None:
+        self.blocked = blocked
+        if self.queue and (flow := self.queue[0].flow) is not None:
+            flow.client_blocked(blocked)
 
     # From the reader ---------------------------------------------------------------------------
 
-    def begun(self, exchange: Exchange) -> None:
-        # RFC 9110 10.1.1: no 100 Continue for HTTP/1.0.
-        exchange.expects &= exchange.http_version == "1.1" and exchange.length != 0
+    def whole(self, exchange: Exchange) -> None:
+        exchange.on(Event.WHOLE)
         self.queue.append(exchange)
-        if exchange.length is not None and exchange.length > SMALL_BODY:
-            exchange.streamed = self.service.handled
-        if exchange.length != 0:  # else it is complete in a moment
-            self._advance()
+        self._advance()
+
+    def begun(self, exchange: Exchange) -> None:
+        exchange.on(Event.BEGUN)
+        self.queue.append(exchange)
+        head = exchange.head
+        assert head is not None
+        exchange.early = head.expects or (head.length or 0) > SMALL_BODY
+        self._advance()
 
     def body(self, exchange: Exchange, data: bytes) -> None:
-        if exchange.responded:
+        if exchange.tunnel:
+            if exchange.answerer is not None:
+                exchange.answerer.piece(exchange, data)
+            return
+        exchange.on(Event.PIECE)
+        if exchange.ended:
             self._ignore(exchange, data)
-        elif exchange.streamed and exchange.call:
-            self.service.send(Data(call=exchange.call, data=data))
-            self.flow.sent(len(data))
+        elif exchange.answerer is not None:
+            exchange.answerer.piece(exchange, data)
         else:
             self._store(exchange, data)
 
-    def received(self, exchange: Exchange) -> None:
-        exchange.received = True
-        if exchange.since is None:
+    def complete(self, exchange: Exchange) -> None:
+        exchange.on(Event.COMPLETE)
+        if exchange.timer is not None:
             self._cancel_timer(exchange)
-        if exchange.streamed and exchange.call:
-            self.service.send(End(call=exchange.call))
+        if exchange.answerer is not None:
+            exchange.answerer.complete(exchange)
         self._advance()
 
     def awaited(self, exchange: Exchange) -> None:
         # Wait a moment for the rest of a small body, so that one message can carry all of it.
         if exchange.since is None and exchange.timer is None:
-            exchange.timer = self.service.loop.call_later(SMALL_WAIT, self._stream, exchange)
+            exchange.timer = self.service.loop.call_later(SMALL_WAIT, self._hurry, exchange)
+
+    def local(self) -> Address:
+        return wire_address(self.transport.get_extra_info("sockname"))
+
+    def hold(self, wanted: bool) -> None:
+        self._hold("flow", wanted)
 
     def _diagnose(self, text: str) -> None:
         self.service.diagnose(self.peer, text, self.number)
@@ -132,241 +156,301 @@ class HTTPConnection:
             exchange.timer.cancel()
             exchange.timer = None
 
-    def _stream(self, exchange: Exchange) -> None:
-        """Send the request to the parent without waiting for the rest of its body."""
-        exchange.streamed = self.service.handled
+    def _hurry(self, exchange: Exchange) -> None:
+        """Do not wait for the rest of the body."""
+        exchange.early = True
         self._advance()
 
-    def _store(self, exchange: Exchange, body: bytes) -> None:
+    def _store(self, exchange: Exchange, data: bytes) -> None:
         if not exchange.body:
             exchange.body = bytearray()
-        if self.service.handled:
-            exchange.body += body
+        if self.service.handled and not exchange.cut:
+            exchange.body += data
             if len(exchange.body) > SMALL_BODY:
-                if not exchange.streamed:
-                    self._stream(exchange)
+                if not exchange.early:
+                    self._hurry(exchange)
                 # Behind an earlier request its body is buffered here: stop reading.
-                self._pause(exchange.since is None)
+                self._hold("queue", exchange.since is None)
         else:
             free = max(0, self.service.record_limit - len(exchange.body))
-            exchange.body += body[:free]
-            exchange.cut += max(0, len(body) - free)
+            exchange.body += data[:free]
+            exchange.cut += max(0, len(data) - free)
 
-    def _ignore(self, exchange: Exchange, body: bytes) -> None:
+    def _ignore(self, exchange: Exchange, data: bytes) -> None:
         """Take a piece of the body that comes after the response, which only the record needs."""
-        exchange.cut += len(body)
+        exchange.cut += len(data)
         if exchange.cut > IGNORED_BODY:
             self._finish(exchange)
-        elif exchange.call:
-            self.service.send(Data(call=exchange.call, data=body))
+        elif exchange.answerer is not None:
+            exchange.answerer.piece(exchange, data)
 
     # The queue ---------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Move the first request as far as possible, then the next."""
+        """Move the first exchange as far as possible, then the next."""
         while self.queue:
             exchange = self.queue[0]
-            if exchange.refusal is not None:
-                self._answer_refusal(exchange)
-                return
-            if exchange.since is None:
-                if exchange.expects and not exchange.received and not exchange.body:
-                    exchange.expects = False
-                    self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                if not exchange.received and not exchange.streamed:
+            if exchange.answered is Answered.QUEUED:
+                if exchange.refusal is not None:
+                    self._answer_refusal(exchange, exchange.refusal)
+                    return
+                if not self._take_turn(exchange):
                     break
-                self._send_request(exchange)
-            if not exchange.responded:
+            if exchange.answered < Answered.DONE or exchange.tunnel:
                 break
             if not exchange.keep_alive or self.service.draining:
                 self._finish(exchange)
                 return
-            if not exchange.received:
+            if exchange.asked is not Asked.DONE:
                 break
             self.queue.popleft()
             self.service.calls.close(exchange.call)
+            if self.reader.connects and not self.queue:  # it was the CONNECT, the last that came
+                self.reader.go_on()
         if self.holds or len(self.queue) > PIPELINE:
-            self._pause(len(self.queue) > PIPELINE)
+            self._hold("queue", len(self.queue) > PIPELINE)
 
-    def _send_request(self, exchange: Exchange) -> None:
+    def _take_turn(self, exchange: Exchange) -> bool:
+        """Give the first exchange to an answerer, if enough of it has come."""
         service = self.service
-        self._cancel_timer(exchange)
+        answerer: Answerer = service.recorder
+        if service.handled and not exchange.cut:  # a handler gets the whole body or none of it
+            answerer = service.handler
+        if exchange.asked is not Asked.DONE and not (exchange.early and answerer.early):
+            head = exchange.head
+            if head is not None and head.expects and not exchange.body:
+                self._continue(exchange)
+            return False
+        if exchange.timer is not None:
+            self._cancel_timer(exchange)
+        exchange.on(Event.TURN)
         exchange.since = service.loop.time()
-        if not service.handled and not exchange.streamed:
-            service.outbox.record(exchange.request(self.peer, self.number))
-            self._respond(exchange, PLAIN_SUCCESS)
-            return
-        exchange.call = service.calls.open(exchange)
-        self.flow.start(exchange.call)
-        service.send(exchange.request(self.peer, self.number))
-        if exchange.streamed:
-            self.flow.sent(len(exchange.body))
-            if exchange.received:
-                service.send(End(call=exchange.call))
-            exchange.body = b""
-        service.timeouts.arm(exchange)
+        exchange.answerer = answerer
+        answerer.take(exchange)
+        if self.blocked and exchange.flow is not None:
+            exchange.flow.client_blocked(True)
+        return True
 
-    def _pause(self, wanted: bool) -> None:
-        self._hold("queue", wanted)
+    def _continue(self, exchange: Exchange) -> None:
+        """Have a client that waits for it send the body (RFC 9110 10.1.1)."""
+        if not exchange.continued:
+            exchange.continued = True
+            self.transport.write(_CONTINUE)
+
+    def _is_awaiting(self, exchange: Exchange) -> bool:
+        """Whether the client was not told to send the body, and may never do so."""
+        head = exchange.head
+        return head is not None and head.expects and not (exchange.continued or exchange.received)
 
     def _hold(self, reason: str, wanted: bool) -> None:
         """Add or remove a reason not to read; read only while there is none."""
         before = bool(self.holds)
         (self.holds.add if wanted else self.holds.discard)(reason)
         if before != bool(self.holds):
-            hold(self.transport, wanted)
+            if wanted:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
 
     def timed_out(self, exchange: Exchange) -> None:
-        self.service.calls.ask_to_postpone(functools.partial(self._end_of_time, exchange))
-
-    def _end_of_time(self, exchange: Exchange, postponed: bool) -> None:
-        if exchange.head_sent or exchange not in self.queue:
-            return
-        if postponed:
-            self.service.timeouts.arm(exchange)
+        if exchange.answered is not Answered.PASSED:
             return
         seconds = self.service.config.handler_timeout
         text = f"the handler gave no answer to {exchange.line()} within {seconds} s: sent 504"
         self._diagnose(text)
         response = plain(504, "Gateway Timeout")
-        answered = (response.status, len(response.body))
-        self.service.calls.lose(exchange.call, reset=False, answered=answered)
+        self._lose(exchange, reset=False, answered=(response.status, len(response.body)))
         exchange.keep_alive = False
-        self._respond(exchange, response)
+        self.respond(exchange, response)
         self._advance()
+
+    def _lose(
+        self, exchange: Exchange, *, reset: bool, answered: tuple[int, int] | None = None
+    ) -> None:
+        if exchange.answerer is not None:
+            exchange.answerer.lose(exchange, reset=reset, answered=answered)
 
     # Responses ---------------------------------------------------------------------------------
 
-    def command(self, exchange: Exchange, message: Message) -> None:
-        match message:
-            case Respond():
-                self._respond(exchange, message)
-                self._advance()
-            case Data():
-                self._write_body(exchange, message.data)
-            case End():
-                self._end(exchange)
-                self._advance()
-            case Ack():
-                self.flow.acknowledged(message.size)
-            case Close():
-                self._close(exchange, message)
-            case _:
-                raise AssertionError(message)
-
-    def _respond(self, exchange: Exchange, response: Respond) -> None:
-        if exchange.head_sent or self.transport.is_closing():
+    def respond(self, exchange: Exchange, response: Respond) -> None:
+        if not exchange.on(Event.RESPOND_HEAD if response.more else Event.RESPOND):
             return
-        exchange.head_sent = True
         exchange.due = None
         if self.service.draining:
             exchange.keep_alive = False
+        if exchange.asked is not Asked.DONE and self._is_awaiting(exchange):
+            if response.more:  # its handler may still want the body, and it is too late then
+                self._continue(exchange)
+            else:
+                exchange.keep_alive = False
         body = response.body
-        head = exchange.head(response)
+        head = head_of(exchange, response)
         exchange.sent = len(body)
         if exchange.bodiless:
             body = b""
         elif exchange.chunked and body:
             body = b"%x\r\n%b\r\n" % (len(body), body)
-        self._write(head + body)
+        self.transport.write(head + body)
         if response.more:
-            self.flow.wrote(len(response.body))
-        else:
-            exchange.responded = True
-            if exchange.streamed:
-                self.flow.release()
+            self._wrote(exchange, len(response.body))
+            if exchange.tunnel:
+                self._begin_tunnel(exchange)
+        elif exchange.flow is not None:
+            self._release(exchange)
 
-    def _write_body(self, exchange: Exchange, data: bytes) -> None:
+    def _release(self, exchange: Exchange) -> None:
+        """Read from the client again, whatever the handler reads."""
+        if exchange.flow is not None:
+            exchange.flow.release()
+            self.service.iteration.progress.set()
+
+    def _begin_tunnel(self, exchange: Exchange) -> None:
+        self.reader.begin_tunnel(exchange)
+        if exchange.half_closed and exchange.answerer is not None:
+            exchange.answerer.complete(exchange)
+
+    def _command_respond(self, exchange: Exchange, response: Respond) -> None:
+        self.respond(exchange, response)
+        self._advance()
+
+    def _inform(self, exchange: Exchange, message: Inform) -> None:
+        if not exchange.on(Event.INFORM):
+            return
+        if message.status == 100:
+            if not exchange.received and not exchange.body:
+                self._continue(exchange)
+        elif exchange.head is not None and exchange.head.http_version != "1.0":
+            # RFC 9110 15.2: HTTP/1.0 has no informational responses.
+            self.transport.write(informational(message.status, message.reason, message.headers))
+
+    def _write_body(self, exchange: Exchange, message: Data) -> None:
+        if not exchange.on(Event.DATA):
+            return
+        data = message.data
         exchange.sent += len(data)
         if data and not self.transport.is_closing() and not exchange.bodiless:
             if exchange.chunked:
-                self._flush()
                 self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
             else:
-                self._write(data)
-        self.flow.wrote(len(data))
+                self.transport.write(data)
+        self._wrote(exchange, len(data))
 
-    def _write(self, data: bytes) -> None:
-        self.service.writes.write(self.transport, data)
+    def _wrote(self, exchange: Exchange, size: int) -> None:
+        flow = exchange.flow or self.service.new_flow(exchange, blocked=self.blocked)
+        flow.wrote(size)
 
-    def _flush(self) -> None:
-        self.service.writes.flush(self.transport)
-
-    def _end(self, exchange: Exchange) -> None:
-        if exchange.chunked and not exchange.responded and not self.transport.is_closing():
-            self._write(b"0\r\n\r\n")
+    def _end(self, exchange: Exchange, message: End) -> None:
+        if not exchange.on(Event.END):
+            return
+        if exchange.tunnel:
+            with contextlib.suppress(OSError):  # the client has left: reading reports it
+                self.transport.write_eof()
+            return
+        if exchange.chunked and not self.transport.is_closing():
+            self.transport.write(b"0\r\n%b\r\n" % exchange.trailers_out)
         if exchange.declared is not None and not exchange.bodiless:
             exchange.keep_alive &= exchange.declared == exchange.sent
-        exchange.responded = True
-        self.flow.release()
+        self._release(exchange)
+        self._advance()
 
     def _finish(self, exchange: Exchange) -> None:
         """Close the connection after the response to ``exchange`` has been delivered."""
         if exchange.received:
             self.service.calls.close(exchange.call)
         else:  # its handler must not wait for the rest of the body
-            self.service.calls.lose(exchange.call, reset=False)
+            self._lose(exchange, reset=False)
         alone = exchange.received and self.reader.incoming is None and len(self.queue) == 1
+        alone = alone and not self.reader.unread
         self._drop_queue()
         self.reader.end()
-        self._flush()
-        if alone:
-            self.transport.close()
+        transport = self.transport
+        if alone and not (transport.get_write_buffer_size() or transport.has_unread()):
+            transport.close()
         else:
-            self._linger()
+            self._linger(exchange)
 
-    def _linger(self) -> None:
-        """Stop sending, and close once the client has stopped too, at the latest after ``LINGER``.
-
-        Closing while the client still sends would reset the connection, and the client could
-        lose the response (RFC 9112 9.6).
-        """
-        self.flow.release()
-        self._pause(False)
-        self._flush()
+    def _linger(self, exchange: Exchange) -> None:
+        self._release(exchange)
+        self._hold("queue", False)
         if self.service.draining:
             self.transport.close()
-        elif self.lingering is None and not self.transport.is_closing():
-            with contextlib.suppress(OSError):  # the client has left already
-                self.transport.write_eof()
-            self.lingering = self.service.loop.call_later(LINGER, self.transport.abort)
+        else:
+            self.transport.close_lingering()
 
     def _close(self, exchange: Exchange, message: Close) -> None:
         """Close in the middle of a response, so that the client sees that it is incomplete."""
+        tunnel = exchange.tunnel
+        exchange.on(Event.ABANDON)
         self.service.calls.close(exchange.call)
-        if message.reset or not (exchange.chunked or exchange.declared or exchange.bodiless):
+        if message.reset or not (
+            tunnel or exchange.chunked or exchange.declared or exchange.bodiless
+        ):
             # Without chunks or a length, a plain close would look like the end of the body.
-            self._flush()
-            reset(self.transport)
+            self.transport.reset()
         else:
             self._finish(exchange)
 
+    def _acknowledge(self, exchange: Exchange, message: Ack) -> None:
+        if exchange.flow is not None:
+            exchange.flow.acknowledged(message.size)
+            self.service.iteration.progress.set()
+
+    def _end_with(self, exchange: Exchange, message: Trailers) -> None:
+        if exchange.chunked and not exchange.ended:
+            exchange.trailers_out = message.fields
+
+    COMMANDS: ClassVar[dict[type, Callable[[Any, Exchange, Any], None]]] = {
+        Respond: _command_respond,
+        Data: _write_body,
+        End: _end,
+        Ack: _acknowledge,
+        Inform: _inform,
+        Trailers: _end_with,
+        Close: _close,
+        SetOption: lambda self, exchange, message: self.service.set_option(
+            self.transport, message, self.peer, self.number
+        ),
+    }
+
     # Refusals ----------------------------------------------------------------------------------
 
-    def malformed(self, exchange: Exchange | None, why: str) -> None:
-        if self.queue and not self.queue[-1].keep_alive and self.queue[-1].received:
-            # RFC 9112 9.6: ignore everything after a request with "Connection: close".
-            self.reader.end()
-            self._diagnose(f"the client sent more than its last request: {why}")
-            return
-        self.refuse(exchange or Exchange(self), 400, "Bad Request", why)
-
-    def refuse(self, exchange: Exchange, status: int, reason: str, why: str = "") -> None:
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        last = self.queue[-1] if self.queue else None
         self.reader.end()
-        exchange.refusal = (status, reason)
+        if last is not None and not last.keep_alive and last.received:
+            # RFC 9112 9.6: ignore everything after a request with "Connection: close".
+            self._diagnose(f"the client sent more than its last request: {refusal.why}")
+            return
+        exchange.refusal = refusal
         exchange.keep_alive = False
-        self._diagnose(f"sent {status} {reason}{': ' if why else ''}{why}")
-        if exchange.call:  # its handler must not wait for the rest of the body
-            self.service.calls.lose(exchange.call, reset=False)
+        why = f": {refusal.why}" if refusal.why else ""
+        if exchange.answered > Answered.PASSED:
+            self._diagnose(f"too late to send {refusal.status} {refusal.reason}{why}")
+        else:
+            self._diagnose(f"sent {refusal.status} {refusal.reason}{why}")
+        if exchange.answered is not Answered.QUEUED:
+            self._refuse_late(exchange, refusal)
+            return
         if exchange not in self.queue:
             self.queue.append(exchange)
         self._advance()
 
-    def _answer_refusal(self, exchange: Exchange) -> None:
-        assert exchange.refusal is not None
-        self._respond(exchange, plain(*exchange.refusal))
+    def _refuse_late(self, exchange: Exchange, refusal: Refusal) -> None:
+        """Refuse a request whose handler runs already: its body is wrong."""
+        self._lose(exchange, reset=False)  # it must not wait for the rest of the body
+        if exchange.answered is Answered.PASSED:
+            self._answer_refusal(exchange, refusal)
+        else:
+            exchange.on(Event.REFUSE)
+            self._drop_queue()
+            self._linger(exchange)
+
+    def _answer_refusal(self, exchange: Exchange, refusal: Refusal) -> None:
+        exchange.on(Event.REFUSE)
+        response = plain(refusal.status, refusal.reason)
+        self.transport.write(head_of(exchange, response) + response.body)
         self._drop_queue()
-        self._linger()
+        self._linger(exchange)
 
     # For the drain -----------------------------------------------------------------------------
 
@@ -384,14 +468,15 @@ class HTTPConnection:
     def _stage(self, exchange: Exchange) -> str:
         if exchange.since is None:
             return "request not complete"
-        if exchange.responded:
+        if exchange.ended and not exchange.tunnel:
             return "closing"
-        stage = "response not complete" if exchange.head_sent else "handler running"
+        stage = "handler running"
+        if exchange.answered is not Answered.PASSED:
+            stage = "tunnel open" if exchange.tunnel else "response not complete"
         return f"{stage} for {self.service.loop.time() - exchange.since:.1f} s"
 
     def close_if_idle(self) -> None:
         if not self._in_progress():
-            self._flush()
             self.transport.close()
 
     def abandon(self) -> None:
@@ -400,9 +485,16 @@ class HTTPConnection:
             self.transport.abort()
 
     def _in_progress(self) -> bool:
-        """Whether a handler has been called and has not completed its response."""
+        """Whether an answerer has a request and has not completed its response."""
         first = self.queue[0] if self.queue else None
-        return first is not None and first.since is not None and not first.responded
+        if first is None or first.since is None:
+            return False
+        return first.tunnel or not first.ended
+
+    def is_behind(self) -> bool:
+        """Whether the client has sent more that cannot be read before the handler reads."""
+        flow = self.queue[0].flow if self.queue else None
+        return flow is not None and flow.paused and self.transport.has_unread()
 
     def abort(self) -> None:
         self.transport.abort()

@@ -1,4 +1,4 @@
-"""Parses the requests of one connection with httptools, and limits their heads.
+"""Divides what an HTTP/1.1 client sends into heads and bodies (RFC 9112).
 
 No I/O here. The connection gets each request's progress through ``RequestSink``, and ends the
 reading with ``end``.
@@ -8,170 +8,170 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import httptools
+from ..rules import Refusal, Refused, malformed, too_large
+from .chunks import Chunks
+from .exchange import Exchange, Framing
+from .head import Incomplete, parse_head
 
-from .exchange import Exchange, Responses, objection
-
-_NOT_HTTP = {  # first bytes of other protocols, for a better message than the parser's
-    b"\x16\x03": "this is a TLS handshake (https), the server speaks plain HTTP",
-    b"PRI * HTTP/2": "this is HTTP/2, the server speaks HTTP/1.1",
-}
-_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
+_UNREAD = 1 << 16  # bytes after a CONNECT that is not answered, before reading pauses
 
 
-class RequestSink(Responses, Protocol):
+class RequestSink(Framing, Protocol):
     """What gets the requests of a connection."""
 
+    def whole(self, exchange: Exchange) -> None:
+        """A request without a body has come."""
+
     def begun(self, exchange: Exchange) -> None:
-        """The head of a request is complete and valid."""
+        """The head of a request with a body has come."""
 
     def body(self, exchange: Exchange, data: bytes) -> None:
         """A piece of its body has come."""
 
-    def received(self, exchange: Exchange) -> None:
-        """The request is complete."""
+    def complete(self, exchange: Exchange) -> None:
+        """The whole request has come."""
 
     def awaited(self, exchange: Exchange) -> None:
-        """All bytes that have come are parsed, and the body is not complete."""
+        """The body is not complete, and there is nothing more to read."""
 
-    def refuse(self, exchange: Exchange, status: int, reason: str, why: str = "") -> None:
-        """Answer with an error when its turn comes, and read no more; ``why`` is for the test."""
-
-    def malformed(self, exchange: Exchange | None, why: str) -> None:
-        """The client has sent something that is not HTTP/1.1."""
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        """Answer with an error when its turn comes; nothing more is read."""
 
 
 class RequestReader:
-    """Parses what the client sends, and calls ``sink``."""
+    """Divides what the client sends, and calls ``sink``."""
 
     def __init__(self, sink: RequestSink, head_limit: int) -> None:
-        self.incoming: Exchange | None = None  # the request that is not complete
+        self.incoming: Exchange | None = None  # the request that has begun and is not complete
         self.ended = False
+        self.unread = b""  # what came after a CONNECT, until it is answered
+        self.connects = False  # a CONNECT is not answered: what follows it may not be HTTP
         self._sink = sink
         self._head_limit = head_limit  # bytes
-        self._in_head = True
-        self._head_size = 0  # bytes of the head's parts, as parsed
-        self._head_fed = 0  # bytes that came while the head was not complete
-        self._begun = 0  # requests that have begun in the bytes being parsed
-        self._resuming = False  # a new parser is being given the state of the old one
-        self._parser = httptools.HttpRequestParser(self)
+        self._head = b""  # the beginning of a head that is not complete
+        self._incomplete: Incomplete | None = None
+        self._left = 0  # bytes of the body
+        self._chunks: Chunks | None = None
+        self._tunnel: Exchange | None = None
+        self._last = False  # the client sends no request after this one
 
-    def feed(self, data: memoryview) -> None:
-        """Parse ``data``."""
-        while data and not self.ended:
-            data = data[self._parse(data) :]
+    def feed(self, data: bytes | memoryview) -> None:
+        """Divide ``data``."""
+        try:
+            rest: bytes | memoryview | None = data
+            while rest and not self.ended:
+                if self._tunnel is not None:
+                    self._sink.body(self._tunnel, bytes(rest))
+                    return
+                if self.connects:
+                    self.unread += bytes(rest)
+                    self._sink.hold(len(self.unread) > _UNREAD)
+                    return
+                if self._left or self._chunks is not None:
+                    rest = self._feed_body(rest)
+                else:
+                    rest = self._feed_head(bytes(rest))
+        except Refused as refused:
+            if not self.ended:
+                self._sink.refuse(self.incoming or Exchange(self._sink), refused.refusal)
+            return
+        if self.incoming is not None and (self._left or self._chunks is not None):
+            self._sink.awaited(self.incoming)
 
     def end(self) -> None:
         """Ignore everything from here on."""
         self.ended = True
         self.incoming = None
 
-    def _parse(self, data: memoryview) -> int:
-        """Feed the parser; returns how many bytes of ``data`` it has consumed."""
-        alone, self._begun = self.incoming is None, 0
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._resume_after_upgrade()
-            return int(upgrade.args[0])
-        except httptools.HttpParserError as error:
-            if isinstance(error.__context__ or error.__cause__, AssertionError):
-                raise
-            if not self.ended:
-                self._sink.malformed(self.incoming, _named(data) or str(error))
+    def begin_tunnel(self, exchange: Exchange) -> None:
+        """Give everything from here on to ``exchange``, starting with what has come already."""
+        self._tunnel = exchange
+        self.go_on()
+
+    def go_on(self) -> None:
+        """A CONNECT is answered: what has come after it has its meaning now."""
+        self.connects = False
+        unread, self.unread = self.unread, b""
+        if unread:
+            self._sink.hold(False)
+            self.feed(unread)
+
+    # Heads ---------------------------------------------------------------------------------------
+
+    def _feed_head(self, data: bytes) -> bytes:
+        """Take the head at the beginning of ``data``; returns what follows it."""
+        kept = self._head
+        if not kept:
+            data = data.lstrip(b"\r\n")  # RFC 9112 2.2: empty lines before the request line
+            if not data:
+                return b""
+            if self._last:  # RFC 9112 9.6
+                raise malformed("it had said that this was the last")
+            self.incoming = Exchange(self._sink)
+        whole = kept + data
+        end = whole.find(b"\r\n\r\n", max(0, len(kept) - 3)) + 4
+        if end < 4:
+            self._keep_head(whole, data)
+            return b""
+        self._head, self._incomplete = b"", None
+        if end > self._head_limit:
+            raise too_large()
+        exchange = self.incoming
+        assert exchange is not None
+        head = exchange.head = parse_head(whole[:end])
+        exchange.keep_alive = head.keep_alive
+        self._last = not head.keep_alive
+        if head.length == 0:
+            self.connects = head.method == "CONNECT"
+            self.incoming = None
+            self._sink.whole(exchange)
         else:
-            if self.incoming is not None:
-                self._watch(self.incoming, len(data) if self._begun <= alone else 0)
-        return len(data)
+            self._begin_body(exchange, head.length)
+        return whole[end:]
 
-    def _resume_after_upgrade(self) -> None:
-        """Ignore the client's offer to upgrade (RFC 9110 7.8): the server speaks HTTP/1.1 only.
+    def _keep_head(self, whole: bytes, piece: bytes) -> None:
+        self._head = whole
+        if self._incomplete is None:
+            self._incomplete = Incomplete()
+        self._incomplete.feed(piece)
+        if len(whole) > self._head_limit:
+            raise too_large()
 
-        The parser stops here as if the request had no body. A new parser gets a head with the same
-        framing, and goes on with the body.
-        """
-        self._parser = httptools.HttpRequestParser(self)
-        exchange, self.incoming = self.incoming, None
-        if exchange is not None:
-            self._resuming = True
-            if exchange.length is None:
-                framing = b"Transfer-Encoding: chunked"
-            else:
-                framing = b"Content-Length: %d" % exchange.length
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
-            self._resuming = False
-            self.incoming = exchange
-
-    def _watch(self, exchange: Exchange, size: int) -> None:
-        """Check on an incomplete request, of which ``size`` more bytes have come."""
-        if not self._in_head:
-            self._sink.awaited(exchange)
-            return
-        self._head_fed += size
-        if self._head_fed > self._head_limit:
-            self._refuse_head(exchange)
-
-    def _refuse_head(self, exchange: Exchange) -> None:
-        self._sink.refuse(exchange, 431, "Request Header Fields Too Large")
-
-    # From the parser ---------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        if self._resuming or self.ended:
-            return
-        self.incoming = Exchange(self._sink)
-        self._begun += 1
-        self._in_head = True
-        self._head_size = self._head_fed = 0
-
-    def on_url(self, url: bytes) -> None:
-        if self.incoming is not None:
-            self.incoming.target += url
-
-    def on_header(self, name: bytes, value: bytes | None) -> None:
-        exchange = self.incoming
-        if exchange is None:
-            return
-        value = value or b""
-        self._head_size += len(name) + len(value) + 4
-        if not self._in_head:
-            # A trailer field, which must not be merged into the headers (RFC 9110 6.5.1).
-            if self._head_size > self._head_limit:
-                self._refuse_head(exchange)
-            return
-        text = value.decode("latin-1")
-        exchange.headers.append((name.decode("latin-1"), text))
-        if (lowered := name.lower()) in _FRAMING:
-            exchange.note(lowered, text)
-
-    def on_headers_complete(self) -> None:
-        exchange = self.incoming
-        if exchange is None:
-            return
-        self._in_head = False
-        parser = self._parser
-        exchange.method = parser.get_method().decode("latin-1")
-        exchange.http_version = parser.get_http_version()
-        exchange.keep_alive = parser.should_keep_alive() and exchange.method != "CONNECT"
-        if self._head_size + len(exchange.target) > self._head_limit:
-            self._refuse_head(exchange)
-        elif refusal := objection(exchange):
-            self._sink.refuse(exchange, *refusal)
+    def _begin_body(self, exchange: Exchange, length: int | None) -> None:
+        if length is None:
+            self._chunks = Chunks(self._head_limit)
         else:
-            self._sink.begun(exchange)
+            self._left = length
+        self._sink.begun(exchange)
 
-    def on_body(self, body: bytes) -> None:
-        if self.incoming is not None:
-            self._sink.body(self.incoming, body)
-
-    def on_message_complete(self) -> None:
-        exchange = self.incoming
-        if exchange is None or (exchange.length != 0 and self._parser.should_upgrade()):
-            return  # with an upgrade, the body is still to come
+    def _complete(self, exchange: Exchange) -> None:
+        self._chunks, self._left = None, 0
         self.incoming = None
-        self._sink.received(exchange)
+        self._sink.complete(exchange)
 
+    # Bodies --------------------------------------------------------------------------------------
 
-def _named(data: memoryview) -> str | None:
-    start = bytes(data[:16])
-    return next((name for head, name in _NOT_HTTP.items() if start.startswith(head)), None)
+    def _feed_body(self, data: bytes | memoryview) -> bytes | memoryview | None:
+        """Take the body at the beginning of ``data``; returns what follows it."""
+        exchange = self.incoming
+        assert exchange is not None
+        if self._chunks is not None:
+            return self._feed_chunks(self._chunks, exchange, data)
+        piece = bytes(data[: self._left])
+        self._left -= len(piece)
+        rest = data[len(piece) :]
+        self._sink.body(exchange, piece)
+        if not self._left and not self.ended:
+            self._complete(exchange)
+        return rest
+
+    def _feed_chunks(
+        self, chunks: Chunks, exchange: Exchange, data: bytes | memoryview
+    ) -> bytes | memoryview | None:
+        pieces, rest = chunks.feed(data)
+        if pieces:
+            self._sink.body(exchange, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if rest is not None and not self.ended:
+            exchange.trailers = chunks.trailers
+            self._complete(exchange)
+        return rest

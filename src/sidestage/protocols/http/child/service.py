@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
-
-from ....child.calls import Timeouts
-from ....child.channel import Outbox
-from ....child.net.stream import Receiver, Writes
+from ....child.iteration import Iteration
+from ....child.net.stream import Receiver
 from ....child.service import Service
-from ....wire.messages import Configure, OpenConnection
+from ....wire.credit import Backpressure
+from ....wire.messages import Configure
 from ..messages import VOCABULARY, HTTPSettings
+from .answerers import Handler, Recorder
 from .exchange import Exchange
 from .h1 import HTTPConnection
 
@@ -21,33 +19,20 @@ class HTTPService(Service):
     vocabulary = VOCABULARY
     settings: HTTPSettings
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        outbox: Outbox,
-        config: Configure,
-        settings: HTTPSettings,
-    ) -> None:
-        super().__init__(loop, outbox, config, settings)
-        self.timeouts = Timeouts(loop, config.handler_timeout, self._exchanges)
-        self.writes = Writes(loop)
+    def __init__(self, iteration: Iteration, config: Configure, settings: HTTPSettings) -> None:
+        super().__init__(iteration, config, settings)
+        self.handler = Handler(self)  # answers while ``handled``
+        self.recorder = Recorder(self)
 
     def receiver(self) -> Receiver:
         return HTTPConnection(self)
 
-    def _exchanges(self) -> Iterable[Exchange]:
-        return (call for call in self.calls if isinstance(call, Exchange))
-
-    def iteration_ends(self) -> None:
-        self.writes.begin_iteration()
-
-    async def drain(
-        self, seconds: float, caller: int, announce: Callable[[bool], None]
-    ) -> list[OpenConnection]:
-        try:
-            return await super().drain(seconds, caller, announce)
-        finally:
-            self.timeouts.close()
+    def new_flow(self, exchange: Exchange, *, blocked: bool = False) -> Backpressure:
+        """Count the bodies of an exchange from now on; most exchanges need no credit."""
+        flow = exchange.flow = Backpressure(
+            exchange.call, self.send, exchange.framing.hold, blocked=blocked
+        )
+        return flow
 
     def idle(self) -> None:
         # Connections that still wait for a response will get none.

@@ -41,7 +41,7 @@ class SMTPService(Service):
         connection.call = self.calls.open(call)
         self.send(self._mail(connection.call, connection, envelope))
         try:
-            return await self._reply(call)
+            return await call.reply
         except TimeoutError:
             self.calls.lose(connection.call, reset=False, answered=(451, len(_TOO_LATE)))
             self.diagnose(
@@ -75,19 +75,11 @@ class SMTPService(Service):
             data=bytes(data or b""),
         )
 
-    async def _reply(self, call: _Call) -> str:
-        """The handler's reply; raises TimeoutError."""
-        while True:
-            try:
-                async with asyncio.timeout(self.config.handler_timeout):
-                    return await asyncio.shield(call.reply)
-            except TimeoutError:
-                if not await self.calls.postpones() and not call.reply.done():
-                    raise
-
 
 class _Call:
-    """A mail that waits for its reply."""
+    """A mail that waits for its reply; ``reply`` raises TimeoutError if there is none in time."""
+
+    due: float | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.reply: asyncio.Future[str] = loop.create_future()
@@ -95,7 +87,12 @@ class _Call:
     def command(self, message: Message) -> None:
         assert isinstance(message, MailReply)
         if not self.reply.done():
+            self.due = None
             self.reply.set_result(message.reply)
+
+    def timed_out(self) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(TimeoutError())
 
 
 class _Hooks:
@@ -172,6 +169,9 @@ class SMTPConnection(SMTP):
     def describe(self) -> OpenConnection:
         state = "handler running" if self.call else "in a mail"
         return OpenConnection(client_address=wire_address(self.peer), state=state, call=self.call)
+
+    def is_behind(self) -> bool:
+        return False
 
     def close_if_idle(self) -> None:
         if not self.in_data and self.transport is not None:

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ....child.net.listener import wire_address
-from ....child.net.stream import Receiver, hold, reset
-from ....child.service import Flag, Service
+from ....child.net.stream import Receiver, Transport
+from ....child.service import Service
 from ....wire.credit import Backpressure
-from ....wire.messages import Ack, Close, Data, End, Message, OpenConnection
-from ..messages import VOCABULARY, Opened, SetOption, TCPSettings, TranscriptIn
-
-# A stop reads everything that clients had sent before it. A client may send without end, so stop
-# reading after more bytes than the kernel buffers for a connection.
-_KERNEL_BYTES = 1 << 24
-_QUIET_ITERATIONS = 2  # of the loop without a connection or a byte: all has been read
-
-_LINGER_SECONDS = 1.0
+from ....wire.messages import Ack, Close, Data, End, Message, OpenConnection, SetOption
+from ..messages import VOCABULARY, Opened, TCPSettings, TranscriptIn
 
 
 class TCPService(Service):
@@ -28,48 +20,14 @@ class TCPService(Service):
     vocabulary = VOCABULARY
     settings: TCPSettings
 
-    taken = 0  # connections accepted plus bytes read
-    progress: Flag  # during a drain
-
     def receiver(self) -> Receiver:
         return HandledConnection(self) if self.handled else RecordedConnection(self)
-
-    async def drain(
-        self, seconds: float, caller: int, announce: Callable[[bool], None]
-    ) -> list[OpenConnection]:
-        end = self.loop.time() + seconds
-        await self._take_what_was_sent(self.loop.time() + seconds / 4, caller)
-        return await super().drain(end - self.loop.time(), caller, announce)
-
-    async def _take_what_was_sent(self, end: float, caller: int) -> None:
-        self.progress = Flag()
-        enough, quiet = self.taken + _KERNEL_BYTES, 0
-        while quiet < _QUIET_ITERATIONS and self.taken < enough and self.loop.time() < end:
-            before = self.taken
-            if self._handlers_are_behind(caller):
-                self.progress.clear()
-                await self.progress.wait(end - self.loop.time())
-                quiet = 0
-            else:
-                await asyncio.sleep(0)
-                quiet = quiet + 1 if self.taken == before else 0
-
-    def _handlers_are_behind(self, caller: int) -> bool:
-        return any(
-            isinstance(peer, HandledConnection) and peer.call != caller and peer.is_behind()
-            for peer in self.peers
-        )
-
-    def progressed(self) -> None:
-        """Wake a drain: a handler has read, or has finished."""
-        if hasattr(self, "progress"):
-            self.progress.set()
 
 
 class _Connection:
     """A client's connection: what both kinds have in common."""
 
-    transport: asyncio.Transport
+    transport: Transport
 
     def __init__(self, service: TCPService) -> None:
         self.service = service
@@ -79,11 +37,10 @@ class _Connection:
         self.opened = service.loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(transport, Transport)
         self.transport = transport
         self.peer = wire_address(transport.get_extra_info("peername"))
         self.local = wire_address(transport.get_extra_info("sockname"))
-        self.service.taken += 1
         self.service.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -92,6 +49,9 @@ class _Connection:
     def pause_writing(self) -> None: ...
 
     def resume_writing(self) -> None: ...
+
+    def is_behind(self) -> bool:
+        return False
 
     def call_ids(self) -> Iterable[int]:
         return ()
@@ -109,18 +69,18 @@ class _Connection:
 class HandledConnection(_Connection):
     """A connection that a handler in the parent serves."""
 
+    flow: Backpressure
+    due: float | None = None  # no time is counted: handlers may talk as long as they like
+
     def __init__(self, service: TCPService) -> None:
         super().__init__(service)
-        self.flow = Backpressure(service.send, lambda wanted: hold(self.transport, wanted))
         self.call = 0
         self.handler_left = False
-        self.client_ended = False
-        self._linger: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.call = self.service.calls.open(self)
-        self.flow.start(self.call)
+        self.call = self.service.calls.open(self, timed=False)
+        self.flow = Backpressure(self.call, self.service.send, self._hold)
         self.service.send(
             Opened(
                 call=self.call,
@@ -131,23 +91,25 @@ class HandledConnection(_Connection):
             )
         )
 
-    def data_received(self, data: memoryview) -> None:
-        self.service.taken += len(data)
+    def _hold(self, wanted: bool) -> None:
+        if wanted:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def data_received(self, data: bytes | memoryview) -> None:
         if not self.handler_left:
             self.service.send(Data(call=self.call, data=bytes(data)))
             self.flow.sent(len(data))
 
     def eof_received(self) -> bool:
-        self.client_ended = True
         if self.handler_left:
             return False
         self.service.send(End(call=self.call))
         return True  # half-open: the handler may still answer
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._linger is not None:
-            self._linger.cancel()
-        self.service.progressed()
+        self.service.iteration.progress.set()
         self.service.calls.lose(self.call, reset=exc is not None)
         super().connection_lost(exc)
 
@@ -165,69 +127,37 @@ class HandledConnection(_Connection):
                 self.flow.wrote(len(message.data))
             case Ack():
                 self.flow.acknowledged(message.size)
-                self.service.progressed()
+                self.service.iteration.progress.set()
             case End():
-                self._write_eof()
+                with contextlib.suppress(OSError):  # reset by the client, which reading reports
+                    self.transport.write_eof()
             case Close():
                 self._close(message)
             case SetOption():
-                self._set_option(message)
+                self.service.set_option(self.transport, message, self.peer, self.number)
             case _:
                 raise AssertionError(message)
 
     def _close(self, message: Close) -> None:
         self.handler_left = True
         self.service.calls.close(self.call)
-        self.service.progressed()
+        self.service.iteration.progress.set()
         if message.reset:
-            reset(self.transport)
+            self.transport.reset()
             return
-        unread = self._has_unread()
+        unread = self.transport.has_unread()
         self.flow.release()
         if unread or self.transport.get_write_buffer_size():
-            self._close_lingering()
+            self.transport.close_lingering()
         else:
             self.transport.close()
-
-    def _close_lingering(self) -> None:
-        """Send the rest and the end, and read for a moment until the client ends too.
-
-        Closing with unread bytes would reset the connection, and the client could lose what was
-        sent before (RFC 1122 4.2.2.13, RFC 2525 2.17).
-        """
-        self._write_eof()
-        self._linger = self.service.loop.call_later(_LINGER_SECONDS, self._lingered)
-
-    def _write_eof(self) -> None:
-        if not self.transport.is_closing() and self.transport.can_write_eof():
-            with contextlib.suppress(OSError):  # reset by the client, which reading will report
-                self.transport.write_eof()
-
-    def _lingered(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self._close_lingering()
-        else:
-            self.transport.close()
-
-    def _has_unread(self) -> bool:
-        """Whether the kernel has unread bytes of the client."""
-        if self.client_ended or self.transport.is_closing():
-            return False
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
-        return bool(poll.poll(0))
 
     def is_behind(self) -> bool:
         """Whether the client has sent more that cannot be read before the handler reads."""
-        return not self.handler_left and self.flow.paused and self._has_unread()
+        return not self.handler_left and self.flow.paused and self.transport.has_unread()
 
-    def _set_option(self, message: SetOption) -> None:
-        sock = self.transport.get_extra_info("socket")
-        try:
-            sock.setsockopt(message.level, message.name, message.value)
-        except OSError as error:
-            text = f"setsockopt({message.level}, {message.name}) failed: {error.strerror}"
-            self.service.diagnose(self.peer, text, self.number)
+    def timed_out(self) -> None:
+        """No time is counted."""
 
     def call_ids(self) -> Iterable[int]:
         return (self.call,)
@@ -250,8 +180,7 @@ class RecordedConnection(_Connection):
         self.cut = 0
         self.ended = "closed by the server"
 
-    def data_received(self, data: memoryview) -> None:
-        self.service.taken += len(data)
+    def data_received(self, data: bytes | memoryview) -> None:
         free = max(0, self.service.record_limit - len(self.data))
         self.data += data[:free]
         self.cut += max(0, len(data) - free)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ....child.calls import next_call_id
-from ....child.channel import Outbox
+from ....child.iteration import Flag, Iteration
 from ....child.net.listener import wire_address
-from ....child.service import Flag, Service
+from ....child.service import Service
 from ....wire.messages import Address, Configure, OpenConnection
 from ..messages import VOCABULARY, Packet, SendTo, UDPSettings
 
@@ -29,14 +29,8 @@ class UDPService(Service):
     settings: UDPSettings
     socket_kind = socket.SOCK_DGRAM
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        outbox: Outbox,
-        config: Configure,
-        settings: UDPSettings,
-    ) -> None:
-        super().__init__(loop, outbox, config, settings)
+    def __init__(self, iteration: Iteration, config: Configure, settings: UDPSettings) -> None:
+        super().__init__(iteration, config, settings)
         self._sockets: list[socket.socket] = []
         self._unsent: list[deque[SendTo]] = []
         self._calls = 0
@@ -52,22 +46,31 @@ class UDPService(Service):
 
     def _read(self, index: int) -> bool:
         """Read a batch of datagrams; returns whether there may be more."""
-        receive, record, handled = self._sockets[index].recvfrom, self.outbox.record, self.handled
-        now = self.loop.time
+        receive, now = self._sockets[index].recvfrom, self.loop.time
+        batch: list[tuple[float, bytes, object]] = []
         try:
             for _ in range(_BATCH):
                 data, peer = receive(self._size)
-                call = next_call_id() if handled else 0
-                self._calls += handled
-                record(
-                    Packet(call=call, listener=index, peer=wire_address(peer), at=now(), data=data)
-                )
+                batch.append((now(), data, peer))
         except BlockingIOError:
             return False
         except OSError as error:  # the ICMP error for an earlier reply
             self.diagnose("", f"a datagram could not be delivered: {os.strerror(error.errno or 0)}")
             return False
+        finally:
+            if batch:
+                self.iteration.taken += len(batch)
+                self.iteration.received.append((self._take, (index, batch)))
         return True
+
+    def _take(self, received: tuple[int, list[tuple[float, bytes, object]]]) -> None:
+        """Pass a batch on, as calls or as records."""
+        index, batch = received
+        record, handled = self.outbox.record, self.handled
+        for at, data, peer in batch:
+            call = next_call_id() if handled else 0
+            record(Packet(call=call, listener=index, peer=wire_address(peer), at=at, data=data))
+        self._calls += handled * len(batch)
 
     def idle(self) -> None:
         self._replied.set()
@@ -110,6 +113,7 @@ class UDPService(Service):
         for index in range(len(self._sockets)):
             while self._read(index) and self.loop.time() < end_of_reading:  # noqa: ASYNC110 - yields, waits for nothing
                 await asyncio.sleep(0)
+            self.iteration.act_now()
             self.loop.remove_reader(self._sockets[index])
         # Handlers may still reply; the parent reports when the last has returned. A handler that
         # stops its own server cannot return before the stop, so do not wait then.

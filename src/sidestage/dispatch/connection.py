@@ -1,4 +1,4 @@
-"""A TCP connection, which handlers use like a socket, and its transcript."""
+"""A client's connection, which handlers use like a socket: of a TCP server, or an HTTP tunnel."""
 
 from __future__ import annotations
 
@@ -6,41 +6,35 @@ import errno
 import io
 import os
 import socket
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
-from ...dispatch.streams import StreamReader, StreamWriter, open_file
-from ...journal.facts import Address
-from ...journal.record import Answer
-from ...pristine.waits import Deadline
-from ...wire.messages import End
-from .messages import SetOption
-
-if TYPE_CHECKING:
-    from .call import TCPCall
+from ..journal.facts import Address
+from ..pristine.waits import Deadline
+from ..wire.messages import End, Message, SetOption
+from .streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Transcript:
-    """A TCP connection that has ended: its addresses, what the client sent, and how it ended.
+class ConnectedCall(Protocol):
+    """The call that a connection belongs to."""
 
-    ``data`` is what the client sent, at most a quarter of ``keep``; ``cut`` is how many bytes were
-    received beyond that. ``ended`` says who closed or reset the connection. ``received_at`` is when
-    the client connected, in seconds on the monotonic clock. ``answer`` has the number of bytes sent
-    to the client, and the seconds from open to end.
-    """
-
+    id: int
     client_address: Address
-    server_address: Address
-    data: bytes
-    ended: str
-    cut: int = 0
-    received_at: float = field(default=0.0, compare=False)
-    connection_number: int = field(default=0, compare=False)
-    answer: Answer | None = field(default=None, compare=False)
 
-    def __repr__(self) -> str:
-        return f"<Transcript from {self.client_address}: {self.data!r:.80}, {self.ended}>"
+    @property
+    def inflow(self) -> Inflow:
+        """What comes from the client."""
+        ...
+
+    @property
+    def outflow(self) -> Outflow:
+        """What goes to the client."""
+        ...
+
+    def send(self, message: Message, /) -> None:
+        """Send a command of this call; raises ServerStopped."""
+
+    def close(self, *, reset: bool) -> None:
+        """Close the connection for the handler, with a reset (RST) if ``reset``."""
 
 
 class Connection:
@@ -52,7 +46,7 @@ class Connection:
     When the server stops, I/O that would block raises ServerStopped.
     """
 
-    def __init__(self, call: TCPCall, server_address: Address) -> None:
+    def __init__(self, call: ConnectedCall, server_address: Address) -> None:
         self._call = call
         self._server_address = server_address
         self._timeout: float | None = None
@@ -198,7 +192,7 @@ class Connection:
         self._check_open()
         if not isinstance(value, int):
             value = bytes(value)
-        self._call.run.send(
+        self._call.send(
             SetOption(call=self._call.id, level=int(level), name=int(optname), value=value)
         )
 
@@ -225,7 +219,7 @@ class Connection:
         self._check_open()
         if not self._sent_end:
             self._sent_end = True
-            self._call.run.send(End(call=self._call.id))
+            self._call.send(End(call=self._call.id))
 
     def close(self) -> None:
         """Close once everything that was sent has gone out; may be called twice."""

@@ -1,0 +1,89 @@
+"""What answers HTTP requests today: the handler in the test's process, or the child by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ....wire.messages import Data, End
+from ..messages import Respond, Trailers
+from .exchange import Asked, Exchange
+
+if TYPE_CHECKING:
+    from ....wire.credit import Backpressure
+    from .service import HTTPService
+
+
+def plain(status: int, reason: str) -> Respond:
+    """A response that the child sends by itself."""
+    body = b"" if status == 200 else f"{status} {reason}\n".encode()
+    headers = (("Content-Type", "text/plain; charset=utf-8"),) if body else ()
+    return Respond(
+        call=0,
+        status=status,
+        reason=reason,
+        headers=headers,
+        body=body,
+        length=len(body),
+        more=False,
+    )
+
+
+_PLAIN_SUCCESS = plain(200, "OK")
+
+
+class Handler:
+    """Calls the handler in the test's process."""
+
+    early = True
+
+    def __init__(self, service: HTTPService) -> None:
+        self._service = service
+
+    def take(self, exchange: Exchange) -> None:
+        service = self._service
+        exchange.call = service.calls.open(exchange)
+        service.outbox.send(exchange.request())
+        if exchange.asked is not Asked.DONE:
+            self._flow(exchange).sent(len(exchange.body))
+            exchange.body = b""
+
+    def _flow(self, exchange: Exchange) -> Backpressure:
+        return exchange.flow or self._service.new_flow(exchange)
+
+    def piece(self, exchange: Exchange, data: bytes) -> None:
+        self._service.send(Data(call=exchange.call, data=data))
+        self._flow(exchange).sent(len(data))
+
+    def complete(self, exchange: Exchange) -> None:
+        if exchange.trailers:
+            self._service.send(Trailers(call=exchange.call, fields=exchange.trailers))
+        self._service.send(End(call=exchange.call))
+
+    def lose(
+        self, exchange: Exchange, *, reset: bool, answered: tuple[int, int] | None = None
+    ) -> None:
+        self._service.calls.lose(exchange.call, reset=reset, answered=answered)
+
+
+class Recorder:
+    """Records each request, and answers plain success."""
+
+    early = False
+
+    def __init__(self, service: HTTPService) -> None:
+        self._service = service
+
+    def take(self, exchange: Exchange) -> None:
+        self._service.outbox.record(exchange.request())
+        exchange.framing.respond(exchange, _PLAIN_SUCCESS)
+
+    def piece(self, exchange: Exchange, data: bytes) -> None:
+        """It takes nothing early."""
+
+    def complete(self, exchange: Exchange) -> None:
+        """It takes nothing early."""
+
+    def lose(
+        self, exchange: Exchange, *, reset: bool, answered: tuple[int, int] | None = None
+    ) -> None:
+        """There is no call."""

@@ -1,0 +1,31 @@
+"""What a TCP connection has been, once it has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...journal.facts import Address
+from ...journal.record import Answer
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Transcript:
+    """A TCP connection that has ended: its addresses, what the client sent, and how it ended.
+
+    ``data`` is what the client sent, at most a quarter of ``keep``; ``cut`` is how many bytes were
+    received beyond that. ``ended`` says who closed or reset the connection. ``received_at`` is when
+    the client connected, in seconds on the monotonic clock. ``answer`` has the number of bytes sent
+    to the client, and the seconds from open to end.
+    """
+
+    client_address: Address
+    server_address: Address
+    data: bytes
+    ended: str
+    cut: int = 0
+    received_at: float = field(default=0.0, compare=False)
+    connection_number: int = field(default=0, compare=False)
+    answer: Answer | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<Transcript from {self.client_address}: {self.data!r:.80}, {self.ended}>"
