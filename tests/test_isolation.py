@@ -26,6 +26,7 @@ from sidestage import (
     TCPServer,
     UDPServer,
 )
+from sidestage.process.pool import pool
 
 KINDS: list[type[Server[Any]]] = [HTTPServer, SMTPServer, TCPServer, UDPServer]
 
@@ -120,6 +121,7 @@ class TestTheServerDies:
         server.stop()
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+        assert all_gone([pid])
         with server:
             assert server.pid != pid
 
@@ -355,6 +357,7 @@ class TestTheServersProcess:
 
     def test_is_reused_and_carries_nothing_over(self) -> None:
         pids = set()
+        pool.close()  # so that there is only one to choose
         for kind in KINDS * 2:
             with kind(handler=lambda request: None) as server:
                 pids.add(server.pid)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sidestage.child.calls import Calls, Timeouts
-from sidestage.wire.messages import Close, Lost, Message, Overdue
+from sidestage.child.calls import Calls
+from sidestage.wire.messages import Lost, Message, Overdue
 
 
 class Timer:
@@ -66,11 +66,30 @@ class FakeCall:
 
 
 class Stage:
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = 10) -> None:
         self.loop, self.outbox = Loop(), Outbox()
         loop: Any = self.loop
         outbox: Any = self.outbox
-        self.calls = Calls(loop, outbox)
+        self.calls = Calls(loop, outbox, seconds)
+
+    def open(self) -> FakeCall:
+        """Open a call whose time begins now."""
+        call = FakeCall()
+        self.calls.open(call)
+        return call
+
+    def overdue(self) -> FakeCall:
+        """Open a call whose time has just ended."""
+        call = self.open()
+        self.loop.pass_time(10)
+        return call
+
+    def asked(self) -> Overdue:
+        """The only question to the parent since the last call of this."""
+        (asked,) = self.outbox.sent
+        assert isinstance(asked, Overdue)
+        self.outbox.sent.clear()
+        return asked
 
 
 @pytest.fixture
@@ -78,24 +97,19 @@ def stage() -> Stage:
     return Stage()
 
 
-def close(call: int) -> Close:
-    return Close(call=call, reset=False)
-
-
 class TestCalls:
     def test_a_command_reaches_its_call_and_no_other(self, stage: Stage) -> None:
         one, other = FakeCall(), FakeCall()
         first, second = stage.calls.open(one), stage.calls.open(other)
         assert first != second
-        stage.calls.command(first, close(first))
-        assert (one.commands, other.commands) == ([close(first)], [])
+        assert stage.calls.get(first) is one
+        assert stage.calls.get(second) is other
 
     def test_a_command_for_an_ended_call_is_dropped(self, stage: Stage) -> None:
         call = FakeCall()
         number = stage.calls.open(call)
         stage.calls.close(number)
-        stage.calls.command(number, close(number))
-        assert call.commands == []
+        assert stage.calls.get(number) is None
         assert len(stage.calls) == 0
 
     def test_a_lost_call_is_reported_once_and_with_the_answer_it_was_given(
@@ -116,69 +130,84 @@ class TestCalls:
 class TestPostponing:
     @pytest.mark.parametrize("wanted", [True, False])
     def test_the_answer_decides(self, stage: Stage, wanted: bool) -> None:
-        answers: list[bool] = []
-        stage.calls.ask_to_postpone(answers.append)
-        (asked,) = stage.outbox.sent
-        assert isinstance(asked, Overdue)
-        stage.calls.postponed(asked.token, wanted=wanted)
-        stage.loop.pass_time(60)
-        assert answers == [wanted]
+        call = stage.overdue()
+        stage.calls.postponed(stage.asked().token, wanted=wanted)
+        assert call.ended == (not wanted)
+        stage.loop.pass_time(9)
+        assert call.ended == (not wanted)
 
     def test_no_answer_is_a_no(self, stage: Stage) -> None:
-        answers: list[bool] = []
-        stage.calls.ask_to_postpone(answers.append)
+        call = stage.overdue()
         stage.loop.pass_time(0.4)
-        assert answers == []
+        assert call.ended == 0
         stage.loop.pass_time(0.2)
-        assert answers == [False]
+        assert call.ended == 1
 
     def test_an_answer_that_is_too_late_or_to_nothing_is_ignored(self, stage: Stage) -> None:
-        answers: list[bool] = []
-        stage.calls.ask_to_postpone(answers.append)
+        call = stage.overdue()
         stage.loop.pass_time(1)
-        (asked,) = stage.outbox.sent
-        assert isinstance(asked, Overdue)
-        stage.calls.postponed(asked.token, wanted=True)
+        stage.calls.postponed(stage.asked().token, wanted=True)
         stage.calls.postponed(999_999, wanted=True)
-        assert answers == [False]
+        stage.loop.pass_time(100)
+        assert call.ended == 1
+        assert stage.outbox.sent == []
+
+    def test_one_that_is_postponed_has_its_whole_time_again(self, stage: Stage) -> None:
+        call = stage.overdue()
+        stage.calls.postponed(stage.asked().token, wanted=True)
+        stage.loop.pass_time(9.9)
+        assert stage.outbox.sent == []
+        stage.loop.pass_time(0.1)
+        stage.calls.postponed(stage.asked().token, wanted=False)
+        assert call.ended == 1
+
+    @pytest.mark.parametrize("wanted", [True, False])
+    def test_one_that_has_ended_meanwhile_is_left_alone(self, stage: Stage, wanted: bool) -> None:
+        call = FakeCall()
+        number = stage.calls.open(call)
+        stage.loop.pass_time(10)
+        stage.calls.close(number)
+        stage.calls.postponed(stage.asked().token, wanted=wanted)
+        stage.loop.pass_time(100)
+        assert (call.ended, call.due, stage.outbox.sent) == (0, None, [])
 
 
 class TestTimeouts:
-    def timeouts(self, stage: Stage, *calls: FakeCall, seconds: float | None = 10) -> Timeouts:
-        loop: Any = stage.loop
-        return Timeouts(loop, seconds, lambda: calls)
-
     def test_each_call_has_its_whole_time_by_one_timer(self, stage: Stage) -> None:
-        first, second = FakeCall(), FakeCall()
-        timeouts = self.timeouts(stage, first, second)
-        timeouts.arm(first)
+        first = stage.open()
         stage.loop.pass_time(4)
-        timeouts.arm(second)
+        second = stage.open()
         assert len(stage.loop.timers) == 1
         stage.loop.pass_time(6)
+        stage.calls.postponed(stage.asked().token)
         assert (first.ended, second.ended) == (1, 0)
         stage.loop.pass_time(3)
-        assert second.ended == 0
+        assert stage.outbox.sent == []
         stage.loop.pass_time(1)
+        stage.calls.postponed(stage.asked().token)
         assert (first.ended, second.ended) == (1, 1)
 
     def test_one_that_was_answered_does_not_end(self, stage: Stage) -> None:
-        call = FakeCall()
-        timeouts = self.timeouts(stage, call)
-        timeouts.arm(call)
+        call = stage.open()
         call.due = None
         stage.loop.pass_time(100)
-        assert call.ended == 0
+        assert (call.ended, stage.outbox.sent) == (0, [])
 
-    def test_without_a_limit_nothing_is_timed(self, stage: Stage) -> None:
-        call = FakeCall()
-        self.timeouts(stage, call, seconds=None).arm(call)
+    def test_without_a_limit_nothing_is_timed(self) -> None:
+        stage = Stage(seconds=None)
+        call = stage.open()
         assert (call.due, stage.loop.timers) == (None, [])
 
-    def test_nothing_is_left_for_the_next_server(self, stage: Stage) -> None:
+    def test_nor_what_is_not_to_be_timed(self, stage: Stage) -> None:
         call = FakeCall()
-        timeouts = self.timeouts(stage, call)
-        timeouts.arm(call)
-        timeouts.close()
+        stage.calls.open(call, timed=False)
+        assert (call.due, stage.loop.timers) == (None, [])
+
+    @pytest.mark.parametrize("seconds", [0, 10])
+    def test_nothing_is_left_for_the_next_server(self, stage: Stage, seconds: float) -> None:
+        call = stage.open()
+        stage.loop.pass_time(seconds)  # after the whole time, the parent was asked
+        stage.calls.end()
         stage.loop.pass_time(100)
         assert call.ended == 0
+        assert all(timer.cancelled for timer in stage.loop.timers)

@@ -17,18 +17,20 @@ import pytest
 from kit.fake_children import host
 from kit.messages import EVENTS
 from kit.scripts import eventually
+from sidestage.child.channel import capacity
 from sidestage.pristine.waits import Deadline
 from sidestage.process.channel import Channel, ChannelClosed
 from sidestage.process.handle import ServerProcess
 from sidestage.process.launch import launch
 from sidestage.protocols.http.messages import HTTPSettings, Respond
 from sidestage.protocols.smtp.messages import MailReply, SMTPSettings
-from sidestage.protocols.tcp.messages import SetOption, TCPSettings, TranscriptIn
-from sidestage.protocols.udp.messages import SendTo, UDPSettings
+from sidestage.protocols.tcp.messages import Opened, TCPSettings, TranscriptIn
+from sidestage.protocols.udp.messages import Packet, SendTo, UDPSettings
 from sidestage.wire.frames import pack
 from sidestage.wire.messages import (
     WIRE_VERSION,
     Ack,
+    Ahead,
     Close,
     Configure,
     Data,
@@ -41,6 +43,8 @@ from sidestage.wire.messages import (
     LogLine,
     Message,
     Ready,
+    Resume,
+    SetOption,
     Stop,
     Stopped,
     Sync,
@@ -107,7 +111,6 @@ def configure(**changes: Any) -> Configure:
         "path": None,
         "cwd": None,
         "poll_interval": 0.5,
-        "handled": False,
         "handler_timeout": None,
         "keep": 1 << 20,
         "backlog": 16,
@@ -132,7 +135,9 @@ def port_of(ready: Ready) -> int:
 class TestHello:
     def test_it_comes_first(self, child: Child) -> None:
         hello = child.wait_for(Hello)
-        assert hello == Hello(pid=child.process.launched.pid, version=WIRE_VERSION)
+        pipe = capacity(child.process.launched.events_fd)
+        assert hello == Hello(pid=child.process.launched.pid, version=WIRE_VERSION, pipe=pipe)
+        assert pipe > 0
         assert child.events == []
 
     def test_what_was_asked_before_it_was_up_is_done(self, child: Child) -> None:
@@ -160,7 +165,8 @@ class TestEachProtocol:
         assert child.ask(configure(protocol=protocol), Ready)
 
     def test_stray_commands_are_ignored(self, child: Child, protocol: str) -> None:
-        child.ask(configure(protocol=protocol, handled=True), Ready)
+        child.send(configure(protocol=protocol), Handle(on=True))
+        child.wait_for(Ready)
         child.send(*STRAYS, *OWN_STRAYS[protocol])
         assert child.ask(Sync(token=1), Synced)
         assert child.ask(STOP, Stopped).clean
@@ -229,9 +235,16 @@ class TestCommands:
         assert child.ask(STOP, Stopped).clean
         assert not [event for event in child.events if isinstance(event, LogLine)]
 
-    def test_a_change_of_handling_is_confirmed(self, child: Child) -> None:
-        child.ask(configure(), Ready)
-        assert child.ask(Handle(on=True, token=7), Synced) == Synced(token=7)
+    def test_a_change_of_handling_is_in_force_for_what_comes_after_it(self, child: Child) -> None:
+        port = port_of(child.ask(configure(), Ready))
+        for on, kind in ((True, Opened), (False, TranscriptIn)):
+            child.send(Handle(on=on))
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(b"hello")
+                client.shutdown(socket.SHUT_WR)
+                child.wait_for(kind)
+        assert child.ask(Sync(token=7), Synced) == Synced(token=7)
+        assert not [event for event in child.events if isinstance(event, (Opened, TranscriptIn))]
 
     def test_a_stop_without_a_server(self, child: Child) -> None:
         assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[], why="")
@@ -250,10 +263,22 @@ class TestCommands:
 
 class TestStop:
     def test_it_says_when_it_drains(self, child: Child) -> None:
-        child.ask(configure(), Ready)
+        child.send(configure(protocol="udp"), Handle(on=True))
+        port = port_of(child.wait_for(Ready))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"hello", ("127.0.0.1", port))
+            child.wait_for(Packet)
         child.send(STOP)
-        assert child.wait_for(Draining)
-        assert child.wait_for(Stopped)
+        assert child.wait_for(Draining) == Draining(waits=True)
+        assert not [event for event in child.events if isinstance(event, Stopped)]
+        assert child.ask(Idle(), Stopped)
+
+    def test_without_a_call_to_wait_for_it_says_only_that_it_has_stopped(
+        self, child: Child
+    ) -> None:
+        child.ask(configure(), Ready)
+        assert child.ask(STOP, Stopped).clean
+        assert not [event for event in child.events if isinstance(event, Draining)]
 
     def test_what_clients_had_sent_is_reported_before_the_end(self, child: Child) -> None:
         port = port_of(child.ask(configure(), Ready))
@@ -284,6 +309,68 @@ class TestStop:
             leaking.close()
         assert not stopped.clean
         assert stopped.why == "0 tasks and 2 descriptors are left"
+
+
+class TestAhead:
+    """After a stop it may bind for the next server of the same kind."""
+
+    AHEAD = Stop(drain=1.0, caller=0, ahead=True)
+
+    def bind_ahead(self, child: Child, **changes: Any) -> int:
+        child.ask(configure(**changes), Ready)
+        assert child.ask(self.AHEAD, Stopped).clean
+        return int(child.wait_for(Ahead).addresses[0][1])
+
+    def answers(self, child: Child, port: int) -> bool:
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            client.sendall(b"hello")
+            client.shutdown(socket.SHUT_WR)
+            return bool(child.wait_for(TranscriptIn).data == b"hello")
+
+    def test_resume_serves_there_and_is_not_answered(self, child: Child) -> None:
+        port = self.bind_ahead(child)
+        child.send(Resume())
+        assert self.answers(child, port)
+        child.ask(Sync(token=1), Synced)
+        assert not [event for event in child.events if isinstance(event, Ready)]
+
+    def test_so_does_the_same_configuration(self, child: Child) -> None:
+        port = self.bind_ahead(child)
+        assert port_of(child.ask(configure(), Ready)) == port
+        assert self.answers(child, port)
+
+    def test_another_configuration_gives_up_what_was_bound(self, child: Child) -> None:
+        port = self.bind_ahead(child)
+        assert port_of(child.ask(configure(backlog=17), Ready)) != port
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 10)
+        assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[], why="")
+
+    def test_again_and_again(self, child: Child) -> None:
+        port = self.bind_ahead(child)
+        for _ in range(3):
+            child.send(Resume())
+            assert self.answers(child, port)
+            assert child.ask(self.AHEAD, Stopped) == Stopped(clean=True, open=[], why="")
+            port = int(child.wait_for(Ahead).addresses[0][1])
+
+    @pytest.mark.parametrize("changes", [{"protocol": "udp"}, {"port": 1}, {"path": "socket"}])
+    def test_not_where_the_next_could_not_be_bound_now(
+        self, child: Child, tmp_path: Path, changes: dict[str, Any]
+    ) -> None:
+        if "port" in changes:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                changes = {"port": free.getsockname()[1]}
+        child.ask(configure(cwd=str(tmp_path), **changes), Ready)
+        assert child.ask(self.AHEAD, Stopped).clean
+        child.ask(Sync(token=1), Synced)
+        assert not [event for event in child.events if isinstance(event, Ahead)]
+
+    def test_nothing_is_bound_where_nobody_asked_for_it(self, child: Child) -> None:
+        child.ask(configure(), Ready)
+        assert child.ask(STOP, Stopped).clean
+        child.ask(Sync(token=1), Synced)
+        assert not [event for event in child.events if isinstance(event, Ahead)]
 
 
 class TestTheEnd:

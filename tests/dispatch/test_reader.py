@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ import pytest
 from kit.resources import own_threads
 from kit.scripts import eventually
 from kit.stages import WAIT, Stage, soon
+from sidestage.dispatch import threads
 from sidestage.dispatch.gate import EpollGate, LockGate
 from sidestage.pristine import waits
 from sidestage.pristine.waits import Deadline
@@ -120,9 +122,6 @@ class TestWithoutThreads:
         def fail() -> None:
             raise ConnectionError
 
-        with pytest.raises(ConnectionError):
-            stage.threads.start(fail)
-        assert not stage.threads.running
         seen: list[bool] = []
         threads = [
             threading.Thread(target=self.wait_for_token, args=(stage, token, seen))
@@ -130,7 +129,54 @@ class TestWithoutThreads:
         ]
         for thread in threads:
             thread.start()
+        assert eventually(stage.reader._reading.locked, WAIT)  # so that it has to be woken
+        with pytest.raises(ConnectionError):
+            stage.threads.start(fail)
+        assert not stage.threads.running
         stage.say(1)
         assert eventually(lambda: len(seen) == 1, WAIT)
         stage.say(2)  # the other one must have taken the reading over
         assert eventually(lambda: seen == [True, True], WAIT)
+
+    def test_nor_does_one_without_a_gate(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(fd: int) -> None:
+            raise OSError(errno.EMFILE, "no descriptor is left")
+
+        monkeypatch.setattr(threads, "make_gate", fail)
+        with pytest.raises(OSError, match="no descriptor"):
+            stage.threads.start(lambda: None)
+        assert not stage.threads.running
+        stage.say(1)
+        assert stage.reader.wait_until(lambda: 1 in stage.sink.seen, Deadline(5))
+
+    def test_nobody_is_woken_where_nobody_reads(self, stage: Stage) -> None:
+        woken: list[bool] = []
+        stage.threads.start(lambda: woken.append(True))
+        stage.say(1)
+        assert stage.is_done(1)
+        assert woken == []
+
+
+class TestCatchingUp:
+    @pytest.fixture
+    def stage(self) -> Iterator[Stage]:
+        stage = Stage()
+        yield stage
+        stage.close()
+
+    def test_takes_what_is_in_the_pipe_and_waits_for_nothing(self, stage: Stage) -> None:
+        assert stage.reader.catch_up(Deadline(5))
+        assert stage.sink.seen == []
+        stage.say(1, 2)
+        stage.say(3)
+        assert stage.reader.catch_up(Deadline(5))
+        assert stage.sink.seen == [1, 2, 3]
+
+    def test_with_handler_threads_it_waits_until_they_have_taken_it(self, stage: Stage) -> None:
+        stage.threaded()
+        for token in range(200):
+            stage.say(token)
+            assert stage.reader.catch_up(Deadline(5))
+            assert token in stage.sink.seen

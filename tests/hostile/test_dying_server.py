@@ -32,7 +32,7 @@ from kit.processes import (
 )
 from kit.resources import own_descriptors
 from kit.runs import run_of
-from kit.scripts import eventually, gone
+from kit.scripts import all_gone, eventually, gone
 from kit.servers import ServerUnderTest, Sidestage, fetch
 from sidestage import (
     ForcedStopWarning,
@@ -198,6 +198,7 @@ def death_in_the_pool(sut: ServerUnderTest) -> None:
             pid = server.pid
         assert pid is not None
         os.kill(pid, number)
+        assert all_gone([pid])  # a start in the moment of its death gets a server that has died
         with HTTPServer() as server:
             assert server.pid != pid
             assert fetch(server.port) == ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any
 
 from kit.scripts import eventually
+from sidestage.child.channel import Outbox
+from sidestage.child.iteration import Iteration
 from sidestage.child.net.stream import Stream
 
 
@@ -29,7 +32,7 @@ class Receiver:
         self.calls.append("made")
         self.begin()
 
-    def data_received(self, data: memoryview) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         self.data += data
         self.react()
 
@@ -49,10 +52,15 @@ class Receiver:
 
 
 class Connection:
-    """A stream, its receiver, and the client's socket."""
+    """A stream, its receiver, and the client's socket; ``shared`` is that of another one."""
 
-    def __init__(self) -> None:
-        self.loop = asyncio.SelectorEventLoop()
+    def __init__(self, shared: Iteration | None = None) -> None:
+        self._owns = shared is None
+        self._nowhere = os.open(os.devnull, os.O_WRONLY)
+        if shared is None:
+            loop = asyncio.SelectorEventLoop()
+            shared = Iteration(loop, Outbox(loop, self._nowhere))
+        self.iteration, self.loop = shared, shared.loop
         self.failures: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.failures.append(context))
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -61,16 +69,18 @@ class Connection:
         self.served.setblocking(False)
         self.client.settimeout(10)
         self.receiver = Receiver()
-        self.stream = Stream(self.loop, self.served, peer, self.receiver)
+        self.stream = Stream(self.iteration, self.served, peer, self.receiver)
 
     def run(self, iterations: int = 3) -> None:
-        """Run the loop for some iterations."""
+        """Run the loop for some iterations; each acts and sends at its end, as the host's do."""
 
-        async def yield_control() -> None:
+        async def turn() -> None:
             for _ in range(iterations):
                 await asyncio.sleep(0)
+                self.iteration.act()
+                self.iteration.end()
 
-        self.loop.run_until_complete(yield_control())
+        self.loop.run_until_complete(turn())
 
     def run_until(self, condition: Callable[[], bool]) -> None:
         def met() -> bool:
@@ -103,5 +113,7 @@ class Connection:
     def close(self) -> None:
         self.stream.abort()
         self.run()
-        self.loop.close()
+        if self._owns:
+            self.loop.close()
         self.client.close()
+        os.close(self._nowhere)

@@ -162,6 +162,8 @@ class FakeBackend:
 
     def sync(self, deadline: Deadline) -> None: ...
 
+    def catch_up(self, deadline: Deadline) -> None: ...
+
     def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         def settled() -> bool:
             return condition() or self._death is not None or self.phase == "ended"

@@ -67,7 +67,7 @@ class Stage:
         self.threads = HandlerThreads(self.reader)
 
     def threaded(self) -> Stage:
-        self.threads.start()
+        self.threads.start(lambda: None)  # nobody else reads
         return self
 
     def say(self, *tokens: int) -> None:

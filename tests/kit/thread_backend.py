@@ -144,6 +144,9 @@ class ThreadBackend:
     def sync(self, deadline: Deadline) -> None:
         """Do nothing: a record is in the journal as soon as the datagram is read."""
 
+    def catch_up(self, deadline: Deadline) -> None:
+        """Do nothing: the datagram is read before it is answered."""
+
     def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
         self._changed.wait_until(lambda: condition() or self._run is None, deadline)
         return condition()

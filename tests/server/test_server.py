@@ -195,7 +195,7 @@ class TestStop:
             pid = server.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)  # in the pool
-        server = TCPServer(start_timeout=3.0)
+        server = TCPServer(start_timeout=3.0, backlog=16)  # not as it has bound ahead
 
         def start() -> None:
             with pytest.raises(StartTimeout):

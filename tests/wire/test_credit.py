@@ -18,8 +18,7 @@ class Stream:
     def __init__(self) -> None:
         self.acks: list[Ack] = []
         self.holds: list[bool] = []
-        self.flow = Backpressure(self.acks.append, self.holds.append)
-        self.flow.start(7)
+        self.flow = Backpressure(7, self.acks.append, self.holds.append)
 
     @property
     def acknowledged(self) -> int:
@@ -77,9 +76,20 @@ def test_after_a_release_the_client_is_read_whatever_was_consumed() -> None:
     assert stream.holds == [True, False]
 
 
-def test_a_new_stream_owes_nothing_of_the_one_before() -> None:
-    stream = Stream()
-    stream.flow.wrote(WINDOW // 4 - 1)
-    stream.flow.start(8)
-    stream.flow.wrote(1)
-    assert stream.acks == []
+def test_a_new_call_owes_nothing_of_the_one_before() -> None:
+    acks: list[Ack] = []
+    for call in (7, 8):
+        flow = Backpressure(call, acks.append, lambda hold: None)
+        flow.wrote(WINDOW // 4 - 1)
+    assert acks == []
+    flow.wrote(1)
+    assert acks == [Ack(call=8, size=WINDOW // 4)]
+
+
+def test_a_call_may_begin_while_the_client_does_not_read() -> None:
+    acks: list[Ack] = []
+    flow = Backpressure(7, acks.append, lambda hold: None, blocked=True)
+    flow.wrote(WINDOW)
+    assert acks == []
+    flow.client_blocked(False)
+    assert acks == [Ack(call=7, size=WINDOW)]

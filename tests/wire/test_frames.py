@@ -142,14 +142,15 @@ def test_nothing_is_no_message() -> None:
     assert FrameBuffer(EVENTS).feed(bytes(encode())) == []
 
 
-def test_a_frame_says_how_long_its_messages_are() -> None:
-    frame = frames.Frame()
-    assert not frame
-    frame.add(Data(call=1, data=bytes(1000)))
-    one = len(frame)
-    assert 1000 < one < 1020
-    frame.add(Data(call=1, data=bytes(1000)))
-    assert len(frame) == 2 * one
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_frame_may_grow_message_by_message(count: int) -> None:
+    frame = bytearray(frames.START)
+    message = Data(call=1, data=bytes(1000))
+    for added in range(1, count + 1):
+        frames.add_to(frame, message)
+        assert added * 1000 < len(frame) - len(frames.START) < added * 1020
+    frames.finish(frame, count)
+    assert FrameBuffer(EVENTS).feed(bytes(frame)) == [message] * count
 
 
 def test_streams_cross_in_both_directions() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 
 from kit.messages import CLASSES, COMMANDS, EVENTS, SETTINGS, VOCABULARIES, any_command, any_event
+from sidestage.protocols.http.messages import Trailers
 from sidestage.wire import messages
 from sidestage.wire.messages import Message
 
@@ -74,7 +75,7 @@ def test_every_message_class_can_be_decoded() -> None:
 
 def test_only_streams_go_in_both_directions() -> None:
     both = set(COMMANDS) & set(EVENTS)
-    assert both == {messages.Data, messages.Ack, messages.End}
+    assert both == {messages.Data, messages.Ack, messages.End, Trailers}
 
 
 def test_nothing_on_the_wire_is_a_pickle() -> None:

@@ -58,7 +58,7 @@ def test_a_listener_closed_before_its_retry_accepts_no_client(
     listener = Listener()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    acceptor = Acceptor(connection.loop, listener, 10, lambda: connection.receiver)
+    acceptor = Acceptor(connection.iteration, listener, 10, lambda: connection.receiver)
     with socket.create_connection(listener.getsockname(), 10):
         connection.run_until(lambda: bool(connection.failures))
     assert [timer.cancelled() for timer in timers] == [False]
@@ -69,7 +69,7 @@ def test_a_listener_closed_before_its_retry_accepts_no_client(
 def test_small_writes_are_not_held_back(connection: Connection) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    acceptor = Acceptor(connection.loop, listener, 10, lambda: connection.receiver)
+    acceptor = Acceptor(connection.iteration, listener, 10, lambda: connection.receiver)
     with socket.create_connection(listener.getsockname(), 10):
         connection.run_until(lambda: connection.receiver.calls == ["made"])
         accepted = connection.receiver.transport.get_extra_info("socket")

@@ -9,22 +9,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.connections import Connection
+from sidestage.child.net.listener import Acceptor
 from sidestage.child.net.stream import HIGH_WATER
 
 # Reading -----------------------------------------------------------------------------------------
 
 
 def test_what_has_come_already_is_read_at_once(connection: Connection) -> None:
-    connection.client.sendall(b"early")
-    connection.stream.start()
-    assert connection.receiver.calls == ["made"]
-    assert connection.receiver.data == b"early"
-    connection.client.sendall(b" and late")
-    connection.run_until(lambda: connection.receiver.data == b"early and late")
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    acceptor = Acceptor(connection.iteration, listener, 10, lambda: connection.receiver)
+    with socket.create_connection(listener.getsockname(), 10) as client:
+        client.sendall(b"early")
+        connection.run(2)  # one to receive, whose end the second begins with
+        assert connection.receiver.calls == ["made"]
+        assert connection.receiver.data == b"early"
+        client.sendall(b" and late")
+        connection.run_until(lambda: connection.receiver.data == b"early and late")
+    connection.run_until(lambda: "lost" in connection.receiver.calls)
+    acceptor.close()
 
 
 def test_nothing_is_read_while_it_pauses(connection: Connection) -> None:
-    connection.stream.start()
+    connection.stream.start(None)
     connection.stream.pause_reading()
     connection.client.sendall(b"held")
     connection.run()
@@ -36,7 +43,7 @@ def test_nothing_is_read_while_it_pauses(connection: Connection) -> None:
 def test_a_receiver_that_pauses_at_once_gets_nothing(connection: Connection) -> None:
     connection.receiver.begin = connection.stream.pause_reading
     connection.client.sendall(b"held")
-    connection.stream.start()
+    connection.stream.start(None)
     connection.run()
     assert not connection.receiver.data
     connection.stream.resume_reading()
@@ -48,7 +55,7 @@ def test_the_end_closes_unless_the_receiver_keeps_it_open(
     connection: Connection, keeps_open: bool
 ) -> None:
     connection.receiver.keeps_open = keeps_open
-    connection.stream.start()
+    connection.stream.start(None)
     connection.client.shutdown(socket.SHUT_WR)
     connection.run_until(lambda: "eof" in connection.receiver.calls)
     connection.stream.resume_reading()  # which finds nothing to read any more
@@ -61,7 +68,7 @@ def test_the_end_closes_unless_the_receiver_keeps_it_open(
 
 
 def test_a_reset_is_reported_as_a_reset(connection: Connection) -> None:
-    connection.stream.start()
+    connection.stream.start(None)
     connection.reset()
     connection.run_until(lambda: "lost" in connection.receiver.calls)
     assert isinstance(connection.receiver.error, ConnectionResetError)
@@ -77,7 +84,7 @@ def test_an_error_in_the_receiver_ends_its_connection_and_is_reported(
 
     setattr(connection.receiver, when, fail)
     connection.client.sendall(b"data")
-    connection.stream.start()
+    connection.stream.start(None)
     connection.run()
     assert connection.receiver.calls == ["made", "lost"]
     assert [str(failure["exception"]) for failure in connection.failures] == ["defect"]
@@ -89,22 +96,26 @@ def test_an_error_in_the_receiver_ends_its_connection_and_is_reported(
 
 @settings(deadline=None)  # it is the kernel's time
 @given(
-    st.lists(st.tuples(st.integers(0, 3 * HIGH_WATER), st.booleans()), max_size=8),
+    st.lists(st.tuples(st.integers(0, 5 * HIGH_WATER), st.booleans(), st.booleans()), max_size=8),
     st.sampled_from(["close", "eof"]),
 )
-def test_all_that_is_written_arrives_in_order(writes: list[tuple[int, bool]], end: str) -> None:
+def test_all_that_is_written_arrives_in_order(
+    writes: list[tuple[int, bool, bool]], end: str
+) -> None:
     connection = Connection()
     try:
         connection.served.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        connection.stream.start()
+        connection.stream.start(None)
         expected = bytearray()
-        for number, (size, in_parts) in enumerate(writes):
+        for number, (size, in_parts, is_last) in enumerate(writes):
             data = bytes([number]) * size
             expected += data
             if in_parts:
                 connection.stream.writelines([data[:7], data[7:]])
             else:
                 connection.stream.write(data)
+            if is_last:
+                connection.iteration.end()
         if end == "close":
             connection.stream.close()
         else:
@@ -118,10 +129,11 @@ def test_all_that_is_written_arrives_in_order(writes: list[tuple[int, bool]], en
 
 
 def test_the_receiver_is_paused_when_too_much_waits(connection: Connection) -> None:
-    connection.stream.start()
+    connection.stream.start(None)
     while connection.stream.get_write_buffer_size() <= HIGH_WATER:
         assert connection.receiver.calls == ["made"]
         connection.stream.write(b"x" * 10000)
+        connection.iteration.end()
     assert connection.receiver.calls == ["made", "pause"]
     connection.stream.close()
     connection.rest()
@@ -129,7 +141,7 @@ def test_the_receiver_is_paused_when_too_much_waits(connection: Connection) -> N
 
 
 def test_a_client_that_has_gone_gets_nothing(connection: Connection) -> None:
-    connection.stream.start()
+    connection.stream.start(None)
     connection.stream.pause_reading()  # so that only writing can notice it
     connection.reset()
     connection.stream.write(b"x")
@@ -142,7 +154,7 @@ def test_a_client_that_has_gone_gets_nothing(connection: Connection) -> None:
 
 
 def test_to_write_after_the_end_is_a_defect(connection: Connection) -> None:
-    connection.stream.start()
+    connection.stream.start(None)
     connection.stream.write(b"all")
     connection.stream.write_eof()
     with pytest.raises(RuntimeError, match="after write_eof"):
@@ -152,9 +164,10 @@ def test_to_write_after_the_end_is_a_defect(connection: Connection) -> None:
 
 @pytest.mark.parametrize("with_unsent", [False, True])
 def test_an_abort_is_at_once(connection: Connection, with_unsent: bool) -> None:
-    connection.stream.start()
+    connection.stream.start(None)
     while with_unsent and not connection.stream.get_write_buffer_size():
         connection.stream.write(b"x" * 100_000)
+        connection.iteration.end()
     connection.stream.abort()
     connection.stream.abort()
     assert "lost" not in connection.receiver.calls  # not within what the receiver does

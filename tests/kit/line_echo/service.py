@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from sidestage.child.calls import Timeouts
-from sidestage.child.channel import Outbox
 from sidestage.child.net.listener import wire_address
 from sidestage.child.net.stream import Receiver
 from sidestage.child.service import Service
-from sidestage.wire.messages import Configure, Message, OpenConnection
+from sidestage.wire.messages import Message, OpenConnection
 
 from .messages import VOCABULARY, LineEchoSettings, LineIn, LineOut
 
@@ -24,29 +21,8 @@ class LineEchoService(Service):
     vocabulary = VOCABULARY
     settings: LineEchoSettings
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        outbox: Outbox,
-        config: Configure,
-        settings: LineEchoSettings,
-    ) -> None:
-        super().__init__(loop, outbox, config, settings)
-        self.timeouts = Timeouts(loop, config.handler_timeout, self._connections)
-
-    def _connections(self) -> Iterable[LineConnection]:
-        return (peer for peer in self.peers if isinstance(peer, LineConnection))
-
     def receiver(self) -> Receiver:
         return LineConnection(self)
-
-    async def drain(
-        self, seconds: float, caller: int, announce: Callable[[bool], None]
-    ) -> list[OpenConnection]:
-        try:
-            return await super().drain(seconds, caller, announce)
-        finally:
-            self.timeouts.close()
 
 
 class LineConnection(asyncio.Protocol):
@@ -102,7 +78,6 @@ class LineConnection(asyncio.Protocol):
         if service.handled:
             self.call = service.calls.open(self)
             service.send(self._message(line))
-            service.timeouts.arm(self)
         else:
             service.outbox.record(self._message(line))
             self.transport.write(line + b"\n")
@@ -145,14 +120,7 @@ class LineConnection(asyncio.Protocol):
         self._go_on()
 
     def timed_out(self) -> None:
-        self.service.calls.ask_to_postpone(functools.partial(self._end_of_time, self.call))
-
-    def _end_of_time(self, call: int, postponed: bool) -> None:
-        if call != self.call:  # answered meanwhile
-            return
-        if postponed:
-            self.service.timeouts.arm(self)
-            return
+        call = self.call
         self._diagnose(f"no answer within {self.service.config.handler_timeout} s")
         self.service.calls.lose(call, reset=False, answered=_ANSWERED)
         self._answer(b"! no answer")
@@ -165,6 +133,9 @@ class LineConnection(asyncio.Protocol):
     def describe(self) -> OpenConnection:
         state = "handler running" if self.call else "within a line"
         return OpenConnection(client_address=wire_address(self.peer), state=state, call=self.call)
+
+    def is_behind(self) -> bool:
+        return False
 
     def close_if_idle(self) -> None:
         self._close_if_done()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.requests import fake_run, feed, message, record, streamed
+from kit.http_requests import fake_run, feed, message, record, streamed
 from sidestage.dispatch.calls import ClientLeft
 from sidestage.errors import ServerStopped
 from sidestage.journal.journal import Journal

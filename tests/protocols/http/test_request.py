@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.requests import record
+from kit.http_requests import fields, record
 from sidestage.protocols.http.request import FormPart
 
 # Request line and headers ----------------------------------------------------------------------
@@ -49,7 +49,7 @@ def test_any_query_and_any_form_are_decoded(pairs: list[tuple[str, str]]) -> Non
 
 
 def test_names_with_several_values() -> None:
-    request = record("/?a=1&b=&a=2", headers=[("X", "1"), ("y", "2"), ("x", "3")])
+    request = record("/?a=1&b=&a=2", fields=fields(("X", "1"), ("y", "2"), ("x", "3")))
     assert request.query.get_all("a") == ["1", "2"]
     assert request.query["b"] == ""
     assert request.headers.get_all("X") == ["1", "3"]

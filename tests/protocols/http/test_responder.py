@@ -17,7 +17,7 @@ from sidestage.wire.frames import CHUNK
 
 REQUEST = Request(
     call=1, peer="", at=1.0, connection=1, method="GET", target="/", http_version="1.1",
-    headers=(), body=b"", more=False, cut=0,
+    fields=b"", body=b"", more=False, cut=0,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Requests without a server: messages, records, calls, and a run that only notes what is sent."""
+"""HTTP requests without a server: messages, records, calls, and a run that notes what is sent."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def fake_run(*, ended: bool = False) -> Any:
     return FakeRun(ended=ended)
 
 
+def fields(*pairs: tuple[str, str]) -> bytes:
+    """Header fields as they come from a client."""
+    return "\r\n".join(f"{name}: {value}" for name, value in pairs).encode("latin-1")
+
+
 def message(target: str = "/", body: bytes = b"", kind: str = "", **changes: Any) -> Request:
     values: dict[str, Any] = {
         "call": 0,
@@ -38,7 +43,7 @@ def message(target: str = "/", body: bytes = b"", kind: str = "", **changes: Any
         "method": "POST",
         "target": target,
         "http_version": "1.1",
-        "headers": [("Host", "t"), *([("Content-Type", kind)] if kind else [])],
+        "fields": fields(("Host", "t"), *([("Content-Type", kind)] if kind else [])),
         "body": body,
         "more": False,
         "cut": 0,
