@@ -1,15 +1,20 @@
-"""Counts the calls of Sidestage's own functions in the test's process: a request, a start, a stop.
+"""Counts the calls of Sidestage's own functions: a request, a start, a stop.
 
-The figures vary only with which thread wakes first, so each is the median of several runs.
-``python benchmarks/calls.py --list`` prints each call in order, thread by thread.
+The test's process and the server's are counted separately; in the server's, a request includes the
+iterations of its loop. The figures vary only with which thread wakes first, so each is the median
+of several runs. ``python benchmarks/calls.py --list`` prints each call in order.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import os
+import shutil
+import signal
 import statistics
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +24,25 @@ from typing import Any
 
 import sidestage
 from sidestage import HTTPServer
+from sidestage.process import launch
 
+# Put before the child's own boot: notes its calls, and writes them to a file at a signal.
+CHILD = """
+import os, signal, sys, threading
+calls = []
+def note(frame, event, argument):
+    if event == "call" and HOME in frame.f_code.co_filename:
+        name = frame.f_code.co_filename.partition(HOME)[2].removesuffix(".py")
+        calls.append(name + " " + frame.f_code.co_qualname)
+def write(*_):
+    text = chr(10).join(calls)
+    calls.clear()
+    with open(FILE + ".new", "w") as file:
+        file.write(text)
+    os.rename(FILE + ".new", FILE)
+signal.signal(signal.SIGUSR2, write)
+sys.setprofile(note)
+"""
 HOME = f"{Path(sidestage.__file__).resolve().parent}/"
 
 Call = tuple[int, str, str]  # thread, module, function
@@ -49,23 +72,37 @@ class Trace:
             self.on = False
 
 
+def child_calls(server: HTTPServer, file: Path) -> list[Call]:
+    """What the server's process has called since the last time."""
+    file.unlink(missing_ok=True)
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGUSR2)
+    while not file.exists():
+        settle()
+    return [(0, *line.split(" ", 1)) for line in file.read_text().splitlines()]
+
+
 def hello(request: Any) -> str:
     return "hello"
 
 
-def life(trace: Trace, found: dict[str, list[list[Call]]]) -> None:
+def life(trace: Trace, found: dict[str, list[list[Call]]], file: Path) -> None:
     """Start a server, send requests on one connection, and stop it."""
     server = HTTPServer(handler=hello)
     with trace.during() as calls:
         server.start()
     found["start"].append(calls)
     client = http.client.HTTPConnection(server.host, server.port)
-    for _ in range(5):
+    for number in range(5):
+        child_calls(server, file)
         with trace.during() as calls:
             client.request("GET", "/")
             assert client.getresponse().read() == b"hello"
             settle()
         found["request"].append(calls)
+        in_child = child_calls(server, file)
+        if number:  # the first includes the accept
+            found["request, in the child"].append(in_child)
     client.close()
     with trace.during() as calls:
         server.stop()
@@ -99,14 +136,18 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the calls of the last life")
     arguments = parser.parse_args()
     trace = Trace()
+    file = Path(tempfile.mkdtemp()) / "calls"
+    launch._BOOT = f"HOME, FILE = {HOME!r}, {str(file)!r}{CHILD}{launch._BOOT}"
     threading.setprofile(trace.note)
     sys.setprofile(trace.note)
     with HTTPServer(handler=hello):  # imports, the first process
         pass
-    found: dict[str, list[list[Call]]] = {"start": [], "request": [], "stop": []}
+    kinds = ("start", "request", "request, in the child", "stop")
+    found: dict[str, list[list[Call]]] = {kind: [] for kind in kinds}
     for _ in range(arguments.lives):
-        life(trace, found)
+        life(trace, found, file)
     sys.setprofile(None)
+    shutil.rmtree(file.parent)
     report: Callable[[str], None] = print
     for what, lists in found.items():
         middle = statistics.median(len(calls) for calls in lists)

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sidestage.child.channel import Outbox
+from sidestage.child.iteration import Iteration
+from sidestage.child.net.stream import Transport
 from sidestage.dispatch.run import Run
 from sidestage.dispatch.slot import Slot
 from sidestage.dispatch.stacks import Tracers
@@ -33,7 +35,7 @@ _REQUEST = b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1:40000\r\n\r\n"
 _HEADERS = (("Content-Type", "text/plain; charset=utf-8"),)
 
 
-class _Transport(asyncio.Transport):
+class _Transport(Transport):
     """A transport that accepts everything and sends nothing."""
 
     def write(self, data: Any) -> None:
@@ -59,11 +61,12 @@ def child(*, handled: bool) -> float:
     """Microseconds of the child's code per request and reply."""
     config = Configure(
         protocol="http", settings=b"", host="", port=0, path=None, cwd=None, poll_interval=1.0,
-        handled=handled, handler_timeout=30.0, keep=1 << 26, backlog=1,
+        handler_timeout=30.0, keep=1 << 26, backlog=1,
     )  # fmt: skip
     loop, sink = asyncio.new_event_loop(), os.open(os.devnull, os.O_WRONLY)
-    outbox = Outbox(loop, sink)
-    service = HTTPService(loop, outbox, config, HTTPSettings())
+    iteration = Iteration(loop, Outbox(loop, sink))
+    service = HTTPService(iteration, config, HTTPSettings())
+    service.handled = handled
     connections = [HTTPConnection(service) for _ in range(CONNECTIONS)]
     for connection in connections:
         connection.connection_made(_Transport({"peername": ("127.0.0.1", 4711)}))
@@ -72,22 +75,20 @@ def child(*, handled: bool) -> float:
     def serve() -> float:
         began = time.thread_time()
         for connection in connections:
-            connection.data_received(memoryview(_REQUEST))
-        outbox.flush()
+            iteration.received.append((connection.data_received, _REQUEST))
+        iteration.act()
         spent = time.thread_time() - began
         data = bytes(encode(*(_reply(call) for call in service.calls._open)))
         began = time.thread_time()
         for message in replies.feed(data):
             service.command(message)
-        loop.call_soon(loop.stop)
-        loop.run_forever()  # what is written at the end of an iteration
-        service.iteration_ends()
+        iteration.end()
         return spent + time.thread_time() - began
 
     try:
         return _median(serve)
     finally:
-        service.timeouts.close()
+        service.calls.end()
         loop.close()
         os.close(sink)
 
@@ -102,11 +103,11 @@ def parent() -> float:
     """Microseconds of the test process's code per request and reply."""
     events, write_events = os.pipe()
     sink = os.open(os.devnull, os.O_WRONLY)
-    child: Any = type("Child", (), {"channel": Channel(events, sink)})()
+    child: Any = type("Child", (), {"channel": Channel(events, sink), "events": []})()
     child.channel.buffer.learn(VOCABULARY.events)
     run = Run(
         child,
-        open=PROTOCOL.open,
+        PROTOCOL,
         slot=Slot(lambda request: "hello"),
         journal=Journal(1 << 26),
         label=Label("server", None),
@@ -135,7 +136,7 @@ def parent() -> float:
 def _request(call: int) -> Request:
     return Request(
         call=call, peer=("127.0.0.1", 4711), at=0.0, connection=1, method="GET", target="/hello",
-        http_version="1.1", headers=(("Host", "127.0.0.1:40000"),), body=b"", more=False, cut=0,
+        http_version="1.1", fields=b"Host: 127.0.0.1:40000", body=b"", more=False, cut=0,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ class Hello(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
+    disable_nagle_algorithm = True  # TCP_NODELAY
 
     def do_GET(self) -> None:
         self.send_response(200)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -53,8 +55,43 @@ def whole(client: Callable[[str], None]) -> Callable[[Serving], float]:
 
 
 HANDLED = servers.ours(HTTPServer, hello)
+CANNED = servers.ours(HTTPServer)
 LIMIT = Side("asyncio + httptools in a process, nothing else", bare)
 RELAY = Side("a relay to a thread and back, nothing else", relay)
+
+
+def on_one_core(serving: Serving) -> Serving:
+    """The same server on the processor of its client, where waking it costs little."""
+
+    @contextmanager
+    def on_one() -> Iterator[Any]:
+        cores = os.sched_getaffinity(0)
+        crowds.empty_the_pool()
+        os.sched_setaffinity(0, {min(cores)})  # threads and processes inherit it
+        try:
+            with serving() as port:
+                yield port
+        finally:
+            os.sched_setaffinity(0, cores)
+            crowds.empty_the_pool()
+
+    return on_one
+
+
+def _serial(what: str, ours: Serving, bound: float, *, one_core: bool) -> Row:
+    where = on_one_core if one_core else (lambda serving: serving)
+    return Row(
+        f"request, one after another on a kept connection{what}{', one core' if one_core else ''}",
+        "µs",
+        Side(f"HTTPServer{what or ', handler'}", where(ours)),
+        (
+            Side("ThreadingHTTPServer in a thread", where(servers.threading_http), bound=bound),
+            Side("uvicorn in a thread", where(servers.uvicorn_thread)),
+            Side(LIMIT.name, where(LIMIT.serving)),
+            Side(RELAY.name, where(RELAY.serving)),
+        ),
+        clients.serial,
+    )
 
 
 def _small_test(name: str, client: Callable[[str], None]) -> Row:
@@ -80,8 +117,8 @@ def _echo(connections: int, act: Callable[[int], float]) -> Row:
         "echoes/s",
         Side("TCPServer", servers.ours(TCPServer, servers.echo)),
         (
-            Side("ThreadingTCPServer in a thread", servers.threading_tcp, bound=1),
-            Side(RELAY.name, partial(relay, b"")),
+            Side("ThreadingTCPServer in a thread", servers.threading_tcp),
+            Side(RELAY.name, partial(relay, b""), bound=1.1 if connections == 1 else None),
         ),
         act,
         more_is_better=True,
@@ -149,17 +186,17 @@ def _suite(workers: int) -> Row:
 
 
 ROWS = [
+    _serial("", HANDLED, 0.75, one_core=False),
+    _serial("", HANDLED, 1.25, one_core=True),
+    _serial(", canned reply", CANNED, 0.35, one_core=False),
+    _serial(", canned reply", CANNED, 0.4, one_core=True),
     Row(
-        "request by a raw client on a kept connection, one after another",
-        "µs",
-        Side("HTTPServer, handler", HANDLED),
-        (
-            Side("ThreadingHTTPServer in a thread", servers.threading_http, bound=0.75),
-            Side("uvicorn in a thread", servers.uvicorn_thread),
-            LIMIT,
-            RELAY,
-        ),
-        clients.serial,
+        "start, `handler =`, `raise_errors()` and stop of a test with a fixture",
+        "ms",
+        Side("HTTPServer", lambda: contextlib.nullcontext(HTTPServer())),
+        (),
+        clients.life_of_a_test,
+        rounds=300,
     ),
     _small_test("http.client", clients.with_http_client),
     _small_test("requests", clients.with_requests),
@@ -169,7 +206,7 @@ ROWS = [
         "requests/s",
         Side("HTTPServer, handler", HANDLED),
         (
-            Side("uvicorn in a thread", servers.uvicorn_thread, bound=1.5),
+            Side("uvicorn in a thread", servers.uvicorn_thread, bound=1),
             Side("pytest-httpserver", servers.pytest_httpserver, bound=25),
             LIMIT,
             RELAY,
@@ -180,7 +217,7 @@ ROWS = [
     Row(
         "wrk, 16 kept connections, canned reply",
         "requests/s",
-        Side("HTTPServer", servers.ours(HTTPServer)),
+        Side("HTTPServer", CANNED),
         (Side("uvicorn in a thread", servers.uvicorn_thread, bound=2), LIMIT),
         clients.wrk,
         more_is_better=True,
