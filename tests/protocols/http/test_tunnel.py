@@ -557,7 +557,7 @@ def test_there_is_no_connection_without_a_connect_that_was_answered_2xx(
 ) -> None:
     target = "t:80" if method == "CONNECT" else "/"
     with (
-        pytest.raises(ValueError, match="there is a connection after a CONNECT"),
+        pytest.raises(ValueError, match="CONNECT"),
         HTTPServer(handler=handler) as server,
         Client(server) as client,
     ):
@@ -609,3 +609,33 @@ def test_http_client_talks_to_a_server_through_the_tunnel() -> None:
         [connect] = proxy.received
         assert connect.target == f"{origin.host}:{origin.port}"
         assert [request.path for request in origin.received] == ["/0", "/10", f"/{2 * MIB}"]
+
+
+def test_what_is_written_by_hand_goes_through_the_tunnel() -> None:
+    """Also if the handler never asks for the connection."""
+
+    def handler(request: HTTPRequest) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(b"greeting")
+
+    with HTTPServer(handler=handler) as server, Client(server) as client:
+        client.send(CONNECT)
+        assert client.status() == 200
+        assert client.rest() == b"greeting"
+
+
+def test_the_client_has_the_answer_before_the_handler_uses_the_tunnel() -> None:
+    answered = threading.Event()
+
+    def handler(request: HTTPRequest) -> None:
+        request.send_response(200)
+        request.end_headers()
+        assert answered.wait(WAIT)
+        request.connection.sendall(b"hello")
+
+    with HTTPServer(handler=handler) as server, Client(server) as client:
+        client.send(CONNECT)
+        assert client.status() == 200
+        answered.set()
+        assert client.rest() == b"hello"

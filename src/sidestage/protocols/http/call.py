@@ -145,8 +145,6 @@ class HTTPCall(Call):
         try:
             if responder is None or not responder.begun:
                 respond(self, HTTPResponse.of(result))
-            elif result is None and self._connection is not None:
-                self._connection.close()
             elif result is None:
                 responder.finish()
             else:
@@ -211,10 +209,10 @@ class HTTPCall(Call):
 
     def send_end(self, trailers: Headers = ()) -> None:
         """End the body: the response is complete."""
-        self.request._note_answer(self._status, self._size)
         if self.request.method == "CONNECT" and 200 <= self._status < 300:
-            self.close(reset=False)  # the end of a tunnel would close only one direction
+            self.tunnel().close()  # the end of the body would close only one direction
             return
+        self.request._note_answer(self._status, self._size)
         if trailers:
             lines = "".join(f"{name}: {value}\r\n" for name, value in trailers)
             self.run.send(Trailers(call=self.id, fields=lines.encode("latin-1")))

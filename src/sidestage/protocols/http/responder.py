@@ -121,10 +121,16 @@ class Responder:
         self._headers += (check_header(name, value),)
 
     def end_headers(self) -> None:
-        """End the header fields; raises ValueError before ``begin``."""
+        """End the header fields; raises ValueError before ``begin``.
+
+        A 2xx response to CONNECT is sent now: its client waits for it.
+        """
         if not self.begun:
             raise ValueError("call send_response first")
         self._in_body = True
+        if self._call.request.method == "CONNECT" and 200 <= self._status < 300:
+            self._call.tunnel()  # first: bytes may come as soon as the client has the response
+            self.flush()
 
     def trailer(self, name: str, value: str) -> None:
         """Add a trailer field; raises ValueError before ``end_headers`` and after the end."""
@@ -140,16 +146,16 @@ class Responder:
         self._call.inform(*checked_informational(status, headers))
 
     def connection(self) -> Connection:
-        """The tunnel of a CONNECT; sends the head of the response, if it was not sent yet."""
+        """The tunnel of a CONNECT that was answered 2xx."""
         call = self._call
-        if call.request.method != "CONNECT" or not self._in_body or not 200 <= self._status < 300:
+        if call.request.method != "CONNECT":
+            raise ValueError(f"only a CONNECT has a connection, this is a {call.request.method}")
+        if not self._in_body or not 200 <= self._status < 300:
             raise ValueError(
-                "there is a connection after a CONNECT was answered 2xx: call send_response(200) "
-                "and end_headers() first"
+                "a CONNECT has a connection once it is answered 2xx: call send_response(200) and "
+                "end_headers() first"
             )
-        tunnel = call.tunnel()  # first: bytes may come as soon as the client has the response
-        self.flush()
-        return tunnel
+        return call.tunnel()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Add to the body; returns the number of bytes. Raises ValueError out of order."""
@@ -157,7 +163,10 @@ class Responder:
             raise ValueError("call send_response and end_headers before writing the body")
         if self.closed:
             raise ValueError("this response is complete")
-        view = memoryview(data).cast("B")
+        try:
+            view = memoryview(data).cast("B")
+        except TypeError:
+            raise TypeError(f"the body is written as bytes, not {data!r:.80}") from None
         self._waiting += view
         if len(self._waiting) > _ENOUGH:
             self.flush()

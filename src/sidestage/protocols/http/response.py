@@ -130,7 +130,8 @@ class HTTPResponse:
                 return cls._made(body, _BINARY)
             case _ if hasattr(body, "__anext__"):
                 raise TypeError(
-                    "an asynchronous generator cannot be returned; return an iterator of bytes"
+                    "an asynchronous generator cannot be returned; return an iterator of bytes, "
+                    "such as a generator made with plain `def`"
                 )
             case _:
                 raise cls._refusal(body)
@@ -197,7 +198,7 @@ def checked_informational(status: object, headers: Any) -> tuple[int, str, Heade
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"the status must be an int, not {status!r}")
     if not 100 <= status <= 199 or status == 101:
-        raise ValueError(f"an informational status is from 100 to 199 and not 101, not {status}")
+        raise ValueError(f"an informational status is 100, or from 102 to 199, not {status}")
     return int(status), reason_of(int(status)), _checked_headers(headers)
 
 
