@@ -196,7 +196,6 @@ ROWS = [
         Side("HTTPServer", lambda: contextlib.nullcontext(HTTPServer())),
         (),
         clients.life_of_a_test,
-        rounds=300,
     ),
     _small_test("http.client", clients.with_http_client),
     _small_test("requests", clients.with_requests),
