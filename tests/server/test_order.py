@@ -456,8 +456,12 @@ def listening(pid: int) -> set[int]:
 
 
 def served(kind: type[Server[Any]], **options: Any) -> tuple[int, int]:
-    """Serve once, and stop; returns the pid, which is bound ahead now, and the port it had."""
-    for _ in range(50):  # what was said together with the stop is not heard
+    """Serve once, and stop; returns the pid, which is bound ahead now, and the port it had.
+
+    No other process waits in the pool, so that the next server gets this one.
+    """
+    pool.close()
+    for _ in range(50):  # until it has said so
         with kind(**options) as server:
             pid, port = pid_of(server), server.port
         if eventually(partial(is_ahead, pid), 0.2):
