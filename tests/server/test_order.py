@@ -214,9 +214,12 @@ def busy(talk: type[Talk], server: Server[Any]) -> Iterator[None]:
     def work() -> None:
         with talk(server) as client:
             while not over.is_set():
-                client.send()
-                if server.handler is not None or talk.plain is not None:
-                    client.answer()
+                # A TCP connection that is open while the handler is removed is closed at once, which
+                # may reset a client that has not sent yet.
+                with suppress(ConnectionResetError):
+                    client.send()
+                    if server.handler is not None or talk.plain is not None:
+                        client.answer()
                 if isinstance(client, SMTPTalk):
                     client.prepare()
 
