@@ -214,7 +214,7 @@ def busy(talk: type[Talk], server: Server[Any]) -> Iterator[None]:
     def work() -> None:
         with talk(server) as client:
             while not over.is_set():
-                # A TCP connection that is open while the handler is removed is closed at once, which
+                # A TCP connection that is open while the handler is removed is closed at once. That
                 # may reset a client that has not sent yet.
                 with suppress(ConnectionResetError):
                     client.send()
