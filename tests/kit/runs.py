@@ -1,4 +1,4 @@
-"""Access to internals for tests: the run behind a server."""
+"""Access to internals for tests: the run behind a server, and the processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from sidestage import Server
 from sidestage.backends.hosted import HostedBackend
 from sidestage.dispatch.run import Run
+from sidestage.process.pool import pool
 
 
 def run_of(server: Server[Any]) -> Run:
@@ -15,3 +16,14 @@ def run_of(server: Server[Any]) -> Run:
     assert isinstance(backend, HostedBackend)
     assert backend.run is not None
     return backend.run
+
+
+def pid_of(server: Server[Any]) -> int:
+    """The process of a running server."""
+    assert server.pid is not None
+    return server.pid
+
+
+def pooled() -> set[int]:
+    """The processes that wait in the pool."""
+    return {child.process.launched.pid for child in pool}

@@ -14,6 +14,7 @@ import pytest
 
 from kit.clients import connect, read_all, read_line
 from kit.connections import Connection, Receiver
+from kit.runs import pid_of, pooled
 from kit.scripts import gone
 from kit.upper.servers import (
     SWAP,
@@ -33,15 +34,6 @@ from sidestage.process.pool import pool
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 MUCH = b"abcdefgh" * (1 << 20)  # more than all buffers on the way hold
-
-
-def pooled() -> set[int]:
-    return {child.process.launched.pid for child in pool}
-
-
-def pid_of(server: Server[Any]) -> int:
-    assert server.pid is not None
-    return server.pid
 
 
 def echo(connection: Any) -> None:

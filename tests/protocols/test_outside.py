@@ -21,6 +21,7 @@ from kit.line_echo.call import Line
 from kit.line_echo.messages import VOCABULARY
 from kit.line_echo.server import LineEchoServer
 from kit.messages import CLASSES, VOCABULARIES
+from kit.runs import pid_of, pooled
 from kit.scripts import eventually, gone
 from kit.servers import refuses
 from sidestage import (
@@ -44,15 +45,6 @@ LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 def ask(client: socket.socket, line: str) -> str:
     client.sendall(f"{line}\n".encode())
     return read_line(client).removesuffix("\n")
-
-
-def pooled() -> set[int]:
-    return {child.process.launched.pid for child in pool}
-
-
-def pid_of(server: Server[Any]) -> int:
-    assert server.pid is not None
-    return server.pid
 
 
 def fail(line: Line) -> None:

@@ -27,6 +27,7 @@ import pytest
 
 from kit.clients import connect, read_all
 from kit.fake_children import host
+from kit.runs import pid_of
 from kit.scripts import all_gone, eventually, run_script
 from kit.servers import refuses
 from sidestage import HTTPServer, Server, ServerDied, SMTPServer, State, TCPServer, UDPServer
@@ -39,11 +40,6 @@ __all__ = ["host"]  # the fixture
 LONG = 20.0  # seconds; a bound for what ends at once unless it is broken
 AT_ONCE = 3.0  # seconds; whoever asks a child that does not run waits for longer
 ROUNDS = 300
-
-
-def pid_of(server: Server[Any]) -> int:
-    assert server.pid is not None
-    return server.pid
 
 
 @contextmanager
@@ -319,11 +315,12 @@ class TestDataBeforeAReset:
             connection.reset()
             os.kill(pid, signal.SIGCONT)
 
-        with TCPServer(handler=handler) as server, connect(server.port) as client:
-            pid = pid_of(server)
-            assert client.recv(100) == b"half"
-            with pytest.raises(ConnectionResetError):
-                client.recv(100)
+        with TCPServer(handler=handler) as server:
+            pid = pid_of(server)  # before the client comes, and with it the handler
+            with connect(server.port) as client:
+                assert client.recv(100) == b"half"
+                with pytest.raises(ConnectionResetError):
+                    client.recv(100)
 
 
 class TestRecordsBeforeAnswers:
