@@ -73,7 +73,6 @@ class Host:
         self.service: Service | None = None
         self._watch = watch
         self._buffer = FrameBuffer(COMMANDS)
-        self._read_size = PIPE_SIZE
         self._commands_fd = commands_fd
         self._events_fd = events_fd
         self._file: SocketFile | None = None
@@ -114,10 +113,10 @@ class Host:
 
     def _read_commands(self) -> None:
         """Take all commands that have come; a read of less than it asks for has taken the last."""
-        size = self._read_size
-        while size == self._read_size:
+        size = wanted = PIPE_SIZE  # ``os.read`` allocates what it is asked for
+        while size == wanted:
             try:
-                data = os.read(self._commands_fd, self._read_size)
+                data = os.read(self._commands_fd, wanted)
             except BlockingIOError:
                 return
             size = len(data)
@@ -135,10 +134,9 @@ class Host:
                     # Go on with the next command, but do not reuse this process (see _leftovers).
                     self._defects += 1
                     _logger.exception("the command %r failed", type(message).__name__)
-            if size == PIPE_SIZE == self._read_size:  # ``os.read`` allocates what it is asked for
+            if size == wanted == PIPE_SIZE:
                 enlarge(self._commands_fd)
-                size = self._read_size = LARGE_PIPE_SIZE
-        self._read_size = PIPE_SIZE
+                size = wanted = LARGE_PIPE_SIZE
 
     def _end(self, status: int = 0) -> NoReturn:
         """Close the listeners, remove the socket's file and exit with ``status``."""
