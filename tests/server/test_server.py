@@ -619,7 +619,7 @@ def test_a_drain_gets_half_of_a_stop_and_the_answer_some_time(timeout: float) ->
         death = None
         child = SimpleNamespace(process=None)
 
-        def ask_to_stop(self, drain: float, deadline: Deadline) -> None:
+        def ask_to_stop(self, drain: float, deadline: Deadline, *, ahead: bool = False) -> None:
             asked.append((drain, deadline.left()))
 
     run: Any = Run()

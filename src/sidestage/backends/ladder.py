@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..journal.facts import OpenConnection, Rung, StopReport
 from ..pristine import system, waits
 from ..pristine.waits import Deadline
-from ..process.pool import end, pool
+from ..process.pool import enabled, end, pool
 
 if TYPE_CHECKING:
     from ..dispatch.run import Run
@@ -64,7 +64,7 @@ class Ladder:
             answer = _ANSWER_SECONDS * min(self._seconds, 1.0)
             drain = self._seconds * self._rungs.drain
             drain = min(drain, self._seconds * self._rungs.ask - answer)
-            run.ask_to_stop(drain, self._ask)
+            run.ask_to_stop(drain, self._ask, ahead=self._reuse and enabled())
 
     def climb(self) -> StopReport:
         """Climb until the child is back in the pool, or has ended and is reaped."""

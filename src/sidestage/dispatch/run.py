@@ -21,7 +21,7 @@ from ..journal.journal import Journal
 from ..pristine import system
 from ..pristine.waits import Deadline, Event
 from ..process.channel import LEAST_PIPE, NEVER, ChannelClosed
-from ..process.pool import Child, enabled
+from ..process.pool import Child
 from ..wire import messages as wire
 from . import stacks
 from .calls import Call, Protocol, current
@@ -118,11 +118,14 @@ class Run:
             return False
         return self.reader.wait_until(lambda: self._synced >= token, deadline)
 
-    def ask_to_stop(self, drain: float, deadline: Deadline) -> None:
-        """Have the child stop, draining for at most ``drain`` seconds; waits for no answer."""
+    def ask_to_stop(self, drain: float, deadline: Deadline, *, ahead: bool = False) -> None:
+        """Have the child stop, draining for at most ``drain`` seconds; waits for no answer.
+
+        With ``ahead`` it binds for the next server then.
+        """
         self.stopping = True
         stop = wire.Stop(
-            drain=drain, caller=self.current_call(), finished=self.finished, ahead=enabled()
+            drain=drain, caller=self.current_call(), finished=self.finished, ahead=ahead
         )
         with contextlib.suppress(ChannelClosed, TimeoutError):
             self.child.channel.send(stop, deadline=deadline)
