@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from ..wire.messages import Synced
 from .channel import Outbox
 
-_ASK_SECONDS = 0.1
+_ASK_SECONDS = 0.1  # for clients to stop sending, before a look is answered
 LARGE = 1 << 14  # bytes received at once that are acted on at once, since a copy would cost more
 
 

@@ -106,7 +106,7 @@ class RequestReader:
             if not data:
                 return b""
             if self._last:  # RFC 9112 9.6
-                raise malformed("it had said that this was the last")
+                raise malformed("`Connection: close` was there (RFC 9112 9.6)")
             self.incoming = Exchange(self._sink)
         whole = kept + data
         end = whole.find(b"\r\n\r\n", max(0, len(kept) - 3)) + 4

@@ -11,11 +11,20 @@ import re
 
 import httptools
 
-from ..rules import FRAMING, Facts, RequestLine, beginning, check, malformed, request_line
+from ..rules import (
+    FRAMING,
+    TOKEN,
+    Facts,
+    RequestLine,
+    beginning,
+    check,
+    malformed,
+    request_line,
+)
 
 _CACHED = 32  # heads
 _DIGITS = 19  # of a Content-Length; the parser refuses one of more than 64 bits
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)\r\n")
+_FIELD = re.compile(rb"(%b):([\t -~\x80-\xff]*)\r\n" % TOKEN.pattern)
 _FIELDS = re.compile(rb"(?:%b)*\r\n" % _FIELD.pattern)
 
 
@@ -33,8 +42,7 @@ class Head:
         self.keep_alive = b"close" not in found.connection and (
             line.minor == 1 or b"keep-alive" in found.connection
         )
-        # Bytes of the body; None is chunked. RFC 9110 9.3.6: CONNECT has none.
-        self.length: int | None = 0 if self.method == "CONNECT" else found.length
+        self.length = found.length  # bytes of the body; None is chunked
         # RFC 9110 10.1.1: no 100 Continue for HTTP/1.0.
         self.expects = found.expects and line.minor == 1 and self.length != 0
 
