@@ -53,14 +53,6 @@ def sending(client: socket.socket, data: bytes) -> threading.Thread:
     return thread
 
 
-@pytest.fixture
-def release() -> Iterator[threading.Event]:
-    """What handlers wait for that are to take long; set after the test at the latest."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 class TestTCP:
     def test_both_directions_pass_the_layer(self) -> None:
         got: list[bytes] = []

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,6 @@ def ask(client: socket.socket, line: str) -> str:
 
 def fail(line: Line) -> None:
     raise LookupError(line.line.decode())
-
-
-@pytest.fixture
-def release() -> Iterator[threading.Event]:
-    """What handlers wait for that are to take long; set after the test at the latest."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 class TestWithoutAHandler:
