@@ -47,7 +47,11 @@ def _silent(forks: int, before_each: Callable[[], object] = lambda: None) -> Non
     assert not caught, f"{len(caught)} of {forks} forks warn"
 
 
-@rows.add("no warning beside an idle server", "-W", "error")
+# A hundred copies and more: coverage.py writes a file for each, which takes ten times as long.
+_MANY = 55  # seconds
+
+
+@rows.add("no warning beside an idle server", "-W", "error", limit=_MANY)
 def no_warning_beside_an_idle_server(sut: ServerUnderTest) -> None:
     with served(sut):
         _silent(200)
@@ -55,7 +59,7 @@ def no_warning_beside_an_idle_server(sut: ServerUnderTest) -> None:
             run_in_copy(lambda: None)
 
 
-@rows.add("no warning right after a request", "-W", "error")
+@rows.add("no warning right after a request", "-W", "error", limit=_MANY)
 def no_warning_after_a_request(sut: ServerUnderTest) -> None:
     with served(sut):
         _silent(200, lambda: fetch(sut.port))
@@ -68,7 +72,9 @@ def no_warning_beside_two_servers(sut: ServerUnderTest) -> None:
         _silent(50, lambda: fetch(other.port))
 
 
-@rows.add("no warning right after a stop", "-W", "error", peers=False)  # theirs: as luck has it
+@rows.add(
+    "no warning right after a stop", "-W", "error", limit=_MANY, peers=False
+)  # theirs: as luck has it
 def no_warning_after_a_stop(sut: Sidestage) -> None:
     def serve() -> None:
         sut.start(echo)
@@ -92,7 +98,7 @@ def no_warning_after_work(sut: ServerUnderTest) -> None:
         _silent(50)
 
 
-@rows.add("no warning after a coroutine handler", "-W", "error", peers=False)
+@rows.add("no warning after a coroutine handler", "-W", "error", limit=_MANY, peers=False)
 def no_warning_after_a_coroutine(sut: Sidestage) -> None:
     from sidestage import HTTPServer
 
