@@ -16,7 +16,7 @@ from .journal.record import Answer as Answer
 from .journal.stats import ServerStats as ServerStats
 from .protocols.http.fields import Fields as Fields
 from .protocols.http.fields import Headers as Headers
-from .protocols.http.request import FormPart as FormPart
+from .protocols.http.forms import FormPart as FormPart
 from .protocols.http.request import HTTPRequest as HTTPRequest
 from .protocols.http.response import HTTPResponse as HTTPResponse
 from .protocols.http.server import HTTPServer as HTTPServer

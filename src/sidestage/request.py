@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .protocols.http.request import FormPart
+from .protocols.http.forms import FormPart
 
 __all__ = ["FormPart"]

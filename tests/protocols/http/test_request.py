@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.http_requests import fields, record
-from sidestage.protocols.http.request import FormPart
+from sidestage import FormPart
 
 # Request line and headers ----------------------------------------------------------------------
 

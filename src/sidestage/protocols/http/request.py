@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ...dispatch.connection import Connection
 from ...dispatch.streams import StreamReader
@@ -13,6 +13,8 @@ from ...journal.facts import Address
 from ...journal.record import Record
 from .body import Body
 from .fields import Fields, Headers, parse_fields
+from .forms import FormPart, MultipartForm, parse_multipart, parse_query, urlencoded_fields
+from .media import UTF_8, MediaType, parse_media_type
 from .messages import Request
 from .responder import Responder
 from .response import HeaderPairs
@@ -22,15 +24,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16  # bytes
 _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.2, absolute-form
-
-
-class FormPart(NamedTuple):
-    """One part of a multipart form (RFC 7578); ``filename`` is empty if it is not a file."""
-
-    name: str
-    filename: str
-    content_type: str
-    content: bytes
 
 
 class HTTPRequest(Record):
@@ -87,7 +80,7 @@ class HTTPRequest(Record):
     @cached_property
     def query(self) -> Fields:
         """The decoded query: ``query["q"]`` is a value, ``query.get_all("q")`` a list."""
-        return _form_fields(self.query_string)
+        return parse_query(self.query_string)
 
     @cached_property
     def _split(self) -> tuple[str, str]:
@@ -152,9 +145,9 @@ class HTTPRequest(Record):
     def text(self) -> str:
         """The body decoded with the charset of Content-Type, by default UTF-8.
 
-        Raises UnicodeDecodeError or LookupError if that fails.
+        Raises ValueError if that fails (UnicodeDecodeError), or if Python knows no such charset.
         """
-        return self.body.decode(self._content_type.get_content_charset() or "utf-8")
+        return self.body.decode(self._content_type.charset or UTF_8)
 
     def json(self) -> Any:
         """Parse the body as JSON; raises ValueError, which quotes the body, if that fails."""
@@ -162,19 +155,21 @@ class HTTPRequest(Record):
 
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"the body is not JSON ({error}): {self.body[:200]!r}") from error
 
     @cached_property
     def form(self) -> Fields:
         """The fields of an HTML form, URL-encoded or multipart (RFC 7578).
 
-        The value of an uploaded file is its content decoded as UTF-8; ``files`` and ``parts`` have
-        the bytes. Raises ValueError if the body is not a form.
+        They are decoded with the charset of the part, of Content-Type or of the field
+        ``_charset_``, by default UTF-8. The value of an uploaded file is its content decoded so;
+        ``files`` and ``parts`` have the bytes. Raises ValueError if the body is not a form, or if
+        Python knows no such charset.
         """
-        if self._content_type.get_content_type() == "application/x-www-form-urlencoded":
-            return _form_fields(self.text)
-        return Fields((part.name, part.content.decode("utf-8", "replace")) for part in self.parts)
+        if self._content_type.name == "application/x-www-form-urlencoded":
+            return urlencoded_fields(self.body, self._content_type.charset)
+        return self._multipart.fields()
 
     @cached_property
     def files(self) -> dict[str, tuple[str, bytes]]:
@@ -189,21 +184,22 @@ class HTTPRequest(Record):
                 files.setdefault(part.name, (part.filename, part.content))
         return files
 
-    @cached_property
+    @property
     def parts(self) -> tuple[FormPart, ...]:
         """The parts of a multipart form, in order; raises ValueError if the body is not one."""
-        boundary = self._content_type.get_boundary()
-        if self._content_type.get_content_type() != "multipart/form-data" or not boundary:
-            raise ValueError(f"the body is no form: its type is {self.headers.get('Content-Type')}")
-        return _split_form(self.body, boundary.encode("latin-1"))
+        return self._multipart.parts
 
     @cached_property
-    def _content_type(self) -> Any:
-        from email.message import Message
+    def _multipart(self) -> MultipartForm:
+        kind = self._content_type
+        boundary = kind.parameters.get("boundary")
+        if kind.name != "multipart/form-data" or not boundary:
+            raise ValueError(f"the body is no form: its type is {self.headers.get('Content-Type')}")
+        return parse_multipart(self.body, boundary, kind.charset)
 
-        message = Message()
-        message["Content-Type"] = self.headers.get("Content-Type", "application/octet-stream")
-        return message
+    @cached_property
+    def _content_type(self) -> MediaType:
+        return parse_media_type(self.headers.get("Content-Type", ""))
 
     # The response, written by hand ---------------------------------------------------------------
 
@@ -266,33 +262,3 @@ class HTTPRequest(Record):
 
     def __repr__(self) -> str:
         return f"<HTTPRequest {self.method} {self.target} from {self.client_address}>"
-
-
-def _form_fields(text: str) -> Fields:
-    """Decode a query or a URL-encoded form."""
-    from urllib.parse import parse_qsl
-
-    return Fields(parse_qsl(text, keep_blank_values=True))
-
-
-def _split_form(body: bytes, boundary: bytes) -> tuple[FormPart, ...]:
-    """Split a body at its boundary (RFC 2046 5.1.1); raises ValueError if its end is missing."""
-    _, *pieces = (b"\r\n" + body).split(b"\r\n--" + boundary)
-    parts: list[FormPart] = []
-    for piece in pieces:
-        if piece.startswith(b"--"):
-            return tuple(parts)
-        parts.append(_form_part(piece))
-    raise ValueError(f"the form does not end with its boundary: {body[-200:]!r}")
-
-
-def _form_part(piece: bytes) -> FormPart:
-    from email.message import Message
-    from email.parser import HeaderParser
-
-    head, _, content = piece.partition(b"\r\n\r\n")
-    # The rest of the boundary's line is padding.
-    fields: Message = HeaderParser().parsestr(head.partition(b"\r\n")[2].decode("utf-8", "replace"))
-    name = fields.get_param("name", "", "content-disposition")
-    kind = fields.get_content_type()
-    return FormPart(str(name), fields.get_filename() or "", kind, content)
