@@ -58,7 +58,7 @@ class Inflow:
             raise TimeoutError("timed out")
         if not self._chunks:
             if self._error is not None and not self._ended:  # an earlier end counts
-                raise _anew(self._error)
+                raise anew(self._error)
             return b""
         chunk = self._chunks[0]
         data = bytes(chunk[:limit])
@@ -117,13 +117,13 @@ class Outflow:
             if not self._changed.wait_until(self._ready, deadline):
                 raise TimeoutError("timed out")
             if self._error is not None:
-                raise _anew(self._error)
+                raise anew(self._error)
             chunk, view = bytes(view[:CHUNK]), view[CHUNK:]
             self._unacknowledged += len(chunk)
             self.sent += len(chunk)
             self._send(Data(call=self._call, data=chunk))
         if self._error is not None:
-            raise _anew(self._error)
+            raise anew(self._error)
 
     def _ready(self) -> bool:
         return self._unacknowledged < WINDOW or self._error is not None
@@ -200,6 +200,6 @@ def _binary_file(
     return io.BufferedRWPair(reader, writer, size)
 
 
-def _anew(error: Exception) -> Exception:
+def anew(error: Exception) -> Exception:
     """A copy of ``error`` to raise: the stored one would keep the frames that it passes through."""
     return type(error)(*error.args)

@@ -8,7 +8,7 @@ from typing import Any
 from ...dispatch.calls import Call, ClientLeft, Protocol
 from ...dispatch.connection import Connection
 from ...dispatch.run import Run
-from ...dispatch.streams import Inflow, Outflow
+from ...dispatch.streams import Inflow, Outflow, anew
 from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
 from ...pristine.waits import Deadline
@@ -19,7 +19,7 @@ from .request import HTTPRequest
 from .responder import Responder, respond, respond_failure
 from .response import HTTPResponse
 
-_NO_BODY = frozenset({204, 304})  # RFC 9110 6.4.1
+_NO_BODY = frozenset({204, 205, 304})  # RFC 9110 6.4.1, 15.3.6
 
 
 class HTTPCall(Call):
@@ -198,8 +198,14 @@ class HTTPCall(Call):
             )
         )
 
+    def check(self) -> None:
+        """Raise what tells that the client or the server is gone."""
+        if self._error is not None:
+            raise anew(self._error)
+
     def inform(self, status: int, reason: str, headers: Headers) -> None:
         """Send an informational response."""
+        self.check()
         self.run.send(Inform(call=self.id, status=status, reason=reason, headers=headers))
 
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:

@@ -17,7 +17,7 @@ from .forms import FormPart, MultipartForm, parse_multipart, parse_query, urlenc
 from .media import UTF_8, MediaType, parse_media_type
 from .messages import Request
 from .responder import Responder
-from .response import HeaderPairs
+from .response import HeaderPairs, HeaderValue
 
 if TYPE_CHECKING:
     from .call import HTTPCall
@@ -217,21 +217,25 @@ class HTTPRequest(Record):
         """
         self._responder.begin(code, message)
 
-    def send_header(self, keyword: str, value: object) -> None:
-        """Add a header field to the response that ``send_response`` has started."""
-        self._responder.header(keyword, str(value))
+    def send_header(self, keyword: str, value: HeaderValue) -> None:
+        """Add a header field to the response that ``send_response`` has started.
+
+        ``value`` is text, bytes or an int; a list or tuple of these is that many fields. Raises
+        TypeError or ValueError for what cannot be sent.
+        """
+        self._responder.header(keyword, value)
 
     def end_headers(self) -> None:
         """End the header fields; write the body to ``wfile`` next."""
         self._responder.end_headers()
 
-    def send_trailer(self, keyword: str, value: object) -> None:
+    def send_trailer(self, keyword: str, value: HeaderValue) -> None:
         """Add a field that follows the body (RFC 9110 6.5), which is sent in chunks then.
 
         Call it between ``end_headers`` and the handler's return. A client of HTTP/1.0, which knows
         no chunks, gets no trailers. Raises ValueError for a field that must not be one.
         """
-        self._responder.trailer(keyword, str(value))
+        self._responder.trailer(keyword, value)
 
     def send_informational(self, status: int, headers: HeaderPairs = ()) -> None:
         """Send an informational response before the final one, such as 103 (RFC 8297).

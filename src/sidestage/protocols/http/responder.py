@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...errors import shown
 from ...pristine.waits import Deadline
 from ...wire.frames import CHUNK
 from ...wire.messages import Close
@@ -12,13 +13,14 @@ from .messages import Headers
 from .response import (
     TEXT,
     HeaderPairs,
+    HeaderValue,
     HTTPResponse,
     check_chunked,
-    check_header,
     check_status,
-    check_text,
     checked_informational,
+    checked_reason,
     checked_trailers,
+    header_fields,
     pairs,
     reason_of,
 )
@@ -72,8 +74,7 @@ def _send_iterable(
     call.send_head(status, reason, headers, first[:CHUNK], length=None, more=True)
     call.write(memoryview(first)[CHUNK:], _NEVER)
     for chunk in chunks:
-        if checked := _checked_chunk(chunk):
-            call.write(checked, _NEVER)
+        call.write(_checked_chunk(chunk), _NEVER)  # an empty one too: the client may have left
     call.send_end(checked_trailers(trailers() if callable(trailers) else trailers or ()))
 
 
@@ -111,14 +112,14 @@ class Responder:
         if self._in_body:
             raise ValueError("the headers of this response have ended already")
         self._status = check_status(status)
-        self._reason = reason_of(status) if reason is None else check_text("reason", reason)
+        self._reason = reason_of(status) if reason is None else checked_reason(reason)
         self.begun = True
 
-    def header(self, name: str, value: str) -> None:
-        """Add a header field; raises ValueError unless called between the other two."""
+    def header(self, name: str, value: HeaderValue) -> None:
+        """Add header fields; raises ValueError unless called between the other two."""
         if not self.begun or self._in_body:
             raise ValueError("send_header goes between send_response and end_headers")
-        self._headers += (check_header(name, value),)
+        self._headers += header_fields(name, value)
 
     def end_headers(self) -> None:
         """End the header fields; raises ValueError before ``begin``.
@@ -132,8 +133,8 @@ class Responder:
             self._call.tunnel()  # first: bytes may come as soon as the client has the response
             self.flush()
 
-    def trailer(self, name: str, value: str) -> None:
-        """Add a trailer field; raises ValueError before ``end_headers`` and after the end."""
+    def trailer(self, name: str, value: HeaderValue) -> None:
+        """Add trailer fields; raises ValueError before ``end_headers`` and after the end."""
         if not self._in_body or self.closed:
             raise ValueError("send_trailer goes between end_headers and the end of the handler")
         check_chunked(self._headers)
@@ -158,11 +159,15 @@ class Responder:
         return call.tunnel()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Add to the body; returns the number of bytes. Raises ValueError out of order."""
+        """Add to the body; returns the number of bytes.
+
+        Raises ValueError out of order, and what tells that the client or the server is gone.
+        """
         if not self._in_body:
             raise ValueError("call send_response and end_headers before writing the body")
         if self.closed:
             raise ValueError("this response is complete")
+        self._call.check()
         try:
             view = memoryview(data).cast("B")
         except TypeError:
@@ -176,10 +181,12 @@ class Responder:
         """Send the head and what was written so far, if the headers have ended."""
         if not self._in_body or self.closed:
             return
-        waiting, self._waiting = self._waiting, bytearray()
         call = self._call
-        if not call.head_sent:
-            call.send_head(self._status, self._reason, self._headers, b"", length=None, more=True)
+        call.check()
+        waiting, self._waiting = memoryview(self._waiting), bytearray()
+        if not call.head_sent:  # in one message with what there is of the body
+            first, waiting = bytes(waiting[:CHUNK]), waiting[CHUNK:]
+            call.send_head(self._status, self._reason, self._headers, first, length=None, more=True)
         if waiting:
             call.write(waiting, _NEVER)
 
@@ -202,6 +209,8 @@ class Responder:
 
     def error(self, status: int, message: str | None, explain: str | None) -> None:
         """Write a complete response that describes an error in plain text."""
+        if not isinstance(explain, str | None):
+            raise TypeError(f"explain must be str, not {shown(explain)}")
         self.begin(status, message)
         self.header("Content-Type", TEXT)
         self.header("Connection", "close")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from ...errors import shown
+from .fields import Fields
 from .messages import Headers
 
 ALLOWED = (
@@ -42,7 +43,8 @@ _NO_TRAILERS = frozenset(
     }
 )
 
-HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
+HeaderValue = str | bytes | int | Sequence[str | bytes | int]
+HeaderPairs = Mapping[str, HeaderValue] | Iterable[tuple[str, HeaderValue]]
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,13 @@ class HTTPResponse:
     """A response.
 
     ``body`` is bytes, text (sent as UTF-8) or an iterable of bytes, which is sent chunk by
-    chunk. ``status`` is from 200 to 999. ``headers`` is a mapping, or pairs if a field occurs more
-    than once; Content-Type, Content-Length and Transfer-Encoding are sent as given, right or wrong.
-    ``reason`` is the reason phrase, by default the standard one. ``trailers`` are fields that
-    follow the body, which is sent in chunks then (RFC 9110 6.5): a mapping, pairs, or a callable
-    that returns them once the body was sent. Raises TypeError or ValueError for what cannot be
-    sent.
+    chunk. ``status`` is from 200 to 999. ``headers`` is a mapping or pairs. A value is text, bytes
+    or an int, or a list or tuple of these for a field that occurs more than once. Content-Type,
+    Content-Length and Transfer-Encoding are sent as given, right or wrong; if the last two do not
+    fit the body, the connection closes after it. ``reason`` is the reason phrase, by default the
+    standard one. ``trailers`` are fields that follow the body, which is sent in chunks then
+    (RFC 9110 6.5): a mapping, pairs, or a callable that returns them once the body was sent.
+    Raises TypeError or ValueError for what cannot be sent.
     """
 
     body: Any = b""
@@ -67,7 +70,7 @@ class HTTPResponse:
     def __post_init__(self) -> None:
         check_status(self.status)
         if self.reason is not None:
-            check_text("reason", self.reason)
+            object.__setattr__(self, "reason", checked_reason(self.reason))
         headers = _checked_headers(self.headers)
         object.__setattr__(self, "headers", headers)
         if self.trailers is not None:
@@ -112,7 +115,7 @@ class HTTPResponse:
                 f"status, not {shown(result)}"
             )
         made = cls() if body is None else cls._of_body(body)
-        given = cls(status=status, headers=(rest[0] if rest else None) or {})
+        given = cls(status=status, headers=rest[0] if rest and rest[0] is not None else {})
         names = {name.lower() for name, _ in pairs(given)}
         kept = [pair for pair in pairs(made) if pair[0].lower() not in names]
         return cls(made.body, status, [*kept, *pairs(given)])
@@ -165,14 +168,22 @@ class HTTPResponse:
 
 
 def _checked_headers(headers: Any) -> Headers:
-    pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
     try:
-        given = [(name, value) for name, value in pairs]
+        given = [*_pairs_of(headers)]
+        if any(isinstance(pair, (str, bytes)) for pair in given):
+            raise TypeError  # two characters would be a pair
+        checked = [(name, value) for name, value in given]
     except (TypeError, ValueError):
         raise TypeError(
-            f"headers must be a mapping or pairs of name and value, not {headers!r:.200}"
+            f"headers must be a mapping or pairs of name and value, not {shown(headers)}"
         ) from None
-    return tuple(check_header(name, value) for name, value in given)
+    return tuple(field for name, value in checked for field in header_fields(name, value))
+
+
+def _pairs_of(headers: Any) -> Any:
+    if isinstance(headers, Fields):
+        return headers.pairs()  # as a mapping it has only the first of several values
+    return headers.items() if hasattr(headers, "items") else headers
 
 
 def checked_trailers(fields: Any) -> Headers:
@@ -199,7 +210,11 @@ def checked_informational(status: object, headers: Any) -> tuple[int, str, Heade
         raise TypeError(f"the status must be an int, not {status!r}")
     if not 100 <= status <= 199 or status == 101:
         raise ValueError(f"an informational status is 100, or from 102 to 199, not {status}")
-    return int(status), reason_of(int(status)), _checked_headers(headers)
+    checked = _checked_headers(headers)
+    for name, _ in checked:
+        if name.lower() in ("content-length", "transfer-encoding"):
+            raise ValueError(f"an informational response has no body: leave {name} out")
+    return int(status), reason_of(int(status)), checked
 
 
 def pairs(response: HTTPResponse) -> Headers:
@@ -217,19 +232,47 @@ def check_status(status: object) -> int:
     return int(status)
 
 
-def check_header(name: object, value: object) -> tuple[str, str]:
-    """Return name and value of a header field as text; raises ValueError if they are not valid."""
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is no name for a header field")
-    return name, check_text(f"the value of {name}", str(value))
+def header_fields(name: object, value: object) -> Headers:
+    """The header fields that a name and a value make: a list or tuple makes one for each item.
+
+    Raises TypeError or ValueError if they cannot be sent.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a header field must be str, not {shown(name)}")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{shown(name)} is no name for a header field")
+    name, what = str.__str__(name), f"the value of {name}"
+    if isinstance(value, (list, tuple)):
+        return tuple((name, _text(what, item)) for item in value)
+    return ((name, _text(what, value)),)
 
 
-def check_text(what: str, text: str) -> str:
-    """Return ``text``; raises ValueError about ``what`` unless it is Latin-1 without line ends."""
+def checked_reason(reason: object) -> str:
+    """Return a reason phrase as text; raises TypeError or ValueError if it cannot be sent."""
+    return _text("the reason", reason)
+
+
+def _text(what: str, value: object) -> str:
+    """``value`` as Latin-1 text in one line; raises TypeError or ValueError about ``what``."""
+    match value:
+        case str():
+            text = str.__str__(value)  # of an enumeration its value, not its name
+        case bytes() | bytearray() | memoryview():
+            return _checked(what, bytes(value).decode("latin-1"))
+        case int() if not isinstance(value, bool):
+            return str(int(value))
+        case _:
+            raise TypeError(
+                f"{what} must be str, bytes or an int, not {type(value).__name__}: {shown(value)}"
+            )
+    return _checked(what, text)
+
+
+def _checked(what: str, text: str) -> str:
     if _UNSENDABLE.search(text):
         if text.isascii() or _BREAK.search(text):
-            raise ValueError(f"{what} must not contain a line end or NUL: {text!r}")
-        raise ValueError(f"{what} must be Latin-1, encode it first: {text!r}")
+            raise ValueError(f"{what} must not contain a line end or NUL: {shown(text)}")
+        raise ValueError(f"{what} must be Latin-1, or bytes: {shown(text)}")
     return text
 
 

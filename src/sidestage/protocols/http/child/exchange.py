@@ -18,6 +18,7 @@ from ..rules import Refusal
 
 if TYPE_CHECKING:
     from ....wire.credit import Backpressure
+    from .framing import OwnChunks
     from .head import Head
 
 
@@ -157,6 +158,8 @@ class Exchange:
     tunnel = False  # a CONNECT that was answered 2xx
     half_closed = False  # the client ended before it was
     declared: int | None = None  # Content-Length of a streamed response, from the handler
+    own_chunks: OwnChunks | None = None  # of a response in chunks that the handler makes
+    mismatch = ""  # what the handler said of the framing that the response does not fit
     sent = 0  # bytes of the response's body
     refusal: Refusal | None = None
 

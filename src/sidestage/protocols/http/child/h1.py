@@ -18,7 +18,7 @@ from ..messages import Inform, Respond, Trailers
 from ..rules import Refusal
 from .answerers import plain
 from .exchange import Answered, Answerer, Asked, Event, Exchange
-from .framing import head_of, informational
+from .framing import head_of, informational, mismatch, sent
 from .h1_reader import RequestReader
 
 if TYPE_CHECKING:
@@ -278,25 +278,33 @@ class HTTPConnection:
         exchange.due = None
         if self.service.draining:
             exchange.keep_alive = False
-        if exchange.asked is not Asked.DONE and self._is_awaiting(exchange):
-            if response.more:  # its handler may still want the body, and it is too late then
-                self._continue(exchange)
-            else:
-                exchange.keep_alive = False
+        if exchange.asked is not Asked.DONE:
+            self._answer_early(exchange, response)
         body = response.body
         head = head_of(exchange, response)
-        exchange.sent = len(body)
+        if exchange.mismatch:
+            self._tell_mismatch(exchange)
         if exchange.bodiless:
             body = b""
         elif exchange.chunked and body:
             body = b"%x\r\n%b\r\n" % (len(body), body)
         self.transport.write(head + body)
         if response.more:
+            sent(exchange, response.body)
             self._wrote(exchange, len(response.body))
             if exchange.tunnel:
                 self._begin_tunnel(exchange)
         elif exchange.flow is not None:
             self._release(exchange)
+
+    def _answer_early(self, exchange: Exchange, response: Respond) -> None:
+        """Answer before the whole body has come: a client may wait to be told to send it."""
+        if not self._is_awaiting(exchange):
+            return
+        if response.more:  # its handler may still want the body, and it is too late then
+            self._continue(exchange)
+        else:
+            exchange.keep_alive = False
 
     def _release(self, exchange: Exchange) -> None:
         """Read from the client again, whatever the handler reads."""
@@ -327,7 +335,7 @@ class HTTPConnection:
         if not exchange.on(Event.DATA):
             return
         data = message.data
-        exchange.sent += len(data)
+        sent(exchange, data)
         if data and not self.transport.is_closing() and not exchange.bodiless:
             if exchange.chunked:
                 self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
@@ -348,10 +356,17 @@ class HTTPConnection:
             return
         if exchange.chunked and not self.transport.is_closing():
             self.transport.write(b"0\r\n%b\r\n" % exchange.trailers_out)
-        if exchange.declared is not None and not exchange.bodiless:
-            exchange.keep_alive &= exchange.declared == exchange.sent
+        if not exchange.mismatch and (text := mismatch(exchange)):
+            exchange.mismatch, exchange.keep_alive = text, False
+            self._tell_mismatch(exchange)
         self._release(exchange)
         self._advance()
+
+    def _tell_mismatch(self, exchange: Exchange) -> None:
+        self._diagnose(
+            f"the response to {exchange.line()} says {exchange.mismatch}: "
+            "the connection closes after it"
+        )
 
     def _finish(self, exchange: Exchange) -> None:
         """Close the connection after the response to ``exchange`` has been delivered."""
@@ -383,7 +398,11 @@ class HTTPConnection:
         exchange.on(Event.ABANDON)
         self.service.calls.close(exchange.call)
         if message.reset or not (
-            tunnel or exchange.chunked or exchange.declared or exchange.bodiless
+            tunnel
+            or exchange.chunked
+            or exchange.own_chunks
+            or exchange.declared
+            or exchange.bodiless
         ):
             # Without chunks or a length, a plain close would look like the end of the body.
             self.transport.reset()
