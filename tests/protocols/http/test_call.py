@@ -46,6 +46,23 @@ def test_file_and_whole_agree(more: bool) -> None:
     assert request.body == b"abcdef"
 
 
+@pytest.mark.parametrize("result", [b"answer", iter([b"answer"])], ids=["whole", "stream"])
+def test_a_record_can_be_read_once_its_client_has_the_answer(result: Any) -> None:
+    """Its handler may not have returned yet, and the client may leave in that moment."""
+    call = streamed(b"some")
+    read: list[bytes] = []
+
+    def send(*messages: wire.Message) -> None:
+        last = messages[-1]
+        if isinstance(last, wire.End) or not getattr(last, "more", True):
+            call.event(wire.Lost(call=1, reset=False))
+            read.append(call.request.body)
+
+    call.run.send = send  # type: ignore[method-assign]
+    call.complete(result)
+    assert read == [b"some"]
+
+
 @given(st.lists(st.binary(max_size=9), max_size=6), st.integers(0, 30), st.integers(0, 30))
 def test_the_record_has_the_first_bytes_and_counts_the_rest(
     chunks: list[bytes], keep: int, read: int

@@ -65,6 +65,16 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "a bracket that is open": (head(host="Host: [::1"), 400, "names no host"),
     "a Host beyond ASCII": (head(host="Host: t\xe9"), 400, "names no host"),
     "a bad Host in HTTP/1.0": (head("GET / HTTP/1.0", host="Host: t/x"), 400, "names no host"),
+    "a list of Hosts without a space": (head(host="Host: a,b"), 400, "names no host"),
+    "a port alone": (head(host="Host: :80"), 400, "names no host"),
+    "a query in a Host": (head(host="Host: t?x"), 400, "names no host"),
+    "a percent sign in a Host": (head(host="Host: t%zz"), 400, "names no host"),
+    "a backslash in a Host": (head(host="Host: t\\x"), 400, "names no host"),
+    "brackets around a name": (head(host="Host: [t]"), 400, "names no host"),
+    "brackets around IPv4": (head(host="Host: [127.0.0.1]"), 400, "names no host"),
+    "brackets around no address": (head(host="Host: [::::]"), 400, "names no host"),
+    "IPv6 without brackets": (head(host="Host: ::1"), 400, "names no host"),
+    "a zone": (head(host="Host: [fe80::1%25eth0]"), 400, "names no host"),
     # The version.
     "RTSP": (head("OPTIONS / RTSP/1.0"), 400, "not one of HTTP"),
     "ICE": (head("SOURCE /x ICE/1.0"), 400, "not one of HTTP"),
@@ -109,7 +119,33 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "an empty port for CONNECT": (head("CONNECT t: HTTP/1.1"), 400, "does not go with CONNECT"),
     "a URL without a host": (head("GET http:///x HTTP/1.1"), 400, "does not go with GET"),
     "a URL with a user": (head("GET http://me@t/ HTTP/1.1"), 400, "does not go with GET"),
-    "a target beyond ASCII": (head("GET /\xe9 HTTP/1.1"), 400, "no request line"),
+    "a URL with a port that is no number": (head("GET http://t:x/ HTTP/1.1"), 400, "does not go"),
+    "a URL with a bracket that is open": (head("GET http://[::1/ HTTP/1.1"), 400, "does not go"),
+    "a URL with a port alone": (head("GET http://:80/ HTTP/1.1"), 400, "does not go with GET"),
+    "a URL with two hosts": (head("GET http://a,b/ HTTP/1.1"), 400, "does not go with GET"),
+    "a list for CONNECT": (head("CONNECT a,b:1 HTTP/1.1"), 400, "does not go with CONNECT"),
+    "a user for CONNECT": (head("CONNECT me@t:1 HTTP/1.1"), 400, "does not go with CONNECT"),
+    "a target in Latin-1": (
+        head("GET /\xe9 HTTP/1.1"),
+        400,
+        "the target has characters beyond ASCII, which a client must percent-encode: /%E9 (",
+    ),
+    "a target in UTF-8": (
+        "GET /café?q=☃ HTTP/1.1\r\nHost: t\r\n\r\n".encode(),
+        400,
+        "must percent-encode: /caf%C3%A9?q=%E2%98%83 (RFC 3986 2.1)",
+    ),
+    "a target in UTF-8, of HTTP/0.9": ("GET /é\r\n\r\n".encode(), 400, "encode: /%C3%A9 ("),
+    "a URL in UTF-8": (
+        "GET http://tür/ HTTP/1.1\r\nHost: t\r\n\r\n".encode(),
+        400,
+        "must percent-encode: http://t%C3%BCr/",
+    ),
+    "a space in a target": (
+        head("GET /a b/c d HTTP/1.1"),
+        400,
+        "the target has a space, which a client must percent-encode: /a%20b/c%20d (",
+    ),
     # How the body is framed.
     "a coding in HTTP/1.0": (head("POST / HTTP/1.0", CHUNKED), 400, "in HTTP/1.0"),
     "gzip": (post("Transfer-Encoding: gzip"), 501, "'gzip'"),
@@ -153,6 +189,12 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "a list of lengths": (post("Content-Length: 1, 1"), 400, ""),
     "two lengths": (post("Content-Length: 1", "Content-Length: 2"), 400, ""),
     "a length that is too large": (post(f"Content-Length: {1 << 64}"), 400, ""),
+    "a length of 64 bits": (post(f"Content-Length: {(1 << 64) - 1}"), 400, "is too large"),
+    "a length of 63 bits": (post(f"Content-Length: {1 << 63}"), 400, "is too large"),
+    "a list of codings": (post("Transfer-Encoding: gzip,chunked"), 501, "'gzip, chunked'"),
+    "a coding in quotes": (post('Transfer-Encoding: "chunked"'), 501, ""),
+    "a coding with a parameter": (post("Transfer-Encoding: chunked;q=1"), 501, ""),
+    "a vertical tab after a coding": (post("Transfer-Encoding: chunked\x0b"), 400, ""),
 }
 
 
@@ -188,7 +230,17 @@ ACCEPTED: dict[str, tuple[bytes, dict[str, object]]] = {
     # Host.
     "an empty Host": (head(host="Host:"), {"method": "GET"}),
     "a Host with a port": (head(host="HOST: a.example:80"), {"method": "GET"}),
+    "a Host of the future": (head(host="Host: [v1.x:y]:80"), {"method": "GET"}),
+    "a Host of IPv6 and IPv4": (head(host="Host: [::ffff:1.2.3.4]"), {"method": "GET"}),
+    "an escaped Host": (head(host="Host: %41b_c-d.e~"), {"method": "GET"}),
+    "an empty port": (head(host="Host: t:"), {"method": "GET"}),
+    "another Host than in the URL": (
+        head("GET http://u/x HTTP/1.1"),
+        {"target": "http://u/x", "fields": b"Host: t"},
+    ),
     "a Host of IPv6": (head(host="Host: [::1]:80"), {"method": "GET"}),
+    # Whitespace around a value (RFC 9112 5.1).
+    "blanks around a value": (head("GET / HTTP/1.1", "A: \t x \t"), {"length": 0}),
     # Methods.
     "any token": (head("!#$%&'*+-.^_`|~09azAZ / HTTP/1.1"), {"method": "!#$%&'*+-.^_`|~09azAZ"}),
     "one of WebDAV": (head("PROPFIND /x HTTP/1.1"), {"method": "PROPFIND"}),
@@ -210,6 +262,8 @@ ACCEPTED: dict[str, tuple[bytes, dict[str, object]]] = {
     # Bodies.
     "a length": (post("Content-Length: 12"), {"length": 12}),
     "a length with zeros": (post("Content-Length: 0012"), {"length": 12}),
+    "a length with many zeros": (post(f"Content-Length: {'0' * 5000}12"), {"length": 12}),
+    "the largest length": (post(f"Content-Length: {(1 << 63) - 1}"), {"length": (1 << 63) - 1}),
     "a length for GET": (head("GET / HTTP/1.1", "Content-Length: 12"), {"length": 12}),
     "a length for another method": (head("x!y / HTTP/1.1", "Content-Length: 12"), {"length": 12}),
     "chunks": (post(CHUNKED), {"length": None}),
@@ -224,6 +278,14 @@ ACCEPTED: dict[str, tuple[bytes, dict[str, object]]] = {
     # What is asked for.
     "an expectation": (post("Content-Length: 1", "Expect: 100-Continue"), {"expects": True}),
     "an expectation for chunks": (post(CHUNKED, "Expect: 100-continue"), {"expects": True}),
+    "an expectation among others": (
+        post("Content-Length: 1", "Expect: x=1, 100-Continue\t, y"),
+        {"expects": True},
+    ),
+    "an expectation before another": (
+        post("Content-Length: 1", "Expect: 100-continue", "Expect: x"),
+        {"expects": True},
+    ),
     "an expectation without a body": (post("Expect: 100-continue"), {"expects": False}),
     "an expectation of HTTP/1.0": (
         head("POST / HTTP/1.0", "Content-Length: 1", "Expect: 100-continue"),
@@ -370,6 +432,14 @@ def test_a_beginning_is_refused_only_if_the_whole_is(
 
 
 # Trailers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "content-length", "TRANSFER-ENCODING"])
+@pytest.mark.parametrize("before", ["", "A: b\r\n"])
+def test_a_trailer_that_frames_its_message_is_refused(name: str, before: str) -> None:
+    with pytest.raises(Refused) as caught:
+        parse_trailers(f"{before}{name}: 5\r\n\r\n".encode())
+    assert caught.value.refusal.why == f"{name} in the trailers (RFC 9110 6.5.1)"
 
 
 @pytest.mark.parametrize("fields", [b"", b"A: b\r\n\r\n", b"A: b\r\nC:\r\n\r\n", b"A: b", b"A"])

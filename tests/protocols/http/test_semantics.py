@@ -201,6 +201,16 @@ def test_a_handler_that_does_not_read_needs_no_body(field: str, body: bytes, sta
         assert not server.errors
 
 
+@pytest.mark.parametrize("field", [f"{EXPECT} ", f"{EXPECT}\t, x", f"{EXPECT}\r\nExpect: x"])
+def test_an_expectation_may_be_one_of_several(field: str) -> None:
+    """With blanks around it."""
+    with HTTPServer(handler=lambda request: request.body) as server, RawClient(server) as client:
+        client.send(head("POST /", field, "Content-Length: 5"))
+        assert client.head() == CONTINUE
+        client.send("hello")
+        assert client.answer() == (200, b"hello")
+
+
 def read_body(request: HTTPRequest) -> bytes:
     return request.body
 

@@ -256,6 +256,35 @@ def test_what_a_client_takes_the_server_for_is_named(what: str, text: str) -> No
         assert text in server.diagnostics[0].text
 
 
+@pytest.mark.parametrize("cut", [0, 6])
+def test_a_target_that_is_not_escaped_is_told_with_the_cure(cut: int) -> None:
+    """Also if the line has not ended."""
+    line = "GET /é HTTP/1.1\r\nHost: t\r\n\r\n".encode()[: cut or None]
+    with HTTPServer(handler=lambda request: "fine") as server:
+        [(reply, _)] = parse(talk(server, line + b"\xa9" * (cut > 0)))
+        assert reply.status == 400
+        [diagnostic] = server.diagnostics
+        assert "must percent-encode: /%C3" in diagnostic.text
+
+
+def test_a_length_is_never_taken_for_another() -> None:
+    """What follows would be read as the next request."""
+    hidden = get("/hidden")
+    for length in (f"{len(hidden):020}", f"{len(hidden):05000}"):
+        with HTTPServer(handler=lambda request: request.body) as server:
+            sent = f"POST / HTTP/1.1\r\n{CLOSE}Content-Length: {length}\r\n\r\n{hidden}"
+            [(_, body)] = parse(talk(server, sent))
+            assert body == hidden.encode()
+            assert [request.path for request in server.received] == ["/"]
+
+
+def test_blanks_around_a_value_are_not_part_of_it() -> None:
+    with HTTPServer() as server:
+        talk(server, get("/", "A: x \t", "B:\t y"))
+        assert server.received[0].headers["A"] == "x"
+        assert server.received[0].headers["B"] == "y"
+
+
 def test_a_refusal_waits_for_the_replies_before_it() -> None:
     with HTTPServer(handler=lambda request: request.path) as server:
         good, bad = parse(talk(server, get("/1") + "junk\r\n\r\n"), "GET", "GET")

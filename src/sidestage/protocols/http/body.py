@@ -31,6 +31,7 @@ class Body:
         grown: Callable[[int], None],
         ask: Callable[[], None] | None = None,
     ) -> None:
+        self.answered = False  # the handler wants no more, so nobody waits for it
         self.cut = 0  # bytes received beyond the limit, which were not kept
         self._inflow: Inflow | None = inflow
         self._whole: bytes | None = None  # once it is complete
@@ -65,6 +66,8 @@ class Body:
                 return self._whole
             if self._failed:
                 return bytes(self._kept)
+            if self.answered:
+                return self._finish()
             before, missing = bytes(self._kept), self.cut
             rest = b"".join(iter(lambda: self._take(_CHUNK, _NEVER), b""))
             self._whole = bytes(self._kept) if missing else before + rest
@@ -90,16 +93,20 @@ class Body:
     def close(self) -> None:
         """After the handler: receive what it has not read, for up to a second."""
         with self._guard:
-            # A client that was not asked for the body need not send it.
-            deadline = Deadline(_REST_SECONDS if self._ask is None else 0.0)
-            self._ask = None
-            try:
-                while self._take(_CHUNK, deadline):
-                    pass
-            except (ClientLeft, ServerStopped, TimeoutError):
-                pass  # keep what has come
-            if self._inflow is not None:
-                self._whole = bytes(self._kept)
-                self._inflow = None
-                self._kept.clear()
-                del self._grown  # it refers to the journal, whose records refer to this body
+            self._finish()
+
+    def _finish(self) -> bytes:
+        # A client that was not asked for the body need not send it.
+        deadline = Deadline(_REST_SECONDS if self._ask is None else 0.0)
+        self._ask = None
+        try:
+            while self._take(_CHUNK, deadline):
+                pass
+        except (ClientLeft, ServerStopped, TimeoutError):
+            pass  # keep what has come
+        if self._inflow is not None:
+            self._whole = bytes(self._kept)
+            self._inflow = None
+            self._kept.clear()
+            del self._grown  # it refers to the journal, whose records refer to this body
+        return self._whole or b""

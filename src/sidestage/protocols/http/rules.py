@@ -2,24 +2,28 @@
 
 The syntax of the fields is the parser's concern (``child/head.py``). It refuses whitespace before
 a colon (RFC 9112 5.1) and before the first field (RFC 9112 2.2), folded lines (RFC 9112 5.2),
-control characters and bare line ends (RFC 9110 5.5, RFC 9112 2.2), and a Content-Length that is no
-number or comes twice (RFC 9112 6.3).
+control characters and bare line ends (RFC 9110 5.5, RFC 9112 2.2), and a Content-Length that comes
+twice (RFC 9112 6.3).
 """
 
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _LINE = re.compile(rb"([^ \t]*) ([!-~]*)(?: ([!-~]*))?\r\n")
 _VERSION = re.compile(rb"HTTP/([0-9])\.([0-9])")
-_AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.vV~_-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+):[0-9]{1,5}")
+# RFC 9110 7.2, RFC 3986 3.2.2. No comma: it would be two Host fields that somebody has joined.
 _HOST = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.vV~_-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?", re.ASCII
+    rb"(?:\[(?:([0-9A-Fa-f:.]+)|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+;=:-]+)\]"
+    rb"|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(:[0-9]*)?"
 )
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@]+(?:[/?#].*)?")
+_PORT = re.compile(rb":[0-9]{1,5}")
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)(?:[/?#].*)?")
+_MAX_LENGTH = 1 << 63  # bytes; what a client says of a body that it can never send
 
 _OTHERS = {  # first bytes of other protocols
     b"\x16\x03": "this is a TLS handshake (https), the server speaks plain HTTP",
@@ -68,7 +72,7 @@ def request_line(head: bytes) -> RequestLine:
     """Check the first line of ``head``; raises Refused."""
     found = _LINE.match(head)
     if found is None:
-        raise _bad(named(head) or f"{_quoted(head)} is no request line (RFC 9112 3)")
+        raise _no_line(head)
     method, target, version = found.groups()
     if not TOKEN.fullmatch(method):
         raise _bad(named(head) or f"the method {method!r} is no token (RFC 9110 9.1)")
@@ -82,9 +86,28 @@ def beginning(line: bytes) -> None:
     """Check a request line that is not complete; raises Refused as soon as none can come of it."""
     method, space, rest = line.rstrip(b"\r").partition(b" ")
     if (method and not TOKEN.fullmatch(method)) or (space and not method):
-        raise _bad(named(line) or f"{_quoted(line)} is no request line (RFC 9112 3)")
+        raise _no_line(line)
     if rest.count(b" ") > 1 or not rest.replace(b" ", b"").isascii() or b"\n" in line:
-        raise _bad(f"{_quoted(line)} is no request line (RFC 9112 3)")
+        raise _no_line(line)
+
+
+def _no_line(head: bytes) -> Refused:
+    """What is raised for a line that is no request line, with what a client has to change."""
+    if (other := named(head)) is not None:
+        return _bad(other)
+    why = f"{_quoted(head)} is no request line (RFC 9112 3)"
+    method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
+    target, version, _ = rest.rpartition(b" HTTP/")
+    target = target if version else rest
+    beyond, space = not target.isascii(), bool(version) and b" " in target.strip(b" ")
+    if TOKEN.fullmatch(method) and (beyond or space):
+        escaped = "".join(chr(byte) if b"!" <= bytes([byte]) <= b"~" else f"%{byte:02X}"
+                          for byte in target[:80])  # fmt: skip
+        has = "characters beyond ASCII" if beyond else "a space"
+        why += (
+            f": the target has {has}, which a client must percent-encode: {escaped} (RFC 3986 2.1)"
+        )
+    return _bad(why)
 
 
 def named(start: bytes) -> str | None:
@@ -107,24 +130,45 @@ def _minor_version(head: bytes, version: bytes | None) -> int:
 
 
 def _target_fits(method: bytes, target: bytes) -> bool:
-    if method == b"CONNECT":
-        return _AUTHORITY.fullmatch(target) is not None  # RFC 9112 3.2.3
+    if method == b"CONNECT":  # RFC 9112 3.2.3
+        port = _port_of(target)
+        return port is not None and _PORT.fullmatch(port) is not None
     if target.startswith(b"/"):
         return True  # RFC 9112 3.2.1
     if target == b"*":
         return method == b"OPTIONS"  # RFC 9112 3.2.4
-    return _ABSOLUTE.fullmatch(target) is not None  # RFC 9112 3.2.2
+    absolute = _ABSOLUTE.fullmatch(target)  # RFC 9112 3.2.2; RFC 9110 4.2.4: no user in it
+    return absolute is not None and _port_of(absolute[1]) is not None
+
+
+def _port_of(authority: bytes) -> bytes | None:
+    """The port of a host, with its colon, or empty; ``None`` if this names no host."""
+    found = _HOST.fullmatch(authority)
+    if found is None or (found[1] and not _is_ipv6(found[1])):
+        return None
+    return found[2] or b""
+
+
+def _is_ipv6(address: bytes) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, address.decode("ascii"))
+    except OSError:
+        return False
+    return True
 
 
 # The fields ------------------------------------------------------------------------------------
 
 
 def _host(facts: Facts) -> Refusal | None:
-    """RFC 9112 3.2: one Host field, which names a host; HTTP/1.0 needs none."""
+    """RFC 9112 3.2: one Host field, which names a host or is empty; HTTP/1.0 needs none.
+
+    Of a target with a host, that one counts, whatever the field says (RFC 9112 3.2.2).
+    """
     count = len(facts.hosts)
     if count > 1 or (not count and facts.line.minor):
         return _refusal(f"{count} Host fields, there must be one (RFC 9112 3.2)")
-    if count and not _HOST.fullmatch(facts.hosts[0]):
+    if count and facts.hosts[0] and _port_of(facts.hosts[0]) is None:
         return _refusal(f"the Host field {facts.hosts[0]!r} names no host (RFC 9112 3.2)")
     return None
 
@@ -158,8 +202,17 @@ def _length(facts: Facts) -> Refusal | None:
     """RFC 9112 6.3: one number, or nobody knows where the body ends."""
     for length in facts.lengths:
         if not length.isdigit():
-            return _refusal(f"Content-Length {length!r} is no number (RFC 9112 6.3)")
+            return _refusal(f"Content-Length {length[:40]!r} is no number (RFC 9112 6.3)")
+        if body_length(length) is None:
+            return _refusal(f"Content-Length {length[:40]!r} is too large (RFC 9110 8.6)")
     return None
+
+
+def body_length(digits: bytes) -> int | None:
+    """The value of a Content-Length, in bytes; ``None`` if no body can be that long."""
+    digits = digits.lstrip(b"0")
+    length = int(digits or b"0") if len(digits) < 20 else _MAX_LENGTH
+    return length if length < _MAX_LENGTH else None
 
 
 def _content_of_connect(facts: Facts) -> Refusal | None:
@@ -171,6 +224,12 @@ def _content_of_connect(facts: Facts) -> Refusal | None:
 
 def _is_content(length: bytes) -> bool:
     return length.strip(b"0") != b""
+
+
+def trailer(name: bytes) -> None:
+    """Raise Refused for a trailer field that says how its message is framed (RFC 9110 6.5.1)."""
+    if name.lower() in (b"content-length", b"transfer-encoding"):
+        raise _bad(f"{name.decode()} in the trailers (RFC 9110 6.5.1)")
 
 
 Rule = Callable[[Facts], Refusal | None]

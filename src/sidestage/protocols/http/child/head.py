@@ -17,13 +17,14 @@ from ..rules import (
     Facts,
     RequestLine,
     beginning,
+    body_length,
     check,
     malformed,
     request_line,
+    trailer,
 )
 
 _CACHED = 32  # heads
-_DIGITS = 19  # of a Content-Length; the parser refuses one of more than 64 bits
 _FIELD = re.compile(rb"(%b):([\t -~\x80-\xff]*)\r\n" % TOKEN.pattern)
 _FIELDS = re.compile(rb"(?:%b)*\r\n" % _FIELD.pattern)
 
@@ -90,15 +91,15 @@ class _Fields:
                 self.hosts.append(value)
             case b"content-length":
                 self.lengths.append(value)
-                if value.isdigit() and len(value) <= _DIGITS:
-                    self.length = int(value)
+                if value.isdigit():
+                    self.length = body_length(value)
             case b"transfer-encoding":
                 self.codings += _listed(value)
                 self.length = None
             case b"connection":
                 self.connection += _listed(value)
             case b"expect":
-                self.expects = value.lower() == b"100-continue"
+                self.expects |= b"100-continue" in _listed(value)
             case _:
                 pass
 
@@ -146,6 +147,8 @@ class Incomplete:
 def parse_trailers(fields: bytes) -> None:
     """Check the syntax of trailer fields (RFC 9112 7.1.2); raises Refused."""
     if fields:
+        for name, _ in _FIELD.findall(fields):
+            trailer(name)
         try:
             parser = httptools.HttpRequestParser(object())
             parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + fields)
