@@ -3,11 +3,11 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kit.http_requests import fields, record
-from sidestage import FormPart
+from sidestage import FormPart, HTTPRequest
 
 # Request line and headers ----------------------------------------------------------------------
 
@@ -84,6 +84,26 @@ def test_json() -> None:
         record("/", b"nope").json()
 
 
+NO_JSON = {
+    "deep lists": b"[" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+    "a number of 5000 digits": b"9" * 5_000,
+    "no UTF-8": b'"\xff"',
+    "half a character of UTF-16": b"\xff\xfe\x00",
+    "a NUL": b"\0",
+    "no end": b"[1e999999,",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("body", NO_JSON.values(), ids=NO_JSON)
+def test_what_json_cannot_parse_is_the_documented_error(body: bytes) -> None:
+    """Whatever Python's own parser raises for it."""
+    with pytest.raises(ValueError, match="the body is not JSON") as caught:
+        record("/", body).json()
+    assert len(str(caught.value)) < 1500
+
+
 def multipart(*parts: tuple[str, str, str, bytes]) -> bytes:
     lines = b""
     for name, filename, kind, content in parts:
@@ -136,3 +156,72 @@ def test_what_is_no_form_says_so(kind: str, body: bytes) -> None:
 def test_a_record_cannot_be_answered() -> None:
     with pytest.raises(ValueError, match="has been answered"):
         record("/").wfile.write(b"x")
+
+
+# Any request -----------------------------------------------------------------------------------
+
+MAY_RAISE = {"text", "json", "form", "files", "parts"}  # ValueError, for what the body is not
+ANSWERED = {
+    "wfile",
+    "connection",
+    "end_headers",
+}  # ValueError, because there is nothing left to answer
+
+kinds = st.sampled_from(
+    [
+        "text/plain",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=b0",
+        "multipart/form-data",
+    ]
+)
+charsets = st.sampled_from(
+    ["utf-8", "latin-1", "utf-16", "utf-7", "rot13", "idna", "hex", "undefined", "x\0y", "cp65001"]
+)
+latin = st.characters(codec="latin-1", exclude_characters="\0\r\n")
+types = st.one_of(
+    kinds,
+    st.text(latin, max_size=30),
+    st.builds("{}; charset={}".format, kinds, charsets),
+    st.builds("{};charset*={}''{}".format, kinds, charsets, st.text(latin, max_size=9)),
+    st.builds('{}; boundary="{}'.format, kinds, st.text(latin, max_size=9)),
+)
+targets = st.one_of(
+    st.sampled_from(["//[", "/?[", "http://[::1]:x/", "/%", "/%ff?%ff=%", "*", "a:1", "/?&&=&;"]),
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20).map("/{}".format),
+)
+contents = st.one_of(
+    st.binary(max_size=50),
+    st.sampled_from([b"[" * 100_000, b"9" * 5_000, b"_charset_=rot13&a=%ff", b"--b0--", b"a=b&c"]),
+    st.builds(
+        b"--b0\r\nContent-Disposition: form-data; %b\r\n%b\r\nx\r\n--b0--".__mod__,
+        st.tuples(
+            st.one_of(st.binary(max_size=30), st.just(b"name*=rot13''a; filename*=x'")),
+            st.sampled_from([b"", b"Content-Type: a/b; charset=idna\r\n", b"A\r\n"]),
+        ),
+    ),
+)
+others = st.text(latin, max_size=20)
+
+
+@given(targets, types, contents, others)
+@example("//[", "text/plain; charset=rot13", b"x", "")
+@example("/", "text/plain; charset=idna", b"xn--a-\xff", "")
+@example("/", 'text/plain; charset="a\0b"', b"x", "")
+@example("/", "application/json", b"[" * 100_000, "")
+def test_every_attribute_has_a_value_or_the_documented_error(
+    target: str, kind: str, body: bytes, other: str
+) -> None:
+    given_fields = fields(("Host", other), ("Content-Type", kind), ("Cookie", other))
+    request = record(target, body, fields=given_fields, trailers=fields(("Date", other)))
+    names = [name for name in dir(HTTPRequest) if not name.startswith(("_", "send_"))]
+    assert {*MAY_RAISE, *ANSWERED, "query", "path", "headers", "trailers", "answer"} <= {*names}
+    for name in names:
+        try:
+            value = getattr(request, name)
+            if callable(value):
+                value()
+        except ValueError:
+            assert name in MAY_RAISE | ANSWERED
+    assert target in repr(request)
