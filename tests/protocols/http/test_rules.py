@@ -173,6 +173,7 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "chunked twice in two fields": (post(CHUNKED, CHUNKED), 400, "Transfer-Encoding"),
     "a coding like chunked": (post("Transfer-Encoding: xchunked"), 501, ""),
     "an empty coding": (post("Transfer-Encoding:"), 400, ""),
+    "an empty coding beside chunked": (post("Transfer-Encoding: ,", CHUNKED), 400, "empty coding"),
     "a length, then chunks": (post("Content-Length: 1", CHUNKED), 400, "Transfer-Encoding"),
     "chunks, then a length": (post(CHUNKED, "Content-Length: 1"), 400, "Transfer-Encoding"),
     "chunks and a length of 0": (

@@ -193,6 +193,8 @@ def _codings(facts: Facts) -> Refusal | None:
     if not codings or codings == [b"chunked"]:
         return None
     text = b", ".join(codings).decode("latin-1")
+    if b"" in codings:  # a recipient may ignore it (RFC 9110 5.6.1.2), and another may not
+        return _refusal(f"an empty coding in Transfer-Encoding {text!r} (RFC 9112 6.1)")
     if b"chunked" in codings[:-1]:
         return _refusal(f"chunked is not the last Transfer-Encoding of {text!r} (RFC 9112 6.1)")
     return Refusal(501, "Not Implemented", f"the transfer coding {text!r} (RFC 9112 6.1)")

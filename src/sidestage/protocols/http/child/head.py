@@ -94,7 +94,7 @@ class _Fields:
                 if value.isdigit():
                     self.length = body_length(value)
             case b"transfer-encoding":
-                self.codings += _listed(value)
+                self.codings += [coding.strip(b" \t").lower() for coding in value.split(b",")]
                 self.length = None
             case b"connection":
                 self.connection += _listed(value)
