@@ -188,7 +188,7 @@ def with_codings_in_lower_case(fields: tuple[tuple[str, str], ...]) -> tuple[tup
     )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(heads())
 def test_a_head_means_what_h11_takes_it_for(text: bytes) -> None:
     differences(text)
