@@ -184,8 +184,10 @@ class HTTPCall(Call):
         self._status, self._size = status, 0 if self._bodiless else len(body)
         if more:
             self._response_body.count(len(body))
-        else:
-            self._end_request()
+        else:  # before sending: once the client has the answer, the test may read the record
+            self.request._note_answer(status, self._size)
+            if self._body is not None:
+                self._body.answered = True
         self.run.send(
             Respond(
                 call=self.id,
@@ -218,17 +220,13 @@ class HTTPCall(Call):
         if self.request.method == "CONNECT" and 200 <= self._status < 300:
             self.tunnel().close()  # the end of the body would close only one direction
             return
-        self._end_request()
+        self.request._note_answer(self._status, self._size)
+        if self._body is not None:
+            self._body.answered = True
         if trailers:
             lines = "".join(f"{name}: {value}\r\n" for name, value in trailers)
             self.run.send(Trailers(call=self.id, fields=lines.encode("latin-1")))
         self.run.send(End(call=self.id))
-
-    def _end_request(self) -> None:
-        """Before the last byte is sent: once a client has it, the test may read the record."""
-        self.request._note_answer(self._status, self._size)
-        if self._body is not None:
-            self._body.answered = True
 
     def _close(self) -> None:
         self.request._call = None  # so that a record does not keep the call alive

@@ -207,7 +207,7 @@ class Responder:
         else:
             _send_bytes(call, self._status, self._reason, self._headers, body)
 
-    def error(self, status: int, message: str | None, explain: str | None) -> None:
+    def error(self, status: int, message: str | None, explain: object) -> None:
         """Write a complete response that describes an error in plain text."""
         if not isinstance(explain, str | None):
             raise TypeError(f"explain must be str, not {shown(explain)}")

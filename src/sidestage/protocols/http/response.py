@@ -219,8 +219,9 @@ def checked_informational(status: object, headers: Any) -> tuple[int, str, Heade
 
 def pairs(response: HTTPResponse) -> Headers:
     """The headers as ``__post_init__`` has stored them: a tuple of pairs."""
-    assert isinstance(response.headers, tuple)
-    return response.headers
+    headers: Any = response.headers
+    assert isinstance(headers, tuple)
+    return headers
 
 
 def check_status(status: object) -> int:

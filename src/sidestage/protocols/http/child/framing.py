@@ -114,9 +114,9 @@ def _declare(
         return "both Content-Length and Transfer-Encoding (RFC 9112 6.2)"
     if codings:
         return _declare_codings(exchange, response, codings, head_only=head_only, old=old)
-    if len(lengths) > 1:
+    if len(lengths) != 1:
         return f"{len(lengths)} Content-Length fields (RFC 9110 8.6)"
-    [text] = lengths
+    text = lengths[0]
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
         return f"Content-Length: {text[:40]!r}, which is no length (RFC 9110 8.6)"
     length = int(text)
