@@ -18,6 +18,8 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from typing import Any, TypeVar, cast
 
+from . import locks
+
 if sys.platform == "win32":  # pragma: no cover - only so that the package imports there
     import nt as posix
 else:
@@ -55,8 +57,10 @@ _threads = second(_thread)
 _select = second(select)
 
 
-Lock = _threads.allocate_lock
-RLock = _threads.RLock
+Lock: Callable[[], Any] = _threads.allocate_lock
+RLock: Callable[[], Any] = _threads.RLock
+if locks.AFFECTED:
+    Lock, RLock = (functools.partial(locks.InterruptibleLock, make) for make in (Lock, RLock))
 start_thread = _threads.start_new_thread
 thread_id = _threads.get_ident
 native_thread_id = getattr(_threads, "get_native_id", thread_id)
