@@ -2,7 +2,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-VERSIONS ?= 3.11 3.12 3.13
+VERSIONS ?= 3.11 3.12 3.13 3.14
 PYENV_ROOT ?= $(HOME)/.pyenv
 ARGS ?=
 # How `check` runs the tests: test or coverage.
@@ -21,7 +21,7 @@ exact = $(call first,"%d.%d" % sys.version_info[:2] != "$1",\
 	$(wildcard $(PYENV_ROOT)/versions/$1.*/bin/python$1) $(call on_path,python$1))
 
 PYTHON ?= $(call first,sys.version_info < (3, 11),\
-	$(foreach name,python3.13 python3.12 python3.11 python3,$(call on_path,$(name))))
+	$(foreach name,python3.14 python3.13 python3.12 python3.11 python3,$(call on_path,$(name))))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the targets share one environment

@@ -262,7 +262,7 @@ class TestStop:
         server = UpperTCPServer(handler=stuck).start()
         with connect(server.port) as client:
             assert running.wait(LONG)
-            report = server.stop(0.4)
+            report = server.stop(1.0)
             assert [open_.client_address for open_ in report.connections] == [client.getsockname()]
         assert report.rung == "ask"
 

@@ -209,7 +209,7 @@ class TestStop:
         with connect(server.port) as client, connect(server.port) as idle:
             assert ask(client, "whole") == ask(idle, "whole") == "whole"
             client.sendall(b"half")
-            report = server.stop(0.5)
+            report = server.stop(1.0)
             assert report.connections == (OpenConnection(client.getsockname(), "within a line"),)
         assert report.rung == "ask"
         assert "within a line" in str(report)
@@ -225,7 +225,7 @@ class TestStop:
         with connect(server.port) as client:
             client.sendall(b"?\n")
             assert running.wait(LONG)
-            report = server.stop(0.5)
+            report = server.stop(1.0)
             assert report.connections == (OpenConnection(client.getsockname(), "handler running"),)
 
     def test_a_restart_keeps_port_and_records(self) -> None:

@@ -462,7 +462,7 @@ class TestHandlers:
         server = TCPServer(handler=handler).start()
         with socket.create_connection(server.server_address):
             assert entered.wait(10)
-            server.stop(0.3)
+            server.stop(1.0)
         release.set()
         assert eventually(lambda: own_threads() <= before, 10)
         assert run == []

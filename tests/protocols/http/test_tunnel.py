@@ -398,7 +398,7 @@ def test_a_stop_names_a_tunnel_that_stays_open(half_closed: bool) -> None:
     with tunnel(handler) as (server, client):
         if half_closed:
             assert client.rest() == b""
-        report = server.stop(timeout=0.5)
+        report = server.stop(timeout=1.0)
         release.set()
     assert [left.state[:25] for left in report.connections] == ["CONNECT t:80: tunnel open"]
 
