@@ -15,6 +15,7 @@ from .messages import VOCABULARY, MailIn, MailReply
 
 # RFC 5321 4.2: a code, a space (or a hyphen if lines follow), and text.
 _REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")
+_MAX_REPLY = 1 << 16  # bytes; a line of a reply has 512 at most (RFC 5321 4.5.3.1.5)
 _SUCCESS = "250 OK"
 _FAILURE = "451 4.3.0 the handler raised "
 
@@ -40,6 +41,10 @@ class SMTPCall(Call):
                 "the handler of an SMTP server may return None (250) or a reply such as "
                 f"'550 no such user', not {type(result).__name__}: {shown(result)}"
             )
+        if len(reply) > _MAX_REPLY:
+            raise ValueError(
+                f"a reply of {len(reply):,} characters: at most {_MAX_REPLY:,} are allowed"
+            )
         if not _REPLY.fullmatch(reply):
             raise ValueError(
                 f"{reply!r:.200} is no SMTP reply: a code from 200 to 599, a space, and text; "
@@ -61,7 +66,8 @@ class SMTPCall(Call):
 def open_call(run: Run, message: MailIn, journal: Journal[Any]) -> SMTPCall | None:
     """Record a mail; returns its call if a handler is to run."""
     mail = Mail(message)
-    journal.received(mail, OVERHEAD + len(message.data))
+    size = len(message.data) + sum(map(len, message.rcpt_tos))
+    journal.received(mail, OVERHEAD + size)
     return SMTPCall(run, message, mail) if message.call else None
 
 

@@ -9,6 +9,7 @@ class SMTPSettings(Message, frozen=True, kw_only=True):
     """What an SMTP server has beyond the settings of every server."""
 
     size_limit: int = 1 << 25  # bytes of a mail
+    recipient_limit: int = 10_000  # of a mail
 
 
 class MailReply(Message, frozen=True, kw_only=True, tag=60):

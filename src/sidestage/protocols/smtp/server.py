@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from .mail import Mail
 
 SIZE_LIMIT = 33_554_432  # bytes; the default of aiosmtpd
-_MAX_SIZE_LIMIT = 1 << 27  # bytes; a mail is a single message to the test's process
+RECIPIENT_LIMIT = 10_000  # RFC 5321 4.5.3.1.8: at least 100
+# A mail is a single message to the test's process, with its recipients: the line of each has 512
+# bytes at most. Together they stay below the largest frame (``wire.frames.MAX_FRAME``).
+_MAX_SIZE_LIMIT = 1 << 27  # bytes
+_MAX_RECIPIENT_LIMIT = 100_000
 
 
 class SMTPServer(Server["Mail"]):
     """An SMTP server with ESMTP, 8BITMIME, SIZE and SMTPUTF8.
 
     The handler gets a :class:`Mail` for each mail, and returns ``None`` (250) or a reply such as
-    ``"550 no such user"``. ``size_limit`` (bytes, up to 128 MiB) is announced and enforced. The
-    other arguments are those of every server.
+    ``"550 no such user"``. ``size_limit`` (bytes, up to 128 MiB) is announced and enforced. After
+    ``recipient_limit`` recipients (up to 100,000), each further one of a mail gets 452. The other
+    arguments are those of every server.
     """
 
     protocol = "smtp"
@@ -36,12 +41,18 @@ class SMTPServer(Server["Mail"]):
         poll_interval: float = 0.5,
         *,
         size_limit: int = SIZE_LIMIT,
+        recipient_limit: int = RECIPIENT_LIMIT,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(address, handler, poll_interval, **options)
-        self._size_limit = count("size_limit", size_limit)
-        if not 0 < size_limit <= _MAX_SIZE_LIMIT:
-            raise ValueError(f"size_limit must be from 1 to {_MAX_SIZE_LIMIT}, not {size_limit}")
+        self._size_limit = _limit("size_limit", size_limit, _MAX_SIZE_LIMIT)
+        self._recipient_limit = _limit("recipient_limit", recipient_limit, _MAX_RECIPIENT_LIMIT)
 
     def _settings(self) -> dict[str, Any]:
-        return {"size_limit": self._size_limit}
+        return {"size_limit": self._size_limit, "recipient_limit": self._recipient_limit}
+
+
+def _limit(name: str, value: int, most: int) -> int:
+    if not 0 < count(name, value) <= most:
+        raise ValueError(f"{name} must be from 1 to {most}, not {value}")
+    return value
