@@ -4,58 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
+from kit.smtp import ENVELOPE, LONG, Bare, begin_data
 from sidestage import Mail, SMTPServer
 from sidestage.journal.journal import OVERHEAD
-
-LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
-
-
-class Bare:
-    """A client that can send any line."""
-
-    def __init__(self, server: SMTPServer) -> None:
-        self.sock = socket.create_connection((server.host, server.port), LONG)
-        self._file = self.sock.makefile("rb")
-
-    def say(self, *lines: bytes) -> None:
-        self.sock.sendall(b"".join(line + b"\r\n" for line in lines))
-
-    def reply(self) -> bytes:
-        """Read a reply; returns its last line, without the line end."""
-        while (line := self._file.readline())[3:4] == b"-":
-            continue
-        return line.rstrip(b"\r\n")
-
-    def ask(self, *lines: bytes) -> bytes:
-        self.say(*lines)
-        return self.reply()
-
-    def codes(self, count: int) -> list[int]:
-        return [int(self.reply()[:3]) for _ in range(count)]
-
-    def __enter__(self) -> Self:
-        assert self.reply().startswith(b"220 ")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self.sock.close()
-
-
-ENVELOPE = (b"EHLO me", b"MAIL FROM:<a@x>", b"RCPT TO:<b@y>")
-
-
-def begin_data(client: Bare) -> None:
-    for line in (*ENVELOPE, b"DATA"):
-        assert client.ask(line)[:1] in b"23"
 
 
 @pytest.fixture
@@ -412,7 +370,7 @@ def test_a_mail_that_never_ends_is_named_in_the_report() -> None:
     with Bare(server) as client:
         begin_data(client)
         report = server.stop(1.0)
-    assert [connection.state for connection in report.connections] == ["in a mail"]
+    assert [connection.state for connection in report.connections] == ["in DATA after 0 bytes"]
 
 
 def test_a_session_sent_just_before_the_stop_is_not_lost() -> None:

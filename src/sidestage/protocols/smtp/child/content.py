@@ -25,7 +25,7 @@ class Content:
 
     def __init__(self, limit: int) -> None:
         self.refused: Refused | None = None
-        self.size = 0  # bytes that have come
+        self.size = 0  # bytes that have come, its end included
         self.ended = False
         self._limit = limit
         # What is kept: all, or the last bytes if it is refused. It starts with the end of DATA's
@@ -46,6 +46,7 @@ class Content:
         kept = self._kept
         old = len(kept)
         kept += data
+        self.size += len(data)
         end = kept.find(_END, max(0, old - 4))
         self._check(old, len(kept) if end < 0 else end + 2)
         if self.refused is not None and (found := self._find_end(old)) is not None:
@@ -55,13 +56,12 @@ class Content:
                 self.ended = True
                 return b""
         if end < 0:
-            self.size += len(data)
             if self.refused is not None:
                 del kept[:-4]
             return b""
         self.ended = True
-        self.size += max(0, end + 2 - old)
         rest = bytes(kept[end + len(_END) :])
+        self.size -= len(rest)
         del kept[end + 2 :]
         return rest
 

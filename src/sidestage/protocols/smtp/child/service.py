@@ -136,7 +136,7 @@ class SMTPConnection(SMTP):
         self._lines = Lines()
         self._content: Content | None = None  # of the mail that is coming in
         self._waiter: asyncio.Future[None] | None = None  # for more from the client
-        self._paused = False  # not reading, because what has come is not read
+        self._held = False  # not reading, because what has come is not read
         self._ended = False  # the client has stopped sending
         self._over = False  # the session ends with the reply to this command
         self._heard = 0.0  # when the client has sent something, on the loop's clock
@@ -161,7 +161,7 @@ class SMTPConnection(SMTP):
         if self._content is None:
             self._lines.feed(data)
             if len(self._lines) > _UNREAD and self._waiter is None:
-                self._paused = True
+                self._held = True
                 self.stream.pause_reading()
         else:
             self._take_content(bytes(data))
@@ -189,8 +189,8 @@ class SMTPConnection(SMTP):
     async def _more(self) -> None:
         """Wait until the client has sent more or has ended, or the server stops."""
         self._waiter = self.loop.create_future()
-        if self._paused:
-            self._paused = False
+        if self._held:
+            self._held = False
             self.stream.resume_reading()
         try:
             await self._waiter
@@ -275,7 +275,8 @@ class SMTPConnection(SMTP):
             size_limit=self.service.settings.size_limit,
         )
         envelope = self.envelope_now()
-        envelope.mail_from, envelope.mail_options, envelope.smtp_utf8 = sender
+        envelope.mail_from, envelope.smtp_utf8 = sender.address, sender.utf8
+        envelope.mail_options = list(sender.parameters)
         self._left_out = 0
         await self.push(_SUCCESS)
 
@@ -408,7 +409,7 @@ class SMTPConnection(SMTP):
 
     def is_behind(self) -> bool:
         """Whether the client has sent more that cannot be read before the handler returns."""
-        return bool(self.call) and self._paused and self.stream.has_unread()
+        return bool(self.call) and self._held and self.stream.has_unread()
 
     def close_if_idle(self) -> None:
         if self._content is None:
