@@ -247,6 +247,20 @@ def test_much_that_was_sent_before_the_stop_is_served_too(release: threading.Eve
     assert server.stop_report.clean
 
 
+def test_many_commands_sent_before_the_stop_are_served_too() -> None:
+    """More than the server reads at once."""
+    server = SMTPServer().start()
+    with Bare(server) as client:
+        client.say(ENVELOPE[0], *[b"NOOP"] * 40_000, *mail(1), b"QUIT")
+        stopper = threading.Thread(target=server.stop, args=(LONG,))
+        stopper.start()
+        replies = client.rest()
+        stopper.join(LONG)
+    assert len(replies) == 1 + 40_000 + 4 + 1
+    assert replies[-1] == b"221 Bye"
+    assert subjects(server) == ["1"]
+
+
 def test_a_session_without_an_end_gets_421_once_what_was_sent_is_served() -> None:
     server = SMTPServer(handler=slow).start()
     with Bare(server) as client:

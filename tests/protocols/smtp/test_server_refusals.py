@@ -12,7 +12,7 @@ from email.message import EmailMessage
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kit.runs import pid_of
@@ -69,6 +69,8 @@ def test_a_refused_command_is_told_to_both(server: SMTPServer, line: bytes, repl
 
 
 @given(st.sampled_from(["MAIL FROM:", "RCPT TO:"]), st.text(max_size=60), st.booleans())
+@example("RCPT TO:", "<", False)
+@example("RCPT TO:", "<a@[", False)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_argument_is_taken_or_refused_for_good(
     shared: SMTPServer, command: str, argument: str, utf8: bool
@@ -204,6 +206,14 @@ def test_a_false_end_smuggles_nothing_and_is_answered_at_once(
     assert server.received == []
     (text,) = texts(server)
     assert text.startswith("sent 554 5.6.0 a bare ")
+
+
+def test_the_reply_to_a_false_end_survives_what_the_client_still_sends(server: SMTPServer) -> None:
+    with Bare(server) as client:
+        begin_data(client)
+        client.sock.sendall(b"x\n.\n" + b"y" * 4 * MIB)
+        (reply,) = client.rest()
+        assert reply.startswith(b"554 5.6.0 a bare LF")
 
 
 def test_a_long_line_of_a_mail_is_named(server: SMTPServer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +25,7 @@ _STOPPING = "421 4.3.2 the server is stopping"
 _TOO_MANY = "421 4.7.0 too many commands were refused"
 _SILENT = "421 4.4.2 nothing came for too long"
 _IDENT = "Sidestage"
+_AT_ONCE = 64  # commands of one client, before others have their turn
 _UNREAD = 1 << 16  # bytes of commands that nobody reads, before reading pauses
 
 
@@ -70,7 +70,6 @@ class SMTPService(Service):
         finally:
             self.calls.close(connection.call)
             connection.call = 0
-            self.iteration.progress.set()
 
     def _mail(self, call: int, connection: SMTPConnection, data: bytes) -> MailIn:
         session, envelope = connection.session_now(), connection.envelope_now()
@@ -139,6 +138,7 @@ class SMTPConnection(SMTP):
         self._held = False  # not reading, because what has come is not read
         self._ended = False  # the client has stopped sending
         self._over = False  # the session ends with the reply to this command
+        self._sent_away = False  # by the server, whatever the client still sends
         self._heard = 0.0  # when the client has sent something, on the loop's clock
         self._mails = 0  # that were answered
         self._refusals = 0  # since the last mail
@@ -160,7 +160,7 @@ class SMTPConnection(SMTP):
         self._heard = self.loop.time()
         if self._content is None:
             self._lines.feed(data)
-            if len(self._lines) > _UNREAD and self._waiter is None:
+            if len(self._lines) > _UNREAD and not self._held:
                 self._held = True
                 self.stream.pause_reading()
         else:
@@ -189,9 +189,10 @@ class SMTPConnection(SMTP):
     async def _more(self) -> None:
         """Wait until the client has sent more or has ended, or the server stops."""
         self._waiter = self.loop.create_future()
-        if self._held:
+        if self._held and len(self._lines) <= _UNREAD:
             self._held = False
             self.stream.resume_reading()
+            self.service.iteration.progress.set()
         try:
             await self._waiter
         finally:
@@ -200,19 +201,34 @@ class SMTPConnection(SMTP):
     # The session -------------------------------------------------------------------------------
 
     async def _handle_client(self) -> None:
+        """Serve the client; a defect ends its connection, and is logged."""
+        try:
+            await self._talk()
+        except ConnectionResetError:  # ``connection_lost`` tells of it
+            pass
+        except Exception as error:  # noqa: BLE001 - reported by the loop's exception handler
+            context = {"message": "serving a client has failed", "exception": error}
+            self.loop.call_exception_handler(context)
+            self.stream.abort()
+
+    async def _talk(self) -> None:
         """Serve one command after another, until the client or the server ends the session."""
-        with contextlib.suppress(ConnectionResetError):  # ``connection_lost`` tells of it
-            await self.push(f"220 {self.hostname} {self.__ident__}")
-            while (line := await self._next_line()) is not None:
-                try:
-                    await self._serve(line)
-                except Refused as refused:
-                    await self._refuse(refused, rules.quoted(line.rstrip(b"\r\n")))
-                    await self._count_refusal()
-            if self.stream.has_unread():
-                self.stream.close_lingering()
-            else:
-                self.stream.close()
+        await self.push(f"220 {self.hostname} {self.__ident__}")
+        served = 0
+        while (line := await self._next_line()) is not None:
+            try:
+                await self._serve(line)
+            except Refused as refused:
+                await self._refuse(refused, rules.quoted(line.rstrip(b"\r\n")))
+                await self._count_refusal()
+            served += 1
+            if not served % _AT_ONCE:  # others wait, and so do the replies
+                self.service.iteration.soon(self._wake)
+                await self._more()
+        if self._sent_away or self.stream.has_unread():
+            self.stream.close_lingering()
+        else:
+            self.stream.close()
 
     async def _next_line(self) -> bytes | None:
         """The next line of the client; ``None`` once the session is to end."""
@@ -245,14 +261,14 @@ class SMTPConnection(SMTP):
     async def _refuse(self, refused: Refused, what: str) -> None:
         """Reply to ``what``, which a rule refuses, and tell the test."""
         self._diagnose(f"sent {refused.reply}: {what}")
-        self._over = refused.last
+        self._over = self._sent_away = refused.last
         await self.push(refused.reply)
 
     async def _count_refusal(self) -> None:
         """End the session of a client that says nothing but what is refused."""
         self._refusals += 1
         if self._refusals >= REFUSALS and not self._over:
-            self._over = True
+            self._over = self._sent_away = True
             self._diagnose(f"sent {_TOO_MANY}: {REFUSALS} without a mail between them")
             await self.push(_TOO_MANY)
 
@@ -314,6 +330,7 @@ class SMTPConnection(SMTP):
     async def _read_content(self) -> Content | None:
         """Read a mail to its end; returns ``None`` if the client ends before."""
         content = self._content = Content(self.service.settings.size_limit)
+        self.service.unfinished += content.held
         try:
             self._take_content(self._lines.take())
             while not (content.ended or self._ended):
@@ -408,8 +425,8 @@ class SMTPConnection(SMTP):
         return OpenConnection(client_address=wire_address(self.peer), state=state, call=self.call)
 
     def is_behind(self) -> bool:
-        """Whether the client has sent more that cannot be read before the handler returns."""
-        return bool(self.call) and self._held and self.stream.has_unread()
+        """Whether the client has sent more that is read once this has served what was read."""
+        return self._held and self.stream.has_unread()
 
     def close_if_idle(self) -> None:
         if self._content is None:
