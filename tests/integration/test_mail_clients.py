@@ -83,7 +83,7 @@ def test_smtplib_talks_long() -> None:
                 assert client.rset()[0] == 250
         assert [mail.message["Subject"] for mail in server.received] == ["0", "1", "2"]
         assert [d.text for d in server.diagnostics] == [
-            "sent 502 5.5.1 EXPN is not offered (RFC 5321 4.2.4): b'expn list'"
+            "sent 502 5.5.1 EXPN is not offered (RFC 5321 4.2.4): 'expn list'"
         ]
 
 

@@ -151,9 +151,7 @@ def test_half_a_command_is_not_carried_out() -> None:
         client.sock.sendall(b"MAIL FROM:<a@x>")
         client.finish()
         assert client.rest() == []
-        assert texts(server) == [
-            "the client closed in the middle of the command b'MAIL FROM:<a@x>'"
-        ]
+        assert texts(server) == ["the client closed in the middle of the command 'MAIL FROM:<a@x>'"]
 
 
 def test_the_second_mail_is_missed_after_the_first() -> None:

@@ -312,5 +312,6 @@ def false_end(refused: Refused) -> Refused:
 
 def quoted(text: str | bytes) -> str:
     """``text`` as messages quote it: in ASCII, and short (RFC 5321 4.5.3.1.5)."""
-    cut = text[:80]
-    return ascii(cut) + ("..." if len(cut) < len(text) else "")
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    return ascii(text[:80]) + ("..." if len(text) > 80 else "")

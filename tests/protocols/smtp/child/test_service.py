@@ -155,11 +155,11 @@ def last(transport: Transport) -> str:
 @pytest.mark.parametrize(
     "said, stage",
     [
-        (b"", "in the session"),
-        (b"EHLO me\r\n", "after EHLO, without a mail"),
-        (ENVELOPE, "after RCPT TO, without DATA"),
-        (ENVELOPE + b"DATA\r\nhalf a ma", "in DATA after 9 bytes"),
-        (ENVELOPE + b"DATA\r\nx\r\n.\r", "in DATA after 5 bytes"),
+        (b"", ""),
+        (b"EHLO me\r\n", ", after EHLO, without a mail"),
+        (ENVELOPE, ", after RCPT TO, without DATA"),
+        (ENVELOPE + b"DATA\r\nhalf a ma", ", in DATA after 9 bytes"),
+        (ENVELOPE + b"DATA\r\nx\r\n.\r", ", in DATA after 5 bytes"),
     ],
 )
 def test_a_client_that_says_nothing_gets_421(server: Server, said: bytes, stage: str) -> None:
@@ -170,7 +170,7 @@ def test_a_client_that_says_nothing_gets_421(server: Server, said: bytes, stage:
     server.until(lambda: bool(transport.ended))
     assert transport.ended == "lingering"
     assert last(transport) == "421 4.4.2 nothing came for too long"
-    assert server.texts() == [f"sent 421 4.4.2 nothing came for too long: 0.02 s {stage}"]
+    assert server.texts() == [f"sent 421 4.4.2 nothing came for too long: 0.02 s{stage}"]
 
 
 def test_a_client_that_does_not_even_read_is_dropped(server: Server) -> None:
@@ -235,20 +235,35 @@ def test_nobody_is_silent_while_the_test_is_debugged(server: Server) -> None:
 
 
 def test_mails_under_way_are_bounded_together(server: Server) -> None:
-    server.configure(size_limit=1000, keep=1)
-    first, first_out = server.connect()
-    second, second_out = server.connect()
+    server.configure(size_limit=200_000, keep=1)  # twice the size limit
+    piece = b"x" * 998 + b"\r\n"
+    ends = [server.connect() for _ in range(4)]
+    (first, first_out), (second, _), (third, third_out), (small, small_out) = ends
     for connection in (first, second):
-        server.say(connection, ENVELOPE + b"DATA\r\n", b"x" * 600)
-    assert server.service.unfinished < 700
-    server.say(second, b"x" * 100 + b"\r\n.\r\n")
-    assert last(second_out) == "452 4.3.1 too many large mails at once"
-    server.say(first, b"\r\n.\r\n")
+        server.say(connection, ENVELOPE + b"DATA\r\n", piece * 190)
+    server.say(third, ENVELOPE + b"DATA\r\n", piece * 10)
+    server.say(third, piece * 180)
+    assert server.service.unfinished < 400_000
+    server.say(third, b".\r\n")
+    assert last(third_out) == "452 4.3.1 too many large mails at once"
+    server.say(third, ENVELOPE + b"DATA\r\n", piece * 180)
+    server.say(small, ENVELOPE + b"DATA\r\n", piece * 50 + b".\r\n")
+    assert last(small_out) == "250 OK"
+    server.say(first, b".\r\n")
     assert last(first_out) == "250 OK"
+    assert [len(mail.data) for mail in server.outbox.of(MailIn)] == [50_000, 190_000]
+    server.say(second, b".\r\n")
+    server.say(third, b".\r\n")
     assert server.service.unfinished == 0
-    server.say(second, ENVELOPE + b"DATA\r\n", b"x" * 900, b"\r\n.\r\n")
-    assert last(second_out) == "250 OK"
-    assert [len(mail.data) for mail in server.outbox.of(MailIn)] == [602, 902]
+
+
+def test_one_mail_alone_is_never_too_much(server: Server) -> None:
+    """Not even if added dots make more of it than it has."""
+    server.configure(size_limit=300_000, keep=1)
+    connection, transport = server.connect()
+    server.say(connection, ENVELOPE + b"DATA\r\n", b"..\r\n" * 100_000, b".\r\n")
+    assert last(transport) == "250 OK"
+    assert [len(mail.data) for mail in server.outbox.of(MailIn)] == [300_000]
 
 
 def test_a_mail_that_is_broken_off_gives_its_space_back(server: Server) -> None:
@@ -305,6 +320,14 @@ def test_a_reset_ends_the_call(server: Server) -> None:
     server.lose(connection, ConnectionResetError())
     assert server.outbox.of(Lost) == [Lost(call=mail.call, reset=True)]
     assert server.texts() == ["the client reset the connection before the reply to its mail"]
+
+
+def test_a_reset_by_a_client_that_does_not_read_names_what_it_waits_for(server: Server) -> None:
+    connection, _ = server.connect()
+    connection.pause_writing()
+    server.say(connection, b"EHLO me\r\n", b"NOOP\r\nHELP\r\n")
+    server.lose(connection, ConnectionResetError())
+    assert server.texts() == ["the client reset the connection before the reply to 'NOOP'"]
 
 
 def test_a_session_is_the_same_however_it_is_cut(server: Server) -> None:

@@ -25,6 +25,7 @@ _STOPPING = "421 4.3.2 the server is stopping"
 _TOO_MANY = "421 4.7.0 too many commands were refused"
 _SILENT = "421 4.4.2 nothing came for too long"
 _IDENT = "Sidestage"
+_SMALL = 1 << 16  # bytes of a mail that is taken however much is coming in
 _AT_ONCE = 64  # commands of one client, before others have their turn
 _UNREAD = 1 << 16  # bytes of commands that nobody reads, before reading pauses
 
@@ -39,7 +40,7 @@ class SMTPService(Service):
     def __init__(self, iteration: Iteration, config: Configure, settings: Any) -> None:
         super().__init__(iteration, config, settings)
         self.unfinished = 0  # bytes of mails that are coming in
-        self.unfinished_limit = max(config.keep, self.settings.size_limit)
+        self.unfinished_limit = max(config.keep, 2 * self.settings.size_limit)
 
     def receiver(self) -> Receiver:
         return SMTPConnection(self)
@@ -158,14 +159,15 @@ class SMTPConnection(SMTP):
 
     def data_received(self, data: bytes | memoryview) -> None:
         self._heard = self.loop.time()
-        if self._content is None:
+        content = self._content
+        if content is None:
             self._lines.feed(data)
             if len(self._lines) > _UNREAD and not self._held:
                 self._held = True
                 self.stream.pause_reading()
         else:
-            self._take_content(bytes(data))
-            if self._content is not None:
+            self._take_content(content, bytes(data))
+            if not content.ended:
                 return
         self._wake()
 
@@ -315,38 +317,41 @@ class SMTPConnection(SMTP):
         await self.push("354 End data with <CR><LF>.<CR><LF>")
         if (content := await self._read_content()) is None:
             return
+        sender = self.envelope_now().mail_from
         try:
             reply = await self.service.reply_to(self, content.whole())
         except Refused as refused:
-            await self._refuse(refused, f"the mail from {self.envelope_now().mail_from!r}")
+            self._end_mail()
+            await self._refuse(refused, f"the mail from {sender!r}")
         else:
+            self._end_mail()
             await self.push(reply)
-        finally:
-            self.envelope = Envelope()
-            self._mails += 1
-            self._refusals = 0
-            self._heard = self.loop.time()
+
+    def _end_mail(self) -> None:
+        self.envelope = Envelope()
+        self._mails += 1
+        self._refusals = 0
+        self._heard = self.loop.time()
 
     async def _read_content(self) -> Content | None:
         """Read a mail to its end; returns ``None`` if the client ends before."""
         content = self._content = Content(self.service.settings.size_limit)
         self.service.unfinished += content.held
         try:
-            self._take_content(self._lines.take())
+            self._take_content(content, self._lines.take())
             while not (content.ended or self._ended):
                 await self._more()
             return content if content.ended else None
         finally:
             self.service.unfinished -= content.held
 
-    def _take_content(self, data: bytes) -> None:
+    def _take_content(self, content: Content, data: bytes) -> None:
         """Take a piece of a mail, and what may follow it."""
-        content, service = self._content, self.service
-        assert content is not None
+        service = self.service
         before = content.held
         rest = content.feed(data)
         service.unfinished += content.held - before
-        if service.unfinished > service.unfinished_limit:
+        if service.unfinished > service.unfinished_limit and content.held > _SMALL:
             before = content.held
             content.refuse(rules.too_much_at_once())
             service.unfinished += content.held - before
@@ -383,7 +388,9 @@ class SMTPConnection(SMTP):
         if self._content is not None:
             return f"in DATA after {self._content.size:,} bytes"
         if len(self._lines):
-            return f"in the middle of the command {rules.quoted(self._lines.beginning())}"
+            line, end, _ = self._lines.beginning().partition(b"\n")
+            what = rules.quoted(line.rstrip(b"\r"))
+            return f"before the reply to {what}" if end else f"in the middle of the command {what}"
         if envelope.rcpt_tos:
             return "after RCPT TO, without DATA"
         if envelope.mail_from is not None:
@@ -403,11 +410,12 @@ class SMTPConnection(SMTP):
             self._silence = self.loop.create_task(self._end_silence())
 
     async def _end_silence(self) -> None:
-        if await self.service.calls.postpones():
+        heard = self._heard
+        if await self.service.calls.postpones() or self._heard != heard:
             self._reset_timeout()
             return
-        stage = self._stage() or "in the session"
-        self._diagnose(f"sent {_SILENT}: {self.service.idle_seconds:g} s {stage}")
+        stage = f", {stage}" if (stage := self._stage()) else ""
+        self._diagnose(f"sent {_SILENT}: {self.service.idle_seconds:g} s{stage}")
         self._over = True
         if self.stream.get_write_buffer_size():  # it does not read either
             self.stream.abort()
