@@ -9,6 +9,7 @@ import subprocess
 from email.message import EmailMessage
 from typing import Any
 
+import aiosmtplib
 import pytest
 
 from sidestage import Mail, SMTPServer
@@ -101,8 +102,6 @@ def test_smtplib_hears_of_addresses_that_are_none() -> None:
 
 
 def test_aiosmtplib() -> None:
-    aiosmtplib = pytest.importorskip("aiosmtplib")
-
     def handler(mail: Mail) -> str | None:
         return "550 no such user" if "nobody@x" in mail.rcpt_tos else None
 
