@@ -14,14 +14,12 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from multiprocess.popen_fork import Popen
-from multiprocess.process import BaseProcess
-
 from ..pristine import system, waits
 from ..pristine.imports import importing_once
 from ..pristine.system import POLLIN
 from ..pristine.waits import Deadline
 from .launch import Launched
+from .process_object import BaseProcess, Popen
 from .tree import ProcessTree
 
 if TYPE_CHECKING:
