@@ -88,3 +88,29 @@ thread = threading.Thread(target=start); thread.start(); thread.join()
         assert not all_gone([pid], 0.2)
         owner.kill()
         assert all_gone([pid], 5.0)
+
+
+def test_the_owner_lives_and_may_only_close_the_pipe() -> None:
+    """As a test whose user is another by now; the main thread is stuck, so only the watch sees."""
+    watched = WATCHED.format(without_pidfd=False).replace(
+        "OwnerWatch(int(sys.argv[1]))",
+        "OwnerWatch(int(sys.argv[1]), pipe=int(sys.argv[2])); owner_watch._PIPE_GRACE = 0.1",
+    )
+    watched = watched.replace(
+        "from sidestage", "from sidestage.child import owner_watch\nfrom sidestage", 1
+    )
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", watched, str(os.getpid()), str(reader)],
+        env=environment(),
+        pass_fds=[reader],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    os.close(reader)
+    _, pid = word_and_pid(process)
+    assert not all_gone([pid], 0.3)
+    os.close(writer)
+    assert process.wait(10) == 0
+    assert process.stdout is not None
+    process.stdout.close()

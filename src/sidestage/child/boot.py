@@ -23,7 +23,7 @@ def main(module: str, commands_fd: int, events_fd: int, owner: int, *arguments: 
     """Run ``main`` of this package's ``module``, and return when it does."""
     _close_inherited({commands_fd, events_fd})
     os.chdir("/")  # so that the test's directory can be removed
-    watch = OwnerWatch(owner, thread=module != FORK_SERVER)
+    watch = OwnerWatch(owner, thread=module != FORK_SERVER, pipe=commands_fd)
     _import_module(module).main(commands_fd, events_fd, watch, *arguments)
 
 

@@ -40,7 +40,7 @@ def main(commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
         try:
             protocol, *numbers = request.split()
             _import(protocol.decode())  # once here, so that forked processes need not
-            fds += _borrow(watch.owner, numbers)
+            fds += _borrow(watch, numbers)
             pid = _fork()
         except Exception:  # noqa: BLE001 - on any failure the owner starts a new interpreter
             pid = -1
@@ -91,11 +91,25 @@ def _import(protocol: str) -> None:
     gc.freeze()  # a collection in a fork would write to the shared pages, which copies them
 
 
-def _borrow(owner: int, numbers: list[bytes]) -> Iterator[int]:
+def _borrow(watch: OwnerWatch, numbers: list[bytes]) -> Iterator[int]:
     """Open the owner's descriptors here, by their numbers in the owner."""
+    owner = _number_in_proc(watch)
     flags = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY | os.O_APPEND)
     for number, flag in zip(numbers, flags, strict=True):
         yield os.open(f"/proc/{owner}/fd/{int(number)}", flag)
+
+
+def _number_in_proc(watch: OwnerWatch) -> int:
+    """The owner's number in /proc: not its pid if that is of another PID namespace.
+
+    Raises OSError if it has none there, or if there is no pidfd that tells.
+    """
+    with open(f"/proc/self/fdinfo/{watch.pidfd}", "rb") as info:  # noqa: PTH123 - no pathlib here
+        words = info.read().split()
+    number = int(words[words.index(b"Pid:") + 1])
+    if number < 1:
+        raise ProcessLookupError(number)
+    return number
 
 
 def _fork() -> int:
@@ -126,4 +140,4 @@ def _serve(watch: OwnerWatch, commands_fd: int, events_fd: int, stderr_fd: int) 
     if watch.pidfd is not None:
         with contextlib.suppress(OSError):
             os.close(watch.pidfd)
-    host.main(commands_fd, events_fd, OwnerWatch(watch.owner))
+    host.main(commands_fd, events_fd, OwnerWatch(watch.owner, pipe=commands_fd))

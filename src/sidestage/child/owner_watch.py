@@ -2,7 +2,8 @@
 
 The pipe's end-of-file reports that too, but not while a fork of the owner holds the other end, and
 not if the loop hangs. So a separate thread watches the owner. The owner is the process that started
-this one: the test's.
+this one: the test's. The thread watches the pipe, too: an owner whose user has changed may only
+close it.
 """
 
 from __future__ import annotations
@@ -14,19 +15,23 @@ import threading
 import time
 
 _GRACE = 0.1  # seconds for the loop to see the end of the pipe and exit cleanly
+_PIPE_GRACE = 3.0  # seconds for the same while the owner lives, who may have other means
 
 
 class OwnerWatch:
     """Watches the owner through a pidfd, and checks the parent's pid every ``interval`` seconds.
 
-    With ``thread=False`` nothing watches, and the process must call ``alive`` itself: the fork
-    server must not have threads.
+    ``pipe`` is the descriptor of the pipe from the owner. With ``thread=False`` nothing watches,
+    and the process must call ``alive`` itself: the fork server must not have threads.
     """
 
-    def __init__(self, owner: int, *, thread: bool = True) -> None:
+    def __init__(self, owner: int, *, thread: bool = True, pipe: int | None = None) -> None:
         self.interval = 0.5
-        self.owner = owner
-        self.pidfd = _open(owner)
+        self._pipe = pipe
+        # 0: the owner is in another PID namespace, where its number means nothing here. Then only
+        # the pipe tells.
+        self.owner = owner if pipe is None or os.getppid() else 0
+        self.pidfd = _open(owner) if self.owner else None
         if not self.alive():  # it died before the pidfd was open
             _end()
         if thread:
@@ -40,8 +45,15 @@ class OwnerWatch:
         poll = select.poll()
         if self.pidfd is not None:
             poll.register(self.pidfd, select.POLLIN)
+        if self._pipe is not None:
+            poll.register(self._pipe, 0)  # its end is reported all the same
         while True:
-            if poll.poll(max(1.0, self.interval * 1000)) or not self.alive():
+            ready = dict(poll.poll(max(1.0, self.interval * 1000)))
+            if self._pipe is not None and list(ready) == [self._pipe] and self.alive():
+                poll.unregister(self._pipe)
+                if not poll.poll(_PIPE_GRACE * 1000) and self.alive():
+                    os._exit(0)
+            if ready or not self.alive():
                 time.sleep(_GRACE)
                 _end()
 
@@ -55,3 +67,4 @@ def _open(pid: int) -> int | None:
 
 def _end() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(1)  # the first process of a PID namespace cannot kill itself

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 import psutil
 
@@ -20,8 +21,10 @@ def main(commands_fd: int, events_fd: int, watch: OwnerWatch, root: int) -> None
     is gone and nothing is killed.
     """
     family: list[psutil.Process] = []
+    # Else psutil reads of one process and kills another: /proc is of another PID namespace.
+    ours = str(Path("/proc/self").readlink()) == str(os.getpid())
     with contextlib.suppress(psutil.Error):
-        family = psutil.Process(root).children(recursive=True)
+        family = psutil.Process(root).children(recursive=True) if ours else []
     os.write(events_fd, b" ")
     if not os.read(commands_fd, 1):
         return

@@ -8,6 +8,8 @@ and kills instead.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from ..errors import StartError
@@ -26,13 +28,19 @@ _HELPER_SECONDS = 2.0  # for the helper to start and look; 0.1 is usual
 class ProcessTree:
     """All direct and indirect children of a process."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, pidfd: int | None = None) -> None:
         self._pid = pid
+        self._pidfd = pidfd
         self._noted: list[psutil.Process] = []
         self._helper: Launched | None = None
 
     def note(self, deadline: Deadline) -> None:
-        """Note the current descendants; the helper, where needed, has until the deadline."""
+        """Note the current descendants; the helper, where needed, has until the deadline.
+
+        Where /proc does not have the process, nothing is noted: its pid is a stranger's there.
+        """
+        if not is_in_proc(self._pid, self._pidfd):
+            return
         try:
             if self._note():
                 return
@@ -92,6 +100,25 @@ class ProcessTree:
         helper, self._helper = self._helper, None
         if helper is not None:
             helper.abandon()
+
+
+def is_in_proc(pid: int, pidfd: int | None) -> bool:
+    """Whether a child's number in /proc is ``pid``; true where no process is known by /proc.
+
+    It is another number if /proc was mounted for another PID namespace.
+    """
+    try:
+        if pidfd is None:  # before Linux 5.3, or not Linux
+            linux = sys.platform.startswith("linux")
+            return not linux or int(system.readlink("/proc/self")) == system.getpid()
+        fd = system.open_file(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        words = system.read(fd, 4096).split()
+    finally:
+        system.close(fd)
+    return int(words[words.index(b"Pid:") + 1]) == pid
 
 
 def _kill(process: psutil.Process) -> None:
