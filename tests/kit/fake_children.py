@@ -55,7 +55,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Patch the host of every server's process started from now on with the given source."""
 
     def patch(source: str) -> None:
-        monkeypatch.setattr(ForkClient, "fork", lambda self, protocol: None)
+        monkeypatch.setattr(ForkClient, "fork", lambda self, *_: None)
         monkeypatch.setattr(launch, "_BOOT", patched_boot(source))
 
     return patch

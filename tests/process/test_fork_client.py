@@ -171,7 +171,7 @@ class TestInThePool:
     def test_where_none_can_be_forked_interpreters_boot(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ForkClient, "fork", lambda self, protocol: None)
+        monkeypatch.setattr(ForkClient, "fork", lambda self, *_: None)
         pool = Pool()
         children = [pool.acquire() for _ in range(2)]
         assert pool.processes() == []

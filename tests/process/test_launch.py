@@ -95,7 +95,7 @@ class TestFailure:
 def test_a_server_that_could_not_be_launched_can_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
     server = TCPServer(fresh=True)
     with monkeypatch.context() as patch, pytest.raises(StartError):
-        patch.setattr(ForkClient, "fork", lambda self, protocol: None)
+        patch.setattr(ForkClient, "fork", lambda self, *_: None)
         patch.setattr(launch, "_executable", "/no/such/python")
         server.start()
     with server:

@@ -19,6 +19,7 @@ from ..journal.facts import StopReport
 from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline
 from ..process import fork_hooks
+from ..process.launch import new_pid_namespace
 from ..process.pool import end, pool
 from .base import Plan
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .ladder import Ladder, Rungs
 
 _EXIT_SECONDS = 5.0  # for a process that psutil finds no more to be known as dead
+_FIRST_FREE_TO_ALL = 1024  # the first port that needs no privilege
 _ROOT = __name__.partition(".")[0]
 
 
@@ -63,11 +65,13 @@ class HostedBackend:
     def begin(self, deadline: Deadline) -> None:
         plan = self._plan
         try:
-            with fork_hooks.launch_lock:
+            with fork_hooks.launching(deadline):
                 child = self._resumed(deadline) or pool.acquire(
                     functools.partial(self._configure, deadline),
                     protocol=None if plan.is_outside else plan.protocol,
                     fresh=plan.fresh or plan.is_outside,
+                    needs_rights=plan.path is not None or 0 < plan.port < _FIRST_FREE_TO_ALL,
+                    deadline=deadline,
                 )
                 child.configured = self._configuration
                 run_class, _, _ = _serving()
@@ -95,10 +99,12 @@ class HostedBackend:
         def suits(child: Child) -> bool:
             return child.configured == wanted and self._find_ahead(child)
 
+        resumed = None
         with contextlib.suppress(_wire().ChannelClosed):  # it has died in this moment
-            return pool.resume(suits, functools.partial(self._send, deadline, None))
-        self._ahead = None
-        return None
+            resumed = pool.resume(suits, functools.partial(self._send, deadline, None))
+        if resumed is None:
+            self._ahead = None
+        return resumed
 
     def _find_ahead(self, child: Child) -> bool:
         """Whether an idle child has bound ahead, and has said so by now."""
@@ -162,24 +168,34 @@ class HostedBackend:
                 _, _, socket_file = _serving()
                 self._file = socket_file(path)
             handled = plan.slot.handler is not None
+            if handled:
+                self._start_threads(run, deadline)
             if handled != self._handled:  # set or removed since ``begin``
                 run.handle(handled, deadline)
-            elif handled:
-                run.start_threads(deadline)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
         return run.addresses or []
+
+    def _start_threads(self, run: Run, deadline: Deadline) -> None:
+        try:
+            run.start_threads(deadline)
+        except RuntimeError as error:
+            if isinstance(error, SidestageError):
+                raise
+            raise self._without_thread(error) from error
 
     def _bound(self, deadline: Deadline) -> Run:
         run = self.run
         if run is None:  # by a signal handler, which came into this start
             raise StateError(f"{self._plan.label} was stopped while it started")
         run.reader.wait_until(run.answered, deadline)
-        if run.addresses is not None:
+        # One that has bound ahead does not answer, so it may have died since it was taken.
+        ended = run.child.waited and run.child.process.has_ended()
+        if run.addresses is not None and not ended:
             return run
         if run.failure is not None:
             raise self._refused(run.failure)
-        if run.reader.connected:
+        if run.reader.connected and not ended:
             raise self._not_in_time()
         if not run.child.waited:
             raise self._died(run) from run.death
@@ -271,6 +287,8 @@ class HostedBackend:
         """``error`` as a start raises it: what the system refuses is a StartError."""
         if isinstance(error, SidestageError):
             return error
+        if isinstance(error, TimeoutError):  # another thread is still launching a process
+            return self._not_in_time()
         return StartError(
             error.errno,
             f"{self._plan.label.title()} could not start: {error.strerror or error}"
@@ -292,6 +310,17 @@ class HostedBackend:
             errno.ETIMEDOUT,
             f"{self._plan.label.title()} was not ready within its start_timeout; is the machine "
             "overloaded? A larger start_timeout gives it more",
+            address=self._plan.asked,
+        )
+
+    def _without_thread(self, error: RuntimeError) -> StartError:
+        if new_pid_namespace():
+            cure = "a process that has entered a new PID namespace has to fork first"
+        else:
+            cure = "raise the limit for processes and threads (ulimit -u)"
+        return StartError(
+            errno.EAGAIN,
+            f"{self._plan.label.title()} could not start a thread for its handler: {error}; {cure}",
             address=self._plan.asked,
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..journal.facts import OpenConnection, Rung, StopReport
 from ..pristine import system, waits
 from ..pristine.waits import Deadline
-from ..process.pool import enabled, end, pool
+from ..process.pool import END_SECONDS, enabled, end, pool
 
 if TYPE_CHECKING:
     from ..dispatch.run import Run
@@ -77,9 +77,9 @@ class Ladder:
         run.detach(self._deadline)
         if run.stopped is not None:
             if run.stopped.clean and self._reuse:
-                pool.release(run.child)
+                pool.release(run.child, self._deadline)
             else:
-                end([run.child])
+                end([run.child], self._deadline.sooner(END_SECONDS).left())
             return self._reported("ask", open_now)
         if run.death is None and run.reader.connected and self._process.wait(Deadline(0.0)):
             run.note_death()  # it had died, and there was no time to read that
@@ -90,7 +90,7 @@ class Ladder:
     def _bury(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
         if not self._process.wait(self._deadline):
             self._process.kill()
-        end([self._run.child])
+        end([self._run.child], self._deadline.sooner(END_SECONDS).left())
         return self._reported("died", open_now)
 
     def _force(self, open_now: tuple[OpenConnection, ...]) -> StopReport:
@@ -103,11 +103,12 @@ class Ladder:
         self._run.child.channel.closed = True  # first: nobody may write to a reused descriptor
         process.close_commands()
         if not process.wait(self._rung(self._rungs.close)):
-            rung = "terminate"
-            process.terminate()
+            # Where we may not signal it, it ends by itself, as its pipe is closed.
+            if process.terminate():
+                rung = "terminate"
             if not process.wait(self._rung(self._rungs.terminate)):
-                rung = "kill"
-                process.kill()
+                if process.kill():
+                    rung = "kill"
                 process.wait(Deadline(_REAP_SECONDS))
         swept = tuple(process.sweep())
         stack = process.stderr_tail(self._stderr_start) or None

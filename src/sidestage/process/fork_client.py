@@ -7,7 +7,6 @@ when the fork server has ended, ``fork`` returns ``None``, and the caller starts
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 
@@ -16,10 +15,12 @@ from ..pristine import system, waits
 from ..pristine.system import POLLIN
 from ..pristine.waits import Deadline
 from .handle import ServerProcess
-from .launch import Launched, connect, launch
+from .launch import Launched, connect, end_by_pid, launch, new_pid_namespace
+from .surroundings import Surroundings
 
 _ANSWER_SECONDS = 3.0  # for the fork server to boot and to fork; 0.1 is usual
 _END_SECONDS = 2.0  # for the fork server to end by itself
+_NEVER = Deadline(None)
 _NO_PROTOCOL = "-"  # in a request, for a process that will serve none of Sidestage's own
 
 
@@ -32,34 +33,45 @@ class _Refusal(Exception):
 
 
 class ForkClient:
-    """The parent's end of the fork server, which it launches at the first ``fork``."""
+    """The parent's end of the fork server, which it launches at the first ``fork``.
+
+    ``surroundings`` is what the fork server has, and hands down.
+    """
 
     def __init__(self, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         self._answer_seconds = answer_seconds
         self.process: ServerProcess | None = None
+        self.surroundings: Surroundings | None = None
         self._impossible = not sys.platform.startswith("linux")
         self._said = b""
 
-    def fork(self, protocol: str | None = None) -> Launched | None:
+    def fork(self, protocol: str | None = None, deadline: Deadline = _NEVER) -> Launched | None:
         """A new process, or ``None`` if none can be forked; raises StartError.
 
-        The fork server imports what serves ``protocol`` first, once for all that it forks.
+        The fork server imports what serves ``protocol`` first, once for all that it forks. It may
+        take half of the time until ``deadline``: what is left is for an interpreter instead.
         """
         if self._impossible:
             return None
+        left = deadline.left()
+        seconds = self._answer_seconds if left < 0 else min(self._answer_seconds, left / 2)
         try:
             if self.process is None:
                 self._boot()
-            return connect(functools.partial(self._ask, protocol or _NO_PROTOCOL))
+            elif not self.process.can_answer():  # killed, or stopped by a signal
+                raise _Refusal(lasting=False)
+            return connect(functools.partial(self._ask, protocol or _NO_PROTOCOL, seconds=seconds))
         except _Refusal as refusal:
             self._impossible = refusal.lasting
-            self.kill()
+            self.kill(deadline)
             return None
         except BaseException:  # such as Ctrl-C: a process that nobody takes may come yet
-            self.kill()
+            self.kill(deadline)
             raise
 
     def _boot(self) -> None:
+        if new_pid_namespace():  # it would answer with a pid that is another process's here
+            raise _Refusal(lasting=True)
         try:
             launched = launch("fork_server")
         except StartError:  # perhaps too few descriptors: they may suffice for a server
@@ -70,17 +82,25 @@ class ForkClient:
             launched.abandon()
             raise
 
-    def _ask(self, protocol: str, commands_fd: int, events_fd: int, stderr_fd: int) -> int:
+    def _ask(
+        self,
+        protocol: str,
+        commands_fd: int,
+        events_fd: int,
+        stderr_fd: int,
+        *,
+        seconds: float = _ANSWER_SECONDS,
+    ) -> int:
         assert self.process is not None
         request = f"{protocol} {commands_fd} {events_fd} {stderr_fd}\n".encode()
         try:
             system.write_pipe(self.process.launched.commands_fd, request)
         except OSError:
             raise _Refusal(lasting=False) from None
-        deadline = Deadline(self._answer_seconds)
+        deadline = Deadline(seconds)
         while not self._said.endswith(b"\n"):
             if not self._hear(deadline):
-                raise _Refusal(lasting=deadline.passed())
+                raise _Refusal(lasting=deadline.passed() and seconds >= self._answer_seconds)
         pid, self._said = int(self._said), b""
         if not pid:
             raise _Refusal(lasting=True)
@@ -96,21 +116,19 @@ class ForkClient:
         self._said += said
         return bool(said)
 
-    def kill(self) -> None:
+    def kill(self, deadline: Deadline = _NEVER) -> None:
         """Kill the fork server, and a process that it has forked and nobody has taken."""
         process = self.process
         if process is None:
             return
         process.kill()
-        process.wait(Deadline(_END_SECONDS))
+        process.wait(deadline.sooner(_END_SECONDS))
         while self._hear(Deadline(0.0)):
             pass
-        forgotten, self._said = self._said, b""
-        self.close()
+        self.process, forgotten, self._said = None, self._said, b""
+        process.close()
         if forgotten.endswith(b"\n") and (pid := int(forgotten)):
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                system.kill(pid, system.signals.SIGKILL)
-                system.waitpid(pid, 0)
+            end_by_pid(pid)
 
     def close(self) -> None:
         """End the fork server; waits two seconds at most, then kills it."""

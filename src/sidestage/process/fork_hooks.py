@@ -71,6 +71,37 @@ class Registry:
 
 live = Registry()
 launch_lock = system.RLock()  # held from launch to owner, so no fork sees a process between
+
+
+class launching:  # noqa: N801 - reads as a keyword: `with launching(deadline):`
+    """Holds ``launch_lock`` in its body; raises TimeoutError if another thread keeps it longer.
+
+    A signal handler may raise as soon as the lock is acquired: then nothing must keep it.
+    """
+
+    __slots__ = ("_deadline", "_lock")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._lock = launch_lock
+
+    def __enter__(self) -> None:
+        lock = self._lock
+        if lock._is_owned():  # a signal handler starts a server in the middle of a start
+            lock.acquire()
+            return
+        try:
+            if not lock.acquire(True, self._deadline.left()):
+                raise TimeoutError("another thread is still launching a process")
+        except BaseException:
+            if lock._is_owned():
+                lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 _copy_hooks: list[Callable[[], None]] = []
 _installed = False
 

@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StateError
 from ..pristine import system, waits
 from ..pristine.imports import importing_once
 from ..pristine.system import POLLIN
 from ..pristine.waits import Deadline
 from .launch import Launched
 from .process_object import BaseProcess, Popen
-from .tree import ProcessTree
+from .tree import ProcessTree, is_in_proc
 
 if TYPE_CHECKING:
     import psutil
@@ -29,6 +30,7 @@ _KILLED_SECONDS = 1.0  # for a killed process to disappear
 TAIL = 8192  # bytes of stderr shown in messages, at most
 
 _pidfd_send_signal = getattr(signal, "pidfd_send_signal", None)
+_ENDS = tuple(getattr(os, f"CLD_{how}", None) for how in ("EXITED", "KILLED", "DUMPED"))
 
 
 class _Adopted(Popen):  # type: ignore[misc]  # multiprocess has no types
@@ -62,7 +64,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         if self._pidfd is not None:
             self._held.add(self._pidfd)
         self._root = _psutil_process(launched.pid) if self._pidfd is None else None
-        self._tree = ProcessTree(launched.pid)
+        self._tree = ProcessTree(launched.pid, self._pidfd)
         self._reaped = False
         self._exit_code: int | None = None
 
@@ -93,6 +95,18 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
                 self._reaped = self._gone()
         return self._reaped
 
+    def can_answer(self) -> bool:
+        """Whether it has not ended, and no signal has stopped it, as far as the kernel tells.
+
+        It tells once that a process was stopped, and only by a pidfd.
+        """
+        if self._reaped or self._pidfd is None or system.waitid is None:
+            return not self.has_ended()
+        try:
+            return not self._reap_by_pidfd(os.WSTOPPED)
+        except ChildProcessError:
+            return not self.has_ended()
+
     def _wait_for_exit(self, deadline: Deadline) -> bool:
         if self._pidfd is not None:
             return bool(waits.poll_fd(self._pidfd, POLLIN, deadline.left()))
@@ -101,14 +115,19 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         waits.poll_fd(self.launched.events_fd, 0, deadline.sooner(0.01).left())
         return not deadline.passed()
 
-    def _reap_by_pidfd(self) -> bool:
-        """By the pidfd: unlike the pid, it cannot mean another child by now."""
+    def _reap_by_pidfd(self, also: int = 0) -> bool:
+        """By the pidfd: unlike the pid, it cannot mean another child by now.
+
+        Returns ``True`` too if what it ``also`` waits for has come.
+        """
         assert system.waitid is not None
-        ended = system.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        if ended is None:
+        change = system.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | also)
+        if change is None:
             return False
-        by_itself = ended.si_code == os.CLD_EXITED
-        self._ended_with(ended.si_status if by_itself else -ended.si_status)
+        if change.si_code in _ENDS:
+            by_itself = change.si_code == os.CLD_EXITED
+            self._reaped = True
+            self._ended_with(change.si_status if by_itself else -change.si_status)
         return True
 
     def _reap_by_pid(self) -> bool:
@@ -133,10 +152,13 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     # Signals ---------------------------------------------------------------------------------
 
-    def signal(self, number: int) -> None:
-        """Send a signal to this process, never to another that has got its pid since."""
+    def signal(self, number: int) -> bool:
+        """Send a signal to this process, never to another that has got its pid since.
+
+        Returns ``False`` if this process may not, as its user is another by now.
+        """
         if self._reaped:
-            return
+            return True
         try:
             if self._pidfd is not None and _pidfd_send_signal is not None:
                 _pidfd_send_signal(self._pidfd, number)
@@ -144,17 +166,27 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
                 system.kill(self.launched.pid, number)
         except ProcessLookupError:
             pass
+        except PermissionError:
+            return False
+        return True
 
-    def terminate(self) -> None:
-        """Ask the process to end, by SIGTERM."""
-        self.signal(signal.SIGTERM)
+    def terminate(self) -> bool:
+        """Ask the process to end, by SIGTERM; returns whether that is allowed."""
+        return self.signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        """Kill the process and its group, by SIGKILL."""
+    def kill(self) -> bool:
+        """Kill the process and its group, by SIGKILL; returns whether that is allowed.
+
+        Where it is not, close its pipe, so that it ends itself within seconds.
+        """
         if not self._gone():
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 system.killpg(self.launched.pid, signal.SIGKILL)
-        self.signal(signal.SIGKILL)
+        if self.signal(signal.SIGKILL):
+            return True
+        self.close_commands()
+        self.signal(signal.SIGCONT)  # allowed to all in one session
+        return False
 
     def snapshot(self, deadline: Deadline) -> None:
         """Note the descendants, before a signal; see ``ProcessTree.note``."""
@@ -183,10 +215,18 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         return tail.decode("utf-8", "replace").strip()
 
     def usage(self) -> dict[str, Any]:
-        """Memory (bytes), CPU time (seconds) and counts; raises psutil.Error if it has ended."""
+        """Memory (bytes), CPU time (seconds) and counts; raises psutil.Error if it has ended.
+
+        Raises StateError where /proc does not have it.
+        """
         with importing_once():
             import psutil
 
+        if not self._gone() and not is_in_proc(self.launched.pid, self._pidfd):
+            raise StateError(
+                f"nothing is known of process {self.launched.pid}: /proc is missing, or is that of "
+                "another PID namespace; mount it for this one (unshare --mount-proc)"
+            )
         process = psutil.Process(self.launched.pid)
         with process.oneshot():
             times = process.cpu_times()
@@ -226,10 +266,15 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     @staticmethod
     def end_all(processes: Iterable[ServerProcess], seconds: float) -> None:
-        """End idle children: close their pipes, wait up to ``seconds``, kill, reap, close."""
+        """End idle children: close their pipes, wait up to ``seconds``, kill, reap, close.
+
+        One that is stopped by a signal would not see the end of its pipe, and is killed at once.
+        """
         ending = list(processes)
         for process in ending:
             process.close_commands()
+            if not process.can_answer():
+                process.kill()
         deadline = Deadline(seconds)
         for process in ending:
             if not process.wait(deadline):

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from ..errors import StartError
 from ..pristine import system
 from ..pristine.imports import importing_once
+from .surroundings import Surroundings
 
 # What the child imports beyond the standard library, with the dependencies of those packages.
 _CHILD_PACKAGES = ("msgspec", "httptools", "aiosmtpd", "attr", "public", "psutil")
@@ -35,27 +36,38 @@ _paths: list[str] = []
 
 
 class Launched:
-    """A process just started, with its pid and the three descriptors that lead to it."""
+    """A process just started, with its pid and the three descriptors that lead to it.
 
-    __slots__ = ("commands_fd", "events_fd", "pid", "stderr_fd")
+    ``surroundings`` is what it was started with, where the pool is to know.
+    """
+
+    __slots__ = ("commands_fd", "events_fd", "pid", "stderr_fd", "surroundings")
 
     def __init__(self, pid: int, events_fd: int, commands_fd: int, stderr_fd: int) -> None:
         self.pid = pid
         self.events_fd = events_fd
         self.commands_fd = commands_fd
         self.stderr_fd = stderr_fd
+        self.surroundings: Surroundings | None = None
 
     def abandon(self) -> None:
         """Kill, reap and close a process that nobody will own; it may not read its pipe yet."""
         self.close()
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            system.kill(self.pid, system.signals.SIGKILL)
-            system.waitpid(self.pid, 0)
+        end_by_pid(self.pid)
 
     def close(self) -> None:
         """Close the descriptors and leave the process alone."""
         for fd in (self.commands_fd, self.events_fd, self.stderr_fd):
             system.close(fd)
+
+
+def end_by_pid(pid: int) -> None:
+    """Kill and reap a child, unless another waiter has reaped it: its pid may be a stranger's."""
+    # A process that may not be killed has lost its pipe, so it ends by itself.
+    with contextlib.suppress(ProcessLookupError, ChildProcessError, PermissionError):
+        if not system.waitpid(pid, os.WNOHANG)[0]:
+            system.kill(pid, system.signals.SIGKILL)
+            system.waitpid(pid, 0)
 
 
 def launch(module: str = "host", *arguments: int) -> Launched:
@@ -93,12 +105,40 @@ def connect(start: Callable[[int, int, int], int]) -> Launched:
         if not isinstance(error, OSError):
             raise
         raise StartError(
-            error.errno, f"no process could be started for the server: {error.strerror or error}"
+            error.errno,
+            f"no process could be started for the server: {error.strerror or error}"
+            f"{_cause(error.errno)}",
         ) from error
     finally:
         for fd in lent:
             system.close(fd)
     return Launched(pid, events_fd, commands_fd, stderr_fd)
+
+
+def _cause(number: int | None) -> str:
+    """What a test may have done to itself that lets it start no process."""
+    if number in (errno.ENOENT, errno.EACCES, errno.ENOTDIR):
+        return (
+            f"; with its present user and root directory, this process has to be able to run "
+            f"{_executable}"
+        )
+    if number == errno.ENOMEM and new_pid_namespace():
+        return "; the new PID namespace of this process ended together with its first process"
+    if number == errno.EAGAIN:
+        return "; the limit for the number of processes is reached (ulimit -u)"
+    return ""
+
+
+def new_pid_namespace() -> bool:
+    """Whether new processes have other process ids than those by which this one knows them."""
+    try:
+        own = system.readlink("/proc/thread-self/ns/pid")
+    except OSError:  # not Linux, or no /proc
+        return False
+    try:
+        return system.readlink("/proc/thread-self/ns/pid_for_children") != own
+    except OSError:  # its first process is still to come
+        return True
 
 
 def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:

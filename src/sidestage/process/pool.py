@@ -1,9 +1,9 @@
 """Keeps idle children: a start takes one, a clean stop gives it back.
 
 A child in the pool serves nothing and has run none of the user's code. It ignores the environment
-and the working directory that it was started in, so any start may take it: pytest changes the
-environment with every test. In a forked copy of the test the pool is empty, because the children
-belong to the original.
+and the working directory that it was started in: pytest changes the environment with every test. So
+any start may take it whose surroundings are those in which it was launched. In a forked copy of the
+test the pool is empty, because the children belong to the original.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from ..pristine import system
 from ..pristine.imports import importing_once
+from ..pristine.waits import Deadline
 from . import fork_hooks
 from .launch import Launched, launch
+from .surroundings import Surroundings, at_a_glance, surroundings
 
 if TYPE_CHECKING:
     from ..wire.messages import Message
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 Configure = Callable[["Channel"], None]  # configures the process at the other end
 
+_NEVER = Deadline(None)
 CAP = 8  # idle children kept, at most
 END_SECONDS = 2.0  # for an idle child to end by itself before it is killed
 
@@ -48,6 +51,11 @@ class Child:
         self.configured: object = None
         self.events: list[Message] = []
 
+    @property
+    def surroundings(self) -> Surroundings | None:
+        """What it was launched with; a start with others must not take it."""
+        return self.process.launched.surroundings
+
     def stderr_tail(self) -> str:
         """What the child wrote to stderr since it was taken, at most the last 8 KiB."""
         return self.process.stderr_tail(self.stderr_start)
@@ -66,7 +74,9 @@ class Pool:
         self._idle: list[Child] = []
         self._booting: list[Launched] = []  # not owned by a ServerProcess yet
         self._fork_client: ForkClient | None = None
-        self._launched = False  # whether an interpreter has been launched
+        self._launched: Surroundings | None = (
+            None  # the surroundings of the last interpreter launched
+        )
         self._hooked = False
         self._owner = system.getpid()
 
@@ -92,78 +102,129 @@ class Pool:
         *,
         protocol: str | None = None,
         fresh: bool = False,
+        needs_rights: bool = False,
+        deadline: Deadline = _NEVER,
     ) -> Child:
         """An idle child, or a new one, that ``configure`` has configured; raises StartError.
 
-        ``protocol`` is the one it will serve, if that is one of Sidestage's own. The caller holds
-        ``fork_hooks.launch_lock`` until the child belongs to a run.
+        ``protocol`` is the one it will serve, if that is one of Sidestage's own. ``needs_rights``
+        says whether it will bind what not everybody may bind, or what leaves a file. The caller
+        holds ``fork_hooks.launch_lock`` until the child belongs to a run.
         """
         if not self._hooked:
             self._hook()
-        while not fresh and (child := self._take()) is not None:
-            if child.process.has_ended():
-                end([child], self.end_seconds)
-            else:
-                self._reuse(child, configure)
+        here = surroundings() if fresh or needs_rights else None
+        while not fresh and (child := self._take(here)) is not None:
+            if self._runs(child) and self._reuse(child, configure, known=here is not None):
                 return child
-        launched = self._take_booting()
-        child = self._adopt(launched or self._new(protocol), configure)
+        here = here or surroundings()
+        launched = self._take_booting(here)
+        child = self._adopt(launched or self._new(protocol, here, deadline), configure)
         child.waited = launched is not None
         return child
 
     def resume(self, suits: Callable[[Child], bool], configure: Configure) -> Child | None:
         """An idle child that ``suits``, configured by ``configure``; ``None`` if none does."""
+        child = self._take(None, suits)
+        if child is not None and self._runs(child) and self._reuse(child, configure):
+            return child
+        return None
+
+    def _runs(self, child: Child) -> bool:
+        """Whether the process has not ended; else lets go of it."""
+        ended = child.process.has_ended()
+        if ended:
+            end([child], self.end_seconds)
+        return not ended
+
+    def _reuse(self, child: Child, configure: Configure, *, known: bool = False) -> bool:
+        """Configure a child; returns ``False``, and ends it, if its surroundings are others.
+
+        If it is not ``known`` that they fit, that is looked at only now: the child wakes meanwhile.
+        """
+        child.stderr_start = child.process.stderr_size()
+        child.waited = True
+        fits = False
+        try:
+            configure(child.channel)
+            expected = child.surroundings
+            fits = known or (expected is not None and expected[0] == at_a_glance())
+        finally:
+            if not fits:
+                child.process.kill()
+                end([child], self.end_seconds)
+        return fits
+
+    def _new(self, protocol: str | None, here: Surroundings, deadline: Deadline) -> Launched:
+        if self._launched == here and enabled():
+            forked = self._client(here, deadline).fork(protocol, deadline)
+            if forked is not None:
+                forked.surroundings = here
+                return forked
+        return self._launch()
+
+    def _client(self, here: Surroundings, deadline: Deadline) -> ForkClient:
+        """The client of a fork server with these surroundings: what it forks has them from it."""
+        client = self._fork_client
+        if client is not None and client.surroundings != here:
+            client.kill(deadline)
+            client = None
+        if client is None:
+            with importing_once():
+                from .fork_client import ForkClient
+            self._fork_client = client = ForkClient()
+            client.surroundings = here
+        return client
+
+    def _launch(self) -> Launched:
+        launched = launch()
+        # Asked for now: the first process in a new PID namespace makes that known.
+        self._launched = launched.surroundings = surroundings()
+        return launched
+
+    def _take_booting(self, here: Surroundings | None = None) -> Launched | None:
+        """Remove a process that may serve ``here``, by default anywhere, and is not owned yet."""
+        with self._lock:
+            suitable = (one for one in self._booting if here in (None, one.surroundings))
+            found = next(suitable, None)
+            if found is not None:
+                self._booting.remove(found)
+            return found
+
+    def _take(
+        self, here: Surroundings | None = None, suits: Callable[[Child], bool] | None = None
+    ) -> Child | None:
+        """Remove the last child that may serve ``here``, by default anywhere, and that suits."""
         with self._lock:
             if self._owner != system.getpid():
                 return None
-            child = next((child for child in reversed(self._idle) if suits(child)), None)
-            if child is None:
-                return None
-            self._idle.remove(child)
-        if child.process.has_ended():
-            end([child], self.end_seconds)
-            return None
-        self._reuse(child, configure)
-        return child
+            for child in reversed(self._idle):
+                if here in (None, child.surroundings) and (suits is None or suits(child)):
+                    self._idle.remove(child)
+                    return child
+        return None
 
-    def _reuse(self, child: Child, configure: Configure) -> None:
-        child.stderr_start = child.process.stderr_size()
-        child.waited = True
-        try:
-            configure(child.channel)
-        except BaseException:
-            child.process.kill()
-            end([child], self.end_seconds)
-            raise
+    def release(self, child: Child, deadline: Deadline = _NEVER) -> bool:
+        """Keep an idle child; returns ``False`` if it was ended, as there are ``cap`` already.
 
-    def _new(self, protocol: str | None) -> Launched:
-        if self._launched and enabled():
-            if self._fork_client is None:
-                with importing_once():
-                    from .fork_client import ForkClient
-                self._fork_client = ForkClient()
-            if (forked := self._fork_client.fork(protocol)) is not None:
-                return forked
-        self._launched = True
-        return launch()
-
-    def _take_booting(self) -> Launched | None:
-        with self._lock:
-            return self._booting.pop() if self._booting else None
-
-    def _take(self) -> Child | None:
-        with self._lock:
-            return self._idle.pop() if self._idle and self._owner == system.getpid() else None
-
-    def release(self, child: Child) -> bool:
-        """Keep an idle child; if there are ``cap`` already, ends it and returns ``False``."""
+        A child that was launched in other surroundings makes room for it.
+        """
+        ended, kept = child, False
         if enabled():
             with self._lock:
-                if len(self._idle) < self._cap:
+                others = (one for one in self._idle if one.surroundings != child.surroundings)
+                room = len(self._idle) < self._cap
+                other = None if room else next(others, None)
+                kept = room or other is not None
+                if kept:
                     self._idle.append(child)
-                    return True
-        end([child], self.end_seconds)
-        return False
+                if other is not None:
+                    self._idle.remove(other)
+                    ended = other
+            if room:
+                return True
+        end([ended], deadline.sooner(self.end_seconds).left())
+        return kept
 
     def boot(self) -> None:
         """Launch a child unless there is one. Takes a millisecond and imports nothing."""
@@ -171,8 +232,7 @@ class Pool:
             if not self._hooked:
                 self._hook()
             with fork_hooks.launch_lock:
-                self._launched = True
-                self._booting.append(launch())
+                self._booting.append(self._launch())
 
     def warm(self) -> None:
         """Make sure that an idle child is there and owned; does not wait until it has booted."""
@@ -226,7 +286,7 @@ class Pool:
             launched.close()
         if self._fork_client is not None:
             self._fork_client.forget()
-        self._launched = False
+        self._launched = None
         self._lock = system.Lock()
         self._idle, self._booting = [], []
         self._owner = system.getpid()

@@ -344,10 +344,12 @@ class Server(StartedInContext, Generic[R]):
         Coroutine handlers will run on ``loop``, or on a loop of their own without one. Follow it
         with ``finish_start``, or with ``cancel_start``. Raises StartError, StateError.
         """
-        if self._lifecycle.backend is not None:
-            self._sync()  # what served may have died, and nobody has looked
+        deadline = Deadline(self.start_timeout)
+        if (backend := self._lifecycle.serving()) is not None:
+            # What served may have died, and nobody has looked.
+            backend.sync(deadline.sooner(self._sync_seconds))
         make = functools.partial(self._new_backend, loop)
-        self._lifecycle.begin_start(make, Deadline(self.start_timeout))
+        self._lifecycle.begin_start(make, deadline)
 
     def finish_start(self) -> Self:
         """Wait until the server is ready, and return it. Raises StartError, StartTimeout."""
