@@ -371,6 +371,42 @@ class TestRecordsBeforeAnswers:
             process.resume()
         server.stop()
 
+    @pytest.mark.parametrize("talk", TELLING)
+    @pytest.mark.parametrize("handled", [False, True])
+    @pytest.mark.parametrize("before", [0, 5])
+    def test_also_if_the_process_is_killed_right_after_the_answer(
+        self, host: Callable[[str], None], talk: type[Talk], handled: bool, before: int
+    ) -> None:
+        """The process kills itself as soon as it has sent the answer."""
+        host(
+            "from sidestage.child.channel import Outbox\n"
+            "from sidestage.child.net.stream import Stream\n"
+            "told = 0\n"
+            "def noting(send):\n"
+            "    def note(self, message):\n"
+            "        global told\n"
+            "        told += type(message).__name__ in ('Request', 'MailIn')\n"
+            "        send(self, message)\n"
+            "    return note\n"
+            "Outbox.send, Outbox.record = noting(Outbox.send), noting(Outbox.record)\n"
+            "send = Stream._send\n"
+            "def send_and_die(self, data):\n"
+            "    send(self, data)\n"
+            f"    if told > {before}:\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "Stream._send = send_and_die\n"
+        )
+        handler = talk.handler(1) if handled else None
+        server = talk.kind(handler=handler, fresh=True).start()
+        with talk(server) as client:
+            for _ in range(before):
+                client.ask()
+            client.send()
+            assert client.answer() == ("1" if handled else talk.plain)
+        with pytest.raises(ServerDied, match="SIGKILL"):
+            server.stop()
+        assert len(server.received) == before + 1
+
     def test_so_are_errors_and_diagnostics(self) -> None:
         def fail(request: Any) -> None:
             raise LookupError("expected")
