@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,10 @@ from sidestage import (
     TCPServer,
     WaitTimeout,
 )
+from sidestage.pristine.waits import Deadline
 from sidestage.process import fork_hooks
 from sidestage.process.handle import ServerProcess
-from sidestage.process.pool import Pool
+from sidestage.process.pool import Child, Configure, Pool
 
 SOON = 0.5  # seconds that a call is given
 BUSY = 1.4  # seconds that a busy machine may add; the waits that are too long take two and more
@@ -76,6 +77,7 @@ def idle(pool: Pool) -> int:
     with TCPServer():
         pass
     (child,) = pool
+    assert child.channel.poll(Deadline(30))  # it says that it has
     return child.process.launched.pid
 
 
@@ -240,10 +242,11 @@ def test_a_child_that_is_killed_as_it_is_taken(pool: Pool, monkeypatch: pytest.M
     pid = idle(pool)
     reuse = Pool._reuse
 
-    def kill_meanwhile(self: Pool, child: object, configure: Callable[[object], None]) -> None:
-        reuse(self, child, configure)  # type: ignore[arg-type]
+    def kill_meanwhile(self: Pool, child: Child, configure: Configure) -> bool:
+        fits = reuse(self, child, configure)
         os.kill(pid, signal.SIGKILL)
         assert all_gone([pid])
+        return fits
 
     monkeypatch.setattr(Pool, "_reuse", kill_meanwhile)
     with TCPServer() as server:
