@@ -16,6 +16,7 @@ import time
 
 _GRACE = 0.1  # seconds for the loop to see the end of the pipe and exit cleanly
 _PIPE_GRACE = 3.0  # seconds for the same while the owner lives, who may have other means
+_LONGEST = 1e6  # seconds; the kernel's waits take at most 24 days
 
 
 class OwnerWatch:
@@ -48,7 +49,8 @@ class OwnerWatch:
         if self._pipe is not None:
             poll.register(self._pipe, 0)  # its end is reported all the same
         while True:
-            ready = dict(poll.poll(max(1.0, self.interval * 1000)))
+            seconds = min(max(0.001, self.interval), _LONGEST)
+            ready = dict(poll.poll(seconds * 1000))
             if self._pipe is not None and list(ready) == [self._pipe] and self.alive():
                 poll.unregister(self._pipe)
                 if not poll.poll(_PIPE_GRACE * 1000) and self.alive():

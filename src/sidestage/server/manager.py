@@ -9,7 +9,7 @@ from ..dispatch.coroutines import running_loop
 from ..errors import StateError
 from ..journal.failures import attach
 from ..pristine.waits import Deadline
-from .checks import seconds
+from ..wire.values import seconds
 from .context import StartedInContext
 from .server import Server
 

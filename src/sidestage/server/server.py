@@ -22,9 +22,10 @@ from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Received
 from ..pristine import system
 from ..pristine.waits import Deadline, Event
+from ..wire import values
+from ..wire.values import seconds
 from . import address as addresses
-from . import checks
-from .checks import handler_or_none, seconds
+from .checks import handler_or_none
 from .context import StartedInContext
 from .lifecycle import Lifecycle, State
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 KEEP = 64 * 1024 * 1024  # bytes
+_MAX_BACKLOG = (1 << 31) - 1  # listen(2) takes an int
 _ROOT = __name__.partition(".")[0]
 
 
@@ -97,21 +99,22 @@ class Server(StartedInContext, Generic[R]):
     ) -> None:
         self.address = address
         self.poll_interval = seconds("poll_interval", poll_interval)
-        self.handler_timeout = (
-            None if handler_timeout is None else seconds("handler_timeout", handler_timeout)
-        )
+        self.handler_timeout = _seconds_or_none("handler_timeout", handler_timeout)
         self.start_timeout = seconds("start_timeout", start_timeout)
         self.stop_timeout = seconds("stop_timeout", stop_timeout)
         self.fresh = fresh
-        self._listen = addresses.parse(address)
-        self._backlog = checks.count("backlog", backlog, least=1)
+        self._listen = self._parse(address)
+        self._backlog = values.count("backlog", backlog, least=1, most=_MAX_BACKLOG)
         self._label = Label(type(self).__name__, name)
-        self._journal: Journal[R] = Journal(checks.count("keep", keep))
+        self._journal: Journal[R] = Journal(values.count("keep", keep))
         self._slot = self._make_slot(handler_or_none(handler))
         ready = Event()
         self.ready: threading.Event = ready
         self._lifecycle = Lifecycle(self._label, self._journal, ready)
         self._bound: list[Address] = []
+
+    def _parse(self, address: addresses.AddressLike) -> addresses.Listen:
+        return addresses.parse(address)
 
     def _make_slot(self, handler: Callable[..., Any] | None) -> Slot:
         return Slot(handler)
@@ -248,7 +251,7 @@ class Server(StartedInContext, Generic[R]):
         seconds, or as soon as the server is stopped or restarted; its message lists what did
         come. Raises ServerDied if the server's process ends first.
         """
-        wanted = checks.count("count", count)
+        wanted = values.count("count", count)
         deadline = Deadline(seconds("timeout", timeout))
         journal, backend = self._journal, self._lifecycle.backend
         if backend is not None and not self._lifecycle.forked_copy:
@@ -387,8 +390,8 @@ class Server(StartedInContext, Generic[R]):
             port=listen.port,
             path=listen.path,
             directory=directory,
-            poll_interval=self.poll_interval,
-            handler_timeout=self.handler_timeout,
+            poll_interval=seconds("poll_interval", self.poll_interval),
+            handler_timeout=_seconds_or_none("handler_timeout", self.handler_timeout),
             keep=self._journal.keep,
             backlog=self._backlog,
             fresh=self.fresh,
@@ -477,6 +480,10 @@ class Server(StartedInContext, Generic[R]):
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             lifecycle.drop()
+
+
+def _seconds_or_none(name: str, value: float | None) -> float | None:
+    return None if value is None else seconds(name, value)
 
 
 def _working_directory(path: str) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...server.checks import count
 from ...server.server import Server
+from ...wire.values import count
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .request import HTTPRequest
 
 HEAD_LIMIT = 65536  # bytes; larger heads are refused with 431
+_MAX_HEAD_LIMIT = 1 << 26  # bytes; a head is in a single message to the test's process
 
 
 class HTTPServer(Server["HTTPRequest"]):
@@ -23,8 +24,8 @@ class HTTPServer(Server["HTTPRequest"]):
     The handler gets an :class:`HTTPRequest` and returns the response: ``str``, ``bytes``, a
     ``dict`` or ``list`` (JSON), an ``int`` (status), ``(body, status[, headers])``, an iterator
     of bytes (sent chunk by chunk), an :class:`HTTPResponse`, or ``None`` (200, or what it wrote
-    by hand). A request head larger than ``head_limit`` bytes is refused with 431. After
-    ``handler_timeout`` seconds the client gets a 504. The other arguments are those of every
+    by hand). A request head larger than ``head_limit`` bytes (up to 64 MiB) is refused with 431.
+    After ``handler_timeout`` seconds the client gets a 504. The other arguments are those of every
     server.
     """
 
@@ -41,7 +42,7 @@ class HTTPServer(Server["HTTPRequest"]):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(address, handler, poll_interval, **options)
-        self._head_limit = count("head_limit", head_limit, least=1)
+        self._head_limit = count("head_limit", head_limit, least=1, most=_MAX_HEAD_LIMIT)
 
     @property
     def server_port(self) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...server.checks import count
 from ...server.server import Server
+from ...wire.values import count
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -45,14 +45,10 @@ class SMTPServer(Server["Mail"]):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(address, handler, poll_interval, **options)
-        self._size_limit = _limit("size_limit", size_limit, _MAX_SIZE_LIMIT)
-        self._recipient_limit = _limit("recipient_limit", recipient_limit, _MAX_RECIPIENT_LIMIT)
+        self._size_limit = count("size_limit", size_limit, least=1, most=_MAX_SIZE_LIMIT)
+        self._recipient_limit = count(
+            "recipient_limit", recipient_limit, least=1, most=_MAX_RECIPIENT_LIMIT
+        )
 
     def _settings(self) -> dict[str, Any]:
         return {"size_limit": self._size_limit, "recipient_limit": self._recipient_limit}
-
-
-def _limit(name: str, value: int, most: int) -> int:
-    if not 0 < count(name, value) <= most:
-        raise ValueError(f"{name} must be from 1 to {most}, not {value}")
-    return value
