@@ -83,25 +83,30 @@ class ServerDied(SidestageError):
 
     ``exit_code`` is the exit status, or ``None`` if another waiter has reaped the process;
     ``signal`` is the name of the signal that killed it, or ``None``; ``pid`` is its process id, and
-    ``stderr`` the tail of what it wrote there.
+    ``stderr`` the tail of what it wrote there. ``why`` is why this process had to kill it; empty if
+    it did not.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
 
-    def __init__(self, what: str, *, pid: int, exit_code: int | None, stderr: str = "") -> None:
+    def __init__(
+        self, what: str, *, pid: int, exit_code: int | None, stderr: str = "", why: str = ""
+    ) -> None:
         self.what = what
         self.pid = pid
         self.exit_code = exit_code
         self.signal = _signal_name(exit_code)
         self.stderr = stderr
+        self.why = why
         super().__init__(self._describe())
 
     @property
     def how(self) -> str:
         """How the process ended, as a predicate: "was killed by SIGKILL"."""
         if self.signal:
-            return f"was killed by {self.signal}"
+            why = f", because {self.why}" if self.why else ""
+            return f"was killed by {self.signal}{why}"
         if self.exit_code is None:
             return "ended (its exit status was taken by another waiter in this process)"
         return f"exited with status {self.exit_code}"

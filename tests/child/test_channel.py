@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from sidestage.child.channel import Outbox
-from sidestage.wire.frames import FrameBuffer
-from sidestage.wire.messages import EVENTS, Data, Dropped, Message, Synced
+from sidestage.wire import frames
+from sidestage.wire.frames import FrameBuffer, TooLarge
+from sidestage.wire.messages import EVENTS, Data, Dropped, Message, Misread, Synced
 
 FULL = 1 << 21  # bytes: more than a pipe takes at once
 
@@ -215,3 +216,31 @@ def test_a_pipe_that_was_full_holds_more(parent: Parent) -> None:
     fill(parent)
     parent.outbox.flush()
     assert parent.capacity() > before
+
+
+@pytest.mark.parametrize("as_record", [False, True])
+@pytest.mark.parametrize(
+    "message, error",
+    [
+        (Misread(text="\ud800"), UnicodeEncodeError),
+        (Synced(token=1 << 70), OverflowError),
+        (record(0, 2000), TooLarge),
+    ],
+)
+def test_a_message_that_cannot_be_sent_takes_no_other_with_it(
+    message: Message,
+    error: type[Exception],
+    as_record: bool,
+    parent: Parent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frames, "MAX_MESSAGE", 1000)
+    send = parent.outbox.record if as_record else parent.outbox.send
+    send(record(1))
+    with pytest.raises(error):
+        send(message)
+    send(record(2))
+    assert numbers(parent.read()) == [1, 2]
+    with pytest.raises(error):
+        send(message)
+    assert parent.read() == []

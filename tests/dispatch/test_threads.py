@@ -215,6 +215,7 @@ class TestDefects:
         stage.say_raw(b"\xff" * 8)
         assert eventually(lambda: stage.sink.ends == 1, WAIT)
         assert not stage.reader.connected
+        assert "4294967295 bytes" in stage.sink.why
 
 
 class TestTheEnd:

@@ -51,8 +51,9 @@ class Recorder:
     def defect(self, error: BaseException) -> None:
         self.defects.append(error)
 
-    def disconnected(self) -> None:
+    def disconnected(self, why: str) -> None:
         self.ends += 1
+        self.why = why
 
 
 class Stage:

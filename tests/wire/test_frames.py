@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from kit.messages import COMMANDS, EVENTS, SETTINGS, any_command, any_event, of_class
 from sidestage.protocols.udp.messages import Packet
 from sidestage.wire import frames
-from sidestage.wire.frames import HEAD, MAX_FRAME, FrameBuffer, WireError, encode
-from sidestage.wire.messages import Ack, Data, End, Hello, Message, Sync
+from sidestage.wire.frames import (
+    HEAD,
+    MAX_FRAME,
+    FrameBuffer,
+    TooLarge,
+    Undecoded,
+    WireError,
+    encode,
+)
+from sidestage.wire.messages import Ack, Data, End, Hello, Message, Misread, Sync
 
 some_events = st.lists(any_event, max_size=6)
 
@@ -98,24 +106,49 @@ def test_the_largest_frame_is_waited_for() -> None:
     assert FrameBuffer(EVENTS).feed(head(MAX_FRAME)) == []
 
 
+GARBAGE = {
+    "nothing": b"",
+    "no code of MessagePack": b"\xc1",
+    "a map": b"\x80",
+    "an array that lacks all of its items": b"\xdd\xff\xff\xff\xff",
+    "a message that lacks its last item": b"\x91\x93\x01\x01",
+    "arrays that are nested too deep": b"\x91" * 100_000 + b"\x01",
+}
+
+
+@pytest.mark.parametrize("payload", GARBAGE.values(), ids=GARBAGE)
+def test_a_frame_that_is_none_is_skipped(payload: bytes) -> None:
+    buffer = FrameBuffer(EVENTS)
+    (skipped,) = buffer.feed(head(len(payload)) + payload)
+    assert isinstance(skipped, Undecoded)
+    assert skipped.kind is None
+    assert buffer.feed(bytes(encode(End(call=1)))) == [End(call=1)]
+
+
 @pytest.mark.parametrize(
-    "payload",
+    "item, kind, call, text",
     [
-        b"",
-        b"\xc1",  # never used in MessagePack
-        b"\x80",  # a map
-        b"\x92\x03\x01",  # End, not in an array of messages
-        b"\xdd\xff\xff\xff\xff",  # an array that lacks all of its items
-        b"\x91\x93\x01\x01",  # Data that lacks its last item
-        b"\x91\x92\x01\x01",  # Data without its bytes
-        b"\x91\x93\x01\xa1x\xc4\x00",  # Data whose call is a text
-        b"\x91\x91\x63",  # an unknown tag
-        b"\x91\x80",  # a map in place of a message
+        (b"\x92\x01\x07", Data, 7, "Data"),  # without its bytes
+        (b"\x93\x01\xa1x\xc4\x00", Data, 0, "Data"),  # its call is a text
+        (b"\x93\x02\x07\xc3", Ack, 7, "Expected `int`, got `bool`"),
+        (b"\x93\x02\x07\xa1\xff", Ack, 7, "Ack"),  # with text that is no UTF-8
+        (b"\x91\x63", None, 0, "the unknown tag 99"),
+        (b"\x80", None, 0, "no message"),
+        (b"\x03", None, 0, "no message"),
     ],
 )
-def test_garbage_is_refused(payload: bytes) -> None:
-    with pytest.raises(WireError, match="not messages"):
-        FrameBuffer(EVENTS).feed(head(len(payload)) + payload)
+def test_a_message_that_cannot_be_decoded_is_named_and_the_others_come(
+    item: bytes, kind: Any, call: int, text: str
+) -> None:
+    """A list of three: the second cannot be decoded."""
+    end = bytes(encode(End(call=1)))[HEAD + 1 :]
+    payload = b"\x93" + end + item + end
+    buffer = FrameBuffer(EVENTS)
+    first, skipped, last = buffer.feed(head(len(payload)) + payload)
+    assert first == last == End(call=1)
+    assert (skipped.kind, skipped.call) == (kind, call)
+    assert text in skipped.text
+    assert buffer.feed(bytes(encode(End(call=2)))) == [End(call=2)]
 
 
 @pytest.mark.parametrize(
@@ -124,17 +157,33 @@ def test_garbage_is_refused(payload: bytes) -> None:
     ids=["a command among events", "an event among commands"],
 )
 def test_neither_side_accepts_its_own_messages(buffer: Any, message: Message) -> None:
-    with pytest.raises(WireError):
-        buffer.feed(bytes(encode(message)))
+    (skipped,) = buffer.feed(bytes(encode(message)))
+    assert isinstance(skipped, Undecoded)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_messages_or_a_wire_error(garbage: bytes) -> None:
+def test_any_bytes_are_messages_or_are_skipped_or_break_the_stream(garbage: bytes) -> None:
+    buffer = FrameBuffer(EVENTS)
     try:
-        messages = FrameBuffer(EVENTS).feed(garbage)
+        messages = buffer.feed(garbage)
     except WireError:
+        with pytest.raises(WireError):
+            buffer.feed(bytes(encode(End(call=1))))
         return
-    assert all(isinstance(message, EVENTS) for message in messages)
+    assert all(isinstance(message, (*EVENTS, Undecoded)) for message in messages)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4))
+def test_whole_frames_of_any_bytes_leave_the_stream_as_it_was(payloads: list[bytes]) -> None:
+    buffer = FrameBuffer(EVENTS)
+    buffer.feed(b"".join(head(len(payload)) + payload for payload in payloads))
+    assert buffer.feed(bytes(encode(End(call=1)))) == [End(call=1)]
+
+
+def test_what_came_before_a_broken_length_is_not_lost() -> None:
+    with pytest.raises(WireError) as caught:
+        FrameBuffer(EVENTS).feed(bytes(encode(End(call=1))) + head(MAX_FRAME + 1))
+    assert caught.value.before == [End(call=1)]
 
 
 def test_nothing_is_no_message() -> None:
@@ -175,9 +224,7 @@ def test_a_buffer_learns_the_messages_of_a_protocol_and_forgets_none() -> None:
     """A late message of the previous server's protocol is no error."""
     one, other = Packet(call=0, listener=0, peer="", at=0.0, data=b""), Hello(pid=1, version=1)
     buffer = FrameBuffer([Hello])
-    with pytest.raises(WireError):
-        buffer.feed(bytes(encode(one)))
-    buffer = FrameBuffer([Hello])
+    assert isinstance(buffer.feed(bytes(encode(one)))[0], Undecoded)
     buffer.learn([Packet])
     buffer.learn([Sync])
     assert buffer.feed(bytes(encode(one, other))) == [one, other]
@@ -191,3 +238,40 @@ def test_settings_survive_inside_another_message(settings: Message) -> None:
 def test_settings_of_another_kind_are_refused() -> None:
     with pytest.raises(WireError, match="not Packet"):
         frames.unpack(Packet, frames.pack(Hello(pid=1, version=1)))
+
+
+# What cannot be sent ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A small limit of a message, in bytes."""
+    monkeypatch.setattr(frames, "MAX_MESSAGE", 1000)
+    return 1000
+
+
+def test_a_message_beyond_the_limit_is_never_encoded(small: int) -> None:
+    with pytest.raises(TooLarge, match=r"Data has 1\d\d\d bytes, at most 1000"):
+        encode(Data(call=1, data=bytes(small)))
+    assert encode(Data(call=1, data=bytes(small - 100)))
+
+
+@pytest.mark.parametrize(
+    "message, error",
+    [
+        (Data(call=1, data=bytes(1000)), TooLarge),
+        (Data(call=1, data=object()), TypeError),  # type: ignore[arg-type]
+        (Data(call=1 << 70, data=b""), OverflowError),
+        (Misread(text="\ud800"), ValueError),
+    ],
+)
+def test_a_message_that_cannot_be_encoded_leaves_the_others(
+    message: Message, error: type[Exception], small: int
+) -> None:
+    frame = bytearray(frames.START)
+    frames.add_to(frame, End(call=1))
+    with pytest.raises(error):
+        frames.add_to(frame, message)
+    frames.add_to(frame, End(call=2))
+    frames.finish(frame, 2)
+    assert FrameBuffer(EVENTS).feed(bytes(frame)) == [End(call=1), End(call=2)]

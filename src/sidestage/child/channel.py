@@ -38,21 +38,24 @@ class Outbox:
         os.set_blocking(fd, False)
 
     def send(self, message: Message) -> None:
-        """Send a message that is never dropped."""
+        """Send a message that is never dropped; raises what ``frames.add_to`` raises."""
         if self._records:
             self.flush()
-        self._count += 1
         add_to(self._batch, message)
+        self._count += 1
         if len(self._batch) > CHUNK:
             self.flush()
 
     def record(self, message: Message) -> None:
-        """Send a record, which is dropped if too many bytes of records wait."""
+        """Send a record, which is dropped if too many bytes of records wait.
+
+        Raises what ``frames.add_to`` raises.
+        """
         if self._count > self._records:
             self.flush()
+        add_to(self._batch, message)
         self._count += 1
         self._records += 1
-        add_to(self._batch, message)
         # The records of one batch are dropped together, so keep batches small.
         if len(self._batch) > min(CHUNK, self.limit // 4):
             self.flush()

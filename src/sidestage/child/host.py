@@ -24,12 +24,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from ..pristine.socketfile import SocketFile
-from ..wire.frames import LARGE_PIPE_SIZE, PIPE_SIZE, FrameBuffer, WireError, unpack
+from ..wire.frames import (
+    LARGE_PIPE_SIZE,
+    PIPE_SIZE,
+    FrameBuffer,
+    Undecoded,
+    WireError,
+    unpack,
+)
 from ..wire.messages import (
     COMMANDS,
     WIRE_VERSION,
     Address,
     Ahead,
+    Close,
     Configure,
     Draining,
     Failed,
@@ -38,6 +46,7 @@ from ..wire.messages import (
     Idle,
     LogLine,
     Message,
+    Misread,
     Postpone,
     Ready,
     Resume,
@@ -45,6 +54,7 @@ from ..wire.messages import (
     Stopped,
     Sync,
 )
+from ..wire.values import printable
 from .channel import Outbox, capacity, enlarge
 from .iteration import Iteration
 from .net import listener
@@ -75,7 +85,6 @@ class Host:
         self._buffer = FrameBuffer(COMMANDS)
         self._commands_fd = commands_fd
         self._events_fd = events_fd
-        self._file: SocketFile | None = None
         self._task: asyncio.Task[None] | None = None
         self._ahead: tuple[Configure, list[socket.socket]] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -86,6 +95,7 @@ class Host:
             Stop: self._begin_stop,
             Postpone: self._postpone,
             Idle: self._idle,
+            Undecoded: self._undecoded,
         }
         self._call: Callable[[Any], None] = self._drop  # takes the commands for calls
         self._descriptors = 0
@@ -142,7 +152,6 @@ class Host:
         """Close the listeners, remove the socket's file and exit with ``status``."""
         if self.service is not None:
             self.service.close_listeners()
-        self._remove_file()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -151,6 +160,16 @@ class Host:
 
     def _drop(self, message: Message) -> None:
         """A command that comes after the stop."""
+
+    def _undecoded(self, message: Undecoded) -> None:
+        """A command could not be read: tell the parent, and end the call that it was for."""
+        self._defects += 1
+        if message.kind is Configure:
+            self.outbox.send(Failed(errno=None, text=message.text))
+            return
+        self.outbox.send(Misread(text=message.text))
+        if message.call:
+            self._call(Close(call=message.call, reset=True))
 
     def _postpone(self, message: Postpone) -> None:
         if self.service is not None:
@@ -171,7 +190,8 @@ class Host:
             self.outbox.send(_failed(error))
         except Exception as error:
             _logger.exception("the configuration %r failed", config)
-            self.outbox.send(Failed(errno=None, text=f"{type(error).__name__}: {error}"))
+            text = printable(f"{type(error).__name__}: {error}")
+            self.outbox.send(Failed(errno=None, text=text))
         else:
             self.outbox.send(Ready(addresses=addresses))
 
@@ -213,7 +233,7 @@ class Host:
         if sockets is None:
             sockets = listener.bind(config, kind.socket_kind)
         if config.path is not None and not config.path.startswith("\0"):
-            self._file = SocketFile(os.path.join(config.cwd or "/", config.path))  # noqa: PTH118 - exactly as bound
+            service.remove_file = SocketFile(os.path.join(config.cwd or "/", config.path)).remove  # noqa: PTH118 - exactly as bound
         self.service = service
         self._call = service.command
         service.serve(sockets)
@@ -228,7 +248,6 @@ class Host:
         if service is not None:
             service.finished = message.finished
             unfinished = await service.drain(message.drain, message.caller, self._announce)
-        self._remove_file()
         self.service, self._call = None, self._drop
         self._watch.interval = 0.5
         why = await self._leftovers()
@@ -256,11 +275,6 @@ class Host:
             why = f"{len(tasks)} tasks and {open_now - self._descriptors} descriptors are left"
             await asyncio.sleep(0)
         return why
-
-    def _remove_file(self) -> None:
-        if self._file is not None:
-            self._file.remove()
-            self._file = None
 
 
 class _Selector(selectors.DefaultSelector):
@@ -311,16 +325,15 @@ class _Forwarder(logging.Handler):
             LogLine(
                 name=record.name,
                 level=record.levelno,
-                text=self.format(record),
+                text=printable(self.format(record)),
                 at=time.monotonic(),
             )
         )
 
 
 def _failed(error: OSError) -> Message:
-    if isinstance(error, socket.gaierror):
-        return Failed(errno=errno.EADDRNOTAVAIL, text=error.strerror or str(error))
-    return Failed(errno=error.errno, text=error.strerror or str(error))
+    number = errno.EADDRNOTAVAIL if isinstance(error, socket.gaierror) else error.errno
+    return Failed(errno=number, text=printable(error.strerror or str(error)))
 
 
 def _count_descriptors() -> int:

@@ -20,6 +20,7 @@ from ..wire.messages import (
     SetOption,
     Vocabulary,
 )
+from ..wire.values import printable
 from .calls import Calls
 from .iteration import Flag, Iteration
 from .net.layer import LayerFactory, stacked
@@ -82,6 +83,7 @@ class Service:
         self.calls = Calls(self.loop, self.outbox, config.handler_timeout)
         self.peers: set[Peer] = set()
         self.next_connection = itertools.count(1).__next__
+        self.remove_file: Callable[[], None] = _nothing  # of a Unix socket
         self._acceptors: list[Acceptor] = []
         self._emptied = Flag()
 
@@ -130,7 +132,10 @@ class Service:
         """Send the test a diagnostic about ``peer``."""
         self.send(
             Diagnostic(
-                peer=wire_address(peer), text=text, at=self.loop.time(), connection=connection
+                peer=wire_address(peer),
+                text=printable(text),
+                at=self.loop.time(),
+                connection=connection,
             )
         )
 
@@ -203,7 +208,8 @@ class Service:
         return unfinished
 
     def close_listeners(self) -> None:
-        """Stop accepting clients."""
+        """Stop accepting clients, and remove the file of a Unix socket before that is closed."""
+        self.remove_file()
         for acceptor in self._acceptors:
             acceptor.close()
         self._acceptors.clear()
@@ -212,6 +218,10 @@ class Service:
         if self.peers:
             self._emptied.clear()
             await self._emptied.wait(seconds)
+
+
+def _nothing() -> None:
+    """There is no file."""
 
 
 def protocols() -> Iterator[str]:

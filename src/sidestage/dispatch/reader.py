@@ -33,8 +33,11 @@ class Sink(Protocol):
     def defect(self, error: BaseException) -> None:
         """Taking an event has failed."""
 
-    def disconnected(self) -> None:
-        """The pipe has ended: no event will come any more."""
+    def disconnected(self, why: str) -> None:
+        """The pipe has ended: no event will come any more.
+
+        ``why`` is what was wrong with what came; empty if nothing was.
+        """
 
 
 class Reader:
@@ -176,8 +179,10 @@ class Reader:
         if receive:
             try:
                 more = self.channel.receive_into(self._events)
-            except (ChannelClosed, WireError):
+            except ChannelClosed:
                 self._disconnect()
+            except WireError as error:
+                self._disconnect(f"what it sent cannot be read: {error}")
         events, sink = self._events, self._sink()
         try:
             while events:
@@ -196,12 +201,12 @@ class Reader:
             self.changed.notify()
         return more
 
-    def _disconnect(self) -> None:
+    def _disconnect(self, why: str = "") -> None:
         self.connected = False
         sink = self._sink()
         try:
             if sink is not None:
-                sink.disconnected()
+                sink.disconnected(why)
         finally:  # last: whoever sees it asks what had happened
             self.finished = True
 

@@ -23,8 +23,9 @@ from ..pristine.waits import Deadline, Event
 from ..process.channel import LEAST_PIPE, NEVER, ChannelClosed
 from ..process.pool import Child
 from ..wire import messages as wire
+from ..wire.frames import Undecoded
 from . import stacks
-from .calls import Call, Protocol, current
+from .calls import Call, ClientLeft, Protocol, current
 from .coroutines import CoroutineRunner
 from .reader import Job, Reader
 from .slot import Slot
@@ -98,7 +99,10 @@ class Run:
     # To the child ------------------------------------------------------------------------------
 
     def send(self, *messages: wire.Message, deadline: Deadline = NEVER) -> None:
-        """Send to the child; raises ServerStopped when the run has ended, TimeoutError too late."""
+        """Send to the child; raises ServerStopped when the run has ended, TimeoutError too late.
+
+        Raises TypeError, ValueError or OverflowError for what no message can carry.
+        """
         if self.ended:
             raise self._gone()
         try:
@@ -234,6 +238,21 @@ class Run:
             for call in list(self._calls.values()):
                 call.stopping(self._gone())
 
+    def _misread(self, message: wire.Misread) -> None:
+        self.defect(
+            SidestageError(f"the process of {self.label} could not read a message: {message.text}")
+        )
+
+    def _undecoded(self, message: Undecoded) -> None:
+        """An event could not be read: tell the test, and end its call."""
+        text = f"what the process of {self.label} sent could not be read: {message.text}"
+        self.defect(SidestageError(text))
+        if (call := self._calls.get(message.call)) is not None:
+            call.broken(ClientLeft(text))
+        elif message.call:
+            with contextlib.suppress(ServerStopped):
+                self.send(wire.Close(call=message.call, reset=True))
+
     def to_call(self, message: Any) -> None:
         """Give an event to its call; drop it if that has ended."""
         call = self._calls.get(message.call)
@@ -244,26 +263,28 @@ class Run:
         """Taking an event has failed: nothing is lost silently."""
         self.journal.failed(error)
 
-    def disconnected(self) -> None:
-        """The pipe from the child has ended."""
+    def disconnected(self, why: str) -> None:
+        """The pipe from the child has ended; ``why`` as in ``Sink``."""
         for call in list(self._calls.values()):
             call.broken(self._gone())
         if self.ended:
             return
         process = self.child.process
-        if not process.wait(Deadline(_EXIT_SECONDS)):  # what it sent was no frame of ours
+        if why or not process.wait(Deadline(_EXIT_SECONDS)):
+            why = why or "it has closed its pipe"
             process.kill()
             process.wait(Deadline(_EXIT_SECONDS))
-        self.note_death()
+        self.note_death(why)
 
-    def note_death(self) -> None:
-        """The process has ended, and nobody had asked it to."""
+    def note_death(self, why: str = "") -> None:
+        """The process has ended, and nobody had asked it to; ``why`` this one has killed it."""
         process = self.child.process
         self.death = ServerDied(
             str(self.label),
             pid=process.launched.pid,
             exit_code=process.exit_code,
             stderr=self.child.stderr_tail(),
+            why=why,
         )
         if self.addresses is not None:  # else the start fails, and says so itself
             self._ready_event.clear()
@@ -395,5 +416,7 @@ _REACTIONS: dict[type, Callable[[Run, Any], None]] = {
     wire.Stopped: Run._note_stopped,
     wire.Diagnostic: Run._diagnostic,
     wire.LogLine: Run._log,
+    wire.Misread: Run._misread,
+    Undecoded: Run._undecoded,
     **dict.fromkeys((wire.Data, wire.End, wire.Ack, wire.Lost), Run.to_call),
 }

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ..pristine import system, waits
 from ..pristine.system import POLLIN, POLLOUT
 from ..pristine.waits import Deadline
-from ..wire.frames import FrameBuffer, ReadSize, encode
+from ..wire.frames import FrameBuffer, ReadSize, WireError, encode
 from ..wire.messages import EVENTS, Message
 
 NEVER = Deadline(None)
@@ -45,7 +45,10 @@ class Channel:
         system.set_blocking(commands_fd, False)
 
     def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
-        """Write all of ``messages``; raises ChannelClosed, or TimeoutError at the deadline."""
+        """Write all of ``messages``; raises ChannelClosed, or TimeoutError at the deadline.
+
+        Raises what ``frames.encode`` raises, before anything is written.
+        """
         frames = encode(*messages)
         if not self._writing.acquire(False) and not waits.acquire(self._writing, deadline.left()):
             raise TimeoutError("another thread is still writing to the server's process")
@@ -81,7 +84,10 @@ class Channel:
         return bool(waits.poll_fd(self.events_fd, POLLIN, deadline.left()))
 
     def receive(self) -> Sequence[Message]:
-        """The events that have come so far, possibly none; raises ChannelClosed at the end."""
+        """The events that have come so far, possibly none.
+
+        Raises ChannelClosed at the end, and WireError.
+        """
         events: list[Message] = []
         self.receive_into(events)
         return events
@@ -89,7 +95,7 @@ class Channel:
     def receive_into(self, events: list[Message] | deque[Message]) -> bool:
         """Append the events that have come so far; returns whether more may be there already.
 
-        Raises ChannelClosed at the end.
+        Raises ChannelClosed at the end, and WireError after what came before the broken frame.
         """
         try:
             data = system.read(self.events_fd, self._read_size.bytes)
@@ -101,5 +107,9 @@ class Channel:
             raise ChannelClosed
         if len(data) >= _PAGE:
             self.behind = True
-        events.extend(self.buffer.feed(data))
+        try:
+            events.extend(self.buffer.feed(data))
+        except WireError as error:
+            events.extend(error.before)
+            raise
         return self._read_size.got(len(data))

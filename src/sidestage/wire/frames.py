@@ -1,7 +1,8 @@
 """Frames: a length of four bytes, big-endian, then an array of messages in MessagePack.
 
-No I/O here. Messages sent together share a frame and are decoded in one msgspec call. A frame that
-is too long or cannot be decoded raises WireError, and nothing after it on its stream can be read.
+No I/O here. Messages sent together share a frame and are decoded in one msgspec call. What cannot
+be decoded is skipped, and an Undecoded comes in its place. A frame that is too long raises
+WireError: nothing after it on its stream can be read. So ``encode`` and ``add_to`` make none.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, Union
+from typing import Any, NamedTuple, TypeVar, Union
 
 import msgspec
 
 from .messages import Message
+from .values import printable
 
 S = TypeVar("S", bound=Message)
 
 HEAD = 4  # bytes
 MAX_FRAME = 1 << 28  # bytes; senders split streams into far smaller frames
+MAX_MESSAGE = MAX_FRAME - (1 << 20)  # bytes; a frame may have other messages too
 PIPE_SIZE = 1 << 16  # bytes; the default capacity of a pipe
 LARGE_PIPE_SIZE = 1 << 20  # bytes; the largest capacity without privileges on Linux
 CHUNK = 1 << 18  # bytes of a stream in one Data message
@@ -36,12 +39,46 @@ pack: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode  # one insid
 
 
 class WireError(Exception):
-    """The other side has sent bytes that are not a valid frame."""
+    """The other side has sent bytes that are not a valid frame; ``before`` came before them."""
+
+    before: list[Any] = []  # noqa: RUF012 - never changed in place
+
+
+class TooLarge(ValueError):
+    """A message is larger than what may go on the pipe."""
+
+
+class Undecoded(NamedTuple):
+    """What comes in place of a message that could not be decoded."""
+
+    text: str  # its name, and why
+    kind: type[Message] | None = None
+    call: int = 0  # the id of its call, if that could be read
+
+
+def _too_large(message: Message, size: int) -> TooLarge:
+    return TooLarge(
+        f"{type(message).__name__} has {size} bytes, at most {MAX_MESSAGE} pass between the "
+        "processes at once: send less, or send it in pieces"
+    )
 
 
 def add_to(frame: bytearray, message: Message) -> None:
-    """Append ``message`` to a frame that was begun with ``START``."""
-    _encode_into(message, frame, _APPEND)
+    """Append ``message`` to a frame that was begun with ``START``.
+
+    Raises TooLarge, or TypeError, ValueError or OverflowError for what cannot be encoded; the frame
+    is as before then.
+    """
+    before = len(frame)
+    try:
+        _encode_into(message, frame, _APPEND)
+    except BaseException:
+        del frame[before:]
+        raise
+    if len(frame) - before > MAX_MESSAGE:
+        size = len(frame) - before
+        del frame[before:]
+        raise _too_large(message, size)
 
 
 def finish(frame: bytearray, count: int) -> None:
@@ -50,9 +87,11 @@ def finish(frame: bytearray, count: int) -> None:
 
 
 def encode(*messages: Message) -> bytearray:
-    """Encode ``messages`` as one frame."""
+    """Encode ``messages`` as one frame; raises what ``add_to`` raises."""
     frame = bytearray(HEAD)
     _encode_into(messages, frame, _APPEND)
+    if len(frame) > MAX_MESSAGE:
+        raise _too_large(messages[0], len(frame))
     _LENGTH.pack_into(frame, 0, len(frame) - HEAD)
     return frame
 
@@ -86,6 +125,13 @@ def _decoder(kinds: frozenset[type[Message]]) -> Callable[[memoryview], list[Any
     return msgspec.msgpack.Decoder(list[Union[tuple(kinds)]]).decode  # type: ignore[misc]  # noqa: UP007 - built at run time
 
 
+def _field(items: list[msgspec.Raw], at: int) -> int:
+    try:
+        return msgspec.msgpack.decode(items[at], type=int)
+    except (msgspec.DecodeError, IndexError):
+        return 0
+
+
 class FrameBuffer:
     """Collects bytes and decodes the frames that are complete.
 
@@ -98,6 +144,7 @@ class FrameBuffer:
         self._decode = _decoder(self._kinds)
         self._rest = bytearray()
         self._needed = 0  # bytes to collect until a frame is complete
+        self._broken: str | None = None  # why nothing more can be read
 
     def learn(self, kinds: Iterable[type[Message]]) -> None:
         """Decode messages of these kinds too, starting with the next ``feed``."""
@@ -109,8 +156,10 @@ class FrameBuffer:
     def feed(self, data: bytes) -> list[Any]:
         """Return the messages of the frames that ``data`` completes, in order.
 
-        Raises WireError.
+        An Undecoded is in the place of each that cannot be decoded. Raises WireError.
         """
+        if self._broken is not None:
+            raise WireError(self._broken)
         whole: bytes | bytearray = data
         if self._rest:
             self._rest += data
@@ -121,19 +170,49 @@ class FrameBuffer:
         view = memoryview(whole)
         at, size = 0, len(whole)
         self._needed = HEAD
-        try:
-            while size - at >= HEAD:
-                (length,) = _LENGTH.unpack_from(view, at)
-                if length > MAX_FRAME:
-                    raise WireError(f"a frame of {length} bytes, {MAX_FRAME} are allowed")
-                end = at + HEAD + length
-                if end > size:
-                    self._needed = end - at
-                    break
+        while size - at >= HEAD:
+            (length,) = _LENGTH.unpack_from(view, at)
+            if length > MAX_FRAME:
+                self._broken = f"a frame of {length} bytes, {MAX_FRAME} are allowed"
+                error = WireError(self._broken)
+                error.before = messages
+                raise error
+            end = at + HEAD + length
+            if end > size:
+                self._needed = end - at
+                break
+            try:
                 messages += self._decode(view[at + HEAD : end])
-                at = end
-        except msgspec.DecodeError as error:
-            raise WireError(f"not messages: {error}") from error
+            except (msgspec.DecodeError, RecursionError):
+                messages += self._decode_each(view[at + HEAD : end])
+            at = end
         if at < size:
             self._rest += view[at:]
         return messages
+
+    def _decode_each(self, frame: memoryview) -> list[Any]:
+        """Decode what can be decoded of a frame."""
+        try:
+            parts = msgspec.msgpack.decode(frame, type=list[msgspec.Raw])
+        except (msgspec.DecodeError, RecursionError) as error:
+            return [Undecoded(printable(f"a frame of {len(frame)} bytes: {error}"))]
+        decoded: list[Any] = []
+        for part in parts:
+            try:
+                decoded += self._decode(memoryview(b"\x91" + bytes(part)))  # an array of one
+            except (msgspec.DecodeError, RecursionError) as error:
+                decoded.append(self._undecoded(part, error))
+        return decoded
+
+    def _undecoded(self, part: msgspec.Raw, error: Exception) -> Undecoded:
+        try:
+            items = msgspec.msgpack.decode(part, type=list[msgspec.Raw])
+        except (msgspec.DecodeError, RecursionError):
+            return Undecoded(printable(f"no message: {error}"))
+        tag = _field(items, 0)
+        kind = next((k for k in self._kinds if k.__struct_config__.tag == tag), None)
+        if kind is None:
+            return Undecoded(printable(f"a message with the unknown tag {tag}: {error}"))
+        fields = kind.__struct_fields__
+        call = _field(items, fields.index("call") + 1) if "call" in fields else 0
+        return Undecoded(printable(f"{kind.__name__}: {error}"), kind, call)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 # Sent in Hello: two versions would misread each other.
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
@@ -237,6 +237,12 @@ class Overdue(Message, frozen=True, kw_only=True, tag=45):
     token: int
 
 
+class Misread(Message, frozen=True, kw_only=True, tag=47):
+    """The child could not decode a command, and has ended the call that it was for."""
+
+    text: str
+
+
 COMMANDS: tuple[type[Message], ...] = (
     Configure,
     Resume,
@@ -259,6 +265,7 @@ EVENTS: tuple[type[Message], ...] = (
     Lost,
     Diagnostic,
     LogLine,
+    Misread,
     Synced,
     Dropped,
     Draining,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ....wire.messages import Address, Message
+from ....wire.values import printable
 from ..messages import Request, Respond
 from ..rules import Refusal
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ....wire.credit import Backpressure
     from .framing import OwnChunks
     from .head import Head
+
+
+_MAX_LINE = 1000  # characters
 
 
 class Asked(enum.IntEnum):
@@ -209,7 +213,9 @@ class Exchange:
 
     def line(self) -> str:
         """Method and target, for messages to people."""
-        return "request" if self.head is None else f"{self.head.method} {self.head.target}"
+        if self.head is None:
+            return "request"
+        return printable(f"{self.head.method} {self.head.target}", _MAX_LINE)
 
     def request(self) -> Request:
         """The message to the parent."""
