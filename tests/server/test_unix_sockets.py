@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sidestage import Datagram, HTTPServer, SMTPServer, StartError, TCPServer, UDPServer
+from sidestage.child.service import service_of
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 STREAMS: list[Any] = [TCPServer, SMTPServer, HTTPServer]
@@ -266,3 +267,31 @@ def test_a_datagram_client_that_has_left_appears_in_the_diagnostics(
             sock.sendto(b"hello", server.server_address)
             server.wait_for(1)
     assert "a reply could not be sent: No such file" in server.diagnostics[0].text
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_stop_removes_the_path_before_another_could_take_it_for_abandoned(
+    server: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At that time the socket is still open, so nobody else has got its inode."""
+    service = service_of(server.protocol)
+    removed: list[bool] = []
+
+    class Service(service):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            self._acceptors = [Listener()]
+            self._sockets = [Listener()]
+            self.loop = Loop()
+            self.remove_file = lambda: removed.append(True)
+
+    class Listener:
+        def close(self) -> None:
+            assert removed == [True]
+
+    class Loop:
+        def remove_reader(self, sock: object) -> None: ...
+
+        remove_writer = remove_reader
+
+    Service().close_listeners()
+    assert removed == [True]

@@ -241,7 +241,7 @@ class HostedBackend:
         self.run = None
         fork_hooks.live.discard(run)
         if self._file is not None:  # the child could not, if it was killed
-            self._file.remove()
+            self._file.remove(closed=True)
 
     # While it serves -----------------------------------------------------------------------------
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import socket
-import stat
 from collections.abc import Callable
 
+from ...pristine.socketfile import take_over
 from ...wire.messages import Address, Configure
 from ..iteration import LARGE, Iteration
 from .stream import Receiver, Stream
@@ -97,32 +98,13 @@ def _bind_path(path: str, kind: int) -> socket.socket:
         try:
             sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _abandoned(path):
+            if error.errno != errno.EADDRINUSE or path.startswith("\0"):
                 raise
-            os.unlink(path)
-            sock.bind(path)
+            take_over(path, functools.partial(sock.bind, path))
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def _abandoned(path: str) -> bool:
-    """Whether ``path`` is a socket that no process has open any more.
-
-    A datagram socket connects to it, whatever kind it is: a live stream socket refuses that with
-    EPROTOTYPE, and its server does not see a connection.
-    """
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
-    return False
 
 
 def _enlarge_buffer(sock: socket.socket) -> None:

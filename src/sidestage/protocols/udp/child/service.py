@@ -131,6 +131,7 @@ class UDPService(Service):
         return []
 
     def close_listeners(self) -> None:
+        self.remove_file()
         for sock in self._sockets:
             self.loop.remove_reader(sock)
             self.loop.remove_writer(sock)
