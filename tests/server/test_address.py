@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.values import Index
 from sidestage import HTTPServer, SMTPServer, StartError, TCPServer, UDPServer
 from sidestage.server.address import Listen, client_host, parse, url
 
@@ -58,7 +59,11 @@ def test_a_path_may_come_in_three_types(path: Any) -> None:
         (("127.0.0.1", "80"), TypeError, "must be an int"),
         (("127.0.0.1", 80.0), TypeError, "must be an int"),
         (("127.0.0.1", True), TypeError, "must be an int"),
+        (("127.0.0.1", 1 << 70), ValueError, "between 0 and 65535"),
         ((127, 0), TypeError, "must be a str"),
+        (("::1", 0, 1, 0), ValueError, "flowinfo"),
+        (("::1", 0, 0, -1), ValueError, "scope_id"),
+        (("::1", 0, 0, "x"), TypeError, "scope_id"),
         (("a\0b", 0), ValueError, "cannot be one"),
         (("\udcff", 0), ValueError, "cannot be one"),
         (("127.0.0.1",), TypeError, r"\(host, port\)"),
@@ -177,6 +182,79 @@ def test_a_url_is_ready_for_a_client(listen: Any, expected: str) -> None:
 )
 def test_clients_do_not_connect_to_a_wildcard(host: str, connect_to: str) -> None:
     assert client_host(host) == connect_to
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1", "0.0.0.0", "localhost:80"])
+@pytest.mark.parametrize("kind", [Path, os.fsencode, lambda name: f"./{name}"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_path_is_a_path_whatever_it_looks_like(
+    server: Any, kind: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with server(kind(name)) as running:
+        assert running.server_address == os.fsdecode(kind(name))
+        assert (tmp_path / name).is_socket()
+    assert not (tmp_path / name).exists()
+
+
+class Elsewhere:
+    """Another kind of path."""
+
+    def __fspath__(self) -> bytes:
+        return b"localhost"
+
+
+def test_whatever_has_a_path_is_one() -> None:
+    assert parse(Elsewhere()) == Listen(path="localhost")
+
+
+@pytest.mark.parametrize("name", ["\0app", "\0app:80", "\0localhost", "\0a\0b", b"\0app:80"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_abstract_name_is_a_name_whatever_it_looks_like(server: Any, name: Any) -> None:
+    text = os.fsdecode(name)
+    unique = f"{text[0]}{os.getpid()}{text[1:]}"
+    with server(unique.encode() if isinstance(name, bytes) else unique) as running:
+        assert running.server_address == unique
+        with pytest.raises(StartError) as caught:
+            server(unique).start()
+        assert caught.value.errno == errno.EADDRINUSE
+
+
+class Host(str):
+    """Text of another class."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "something else"
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_address_may_be_of_other_classes(server: Any, tmp_path: Path) -> None:
+    with server((Host("127.0.0.1"), Index(0))) as running:
+        assert running.port > 0
+    with server(Host(tmp_path / "s")) as running:
+        assert running.server_address == str(tmp_path / "s")
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_an_address_of_four_items(server: Any) -> None:
+    """As the socket module gives those of IPv6."""
+    with server(("::1", 0, 0, 0)) as running:
+        assert running.server_address[0] == "::1"
+
+
+def test_a_scope_is_a_part_of_the_host() -> None:
+    assert parse(("fe80::1", 0, 0, 3)) == Listen("fe80::1%3", 0)
+
+
+@pytest.mark.parametrize(
+    "address", ["/" + "x" * 100_000, ("\udcff" * 100_000, 0), ["x"] * 100_000, b"\xff" * 100_000]
+)
+def test_an_error_about_an_address_does_not_quote_all_of_it(address: Any) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        TCPServer(address)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "0.0.0.0"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import os
 import sys
 from typing import Any, NamedTuple
 
-from ..errors import StartError
+from ..errors import StartError, shown
+from ..wire.values import integer, plain
 
 AddressLike = Any  # (host, port), or a path as str, bytes or os.PathLike
 
@@ -39,7 +41,7 @@ class Listen(NamedTuple):
             why = getattr(error, "strerror", None) or error
             raise StartError(
                 errno.EADDRNOTAVAIL,
-                f"{server} cannot listen: the host {self.host!r} does not resolve ({why}); "
+                f"{server} cannot listen: the host {shown(self.host)} does not resolve ({why}); "
                 "listen on '127.0.0.1', '::1' or 'localhost'",
                 address=(self.host, self.port),
             ) from error
@@ -47,49 +49,76 @@ class Listen(NamedTuple):
 
 def parse(address: AddressLike) -> Listen:
     """Check a listen address; raises TypeError or ValueError that says what is allowed."""
-    if isinstance(address, (str, bytes, os.PathLike)):
+    if isinstance(address, (bytes, os.PathLike)):
         return _parse_path(os.fsdecode(address))
+    if isinstance(address, str):
+        return _parse_text(plain(address))
     if not isinstance(address, (tuple, list)) or len(address) not in _TUPLE_SIZES:
         raise TypeError(
-            f"address must be (host, port), or the path of a Unix socket, not {address!r}"
+            f"address must be (host, port), or the path of a Unix socket, not {shown(address)}"
         )
-    host, port = address[0], address[1]
+    host, port, *rest = address
     if host is not None and not isinstance(host, str):
-        raise TypeError(f"the host in the address must be a str, not {host!r}")
-    if host and not is_encodable(host):
-        raise ValueError(f"the host in the address cannot be one: {host!r}")
-    return Listen(host or "", check_port(port))
+        raise TypeError(f"the host in the address must be a str, not {shown(host)}")
+    host = plain(host or "")
+    if not is_encodable(host):
+        raise ValueError(f"the host in the address cannot be one: {shown(host)}")
+    return Listen(_scoped(host, *rest), check_port(port))
+
+
+def _scoped(host: str, flow: Any = 0, scope: Any = 0) -> str:
+    """The host with the scope of an IPv6 address as it is written (RFC 4007 11)."""
+    if integer("the flowinfo in the address", flow):
+        raise ValueError("a server cannot listen with a flowinfo: pass 0 in its place")
+    number = integer("the scope_id in the address", scope)
+    if not 0 <= number < 1 << 32:
+        raise ValueError(f"the scope_id must be from 0 to 4294967295, not {shown(number)}")
+    return f"{host}%{number}" if number and "%" not in host else host
 
 
 def check_port(port: object) -> int:
     """Return ``port``; raises TypeError or ValueError unless it is an int from 0 to 65535."""
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise TypeError(f"the port must be an int, not {port!r}; 0 lets the kernel choose")
-    if not 0 <= port <= _MAX_PORT:
-        raise ValueError(f"the port must be between 0 and {_MAX_PORT}, not {port}")
-    return port
+    number = None
+    if not isinstance(port, bool):
+        with contextlib.suppress(TypeError):
+            number = integer("the port", port)
+    if number is None:
+        raise TypeError(f"the port must be an int, not {shown(port)}; 0 lets the kernel choose")
+    if not 0 <= number <= _MAX_PORT:
+        raise ValueError(f"the port must be between 0 and {_MAX_PORT}, not {shown(number)}")
+    return number
 
 
 def not_encodable(path: str) -> ValueError:
     """Return the error for a path that cannot be sent to the server's process."""
-    return ValueError(f"the path of a Unix socket must be UTF-8 here: {path!r}")
+    return ValueError(f"the path of a Unix socket must be UTF-8 here: {shown(path)}")
+
+
+def _parse_text(path: str) -> Listen:
+    """A path given as ``str``, which may be meant as a host. As bytes or a Path it is a path."""
+    host, colon, port = path.rpartition(":")
+    is_host = path == "localhost" or ("\0" not in path and _is_numeric(path))
+    if is_host or (colon and port.isdigit() and not {"/", "\0"} & set(host)):
+        raise ValueError(
+            f"{shown(path)} is taken for a path; pass a tuple such as ('127.0.0.1', 0), or a Path "
+            "if it is one"
+        )
+    return _parse_path(path)
 
 
 def _parse_path(path: str) -> Listen:
     if not path:
         raise ValueError("the path of a Unix socket must not be empty")
     if "\0" in path[1:] and not path.startswith("\0"):
-        raise ValueError(f"the path of a Unix socket must not contain a NUL character: {path!r}")
+        raise ValueError(
+            f"the path of a Unix socket must not contain a NUL character: {shown(path)}"
+        )
     if not is_encodable(path.replace("\0", "")):
         raise not_encodable(path)
-    host, colon, port = path.rpartition(":")
-    is_host = path == "localhost" or ("\0" not in path and _is_numeric(path))
-    if is_host or (colon and port.isdigit() and "/" not in host):
-        raise ValueError(f"{path!r} is taken for a path; pass a tuple such as ('127.0.0.1', 0)")
     size = len(os.fsencode(path))
     if size > _MAX_PATH:
         raise ValueError(
-            f"the path of a Unix socket may have {_MAX_PATH} bytes here, not {size}: {path!r}"
+            f"the path of a Unix socket may have {_MAX_PATH} bytes here, not {size}: {shown(path)}"
         )
     return Listen(path=path)
 
