@@ -8,9 +8,11 @@ import os
 import socket
 from typing import Any, Protocol, Self
 
+from ..errors import shown
 from ..journal.facts import Address
 from ..pristine.waits import Deadline
 from ..wire.messages import End, Message, SetOption
+from ..wire.values import buffer, c_int, integer, seconds
 from .streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
 
 
@@ -43,7 +45,8 @@ class Connection:
     Its methods are those of a socket. The server's process has the real socket and relays the
     bytes, so there is no ``fileno()`` for ``select``. Reading from a client that has left returns
     what it had sent and then ``b""``, or raises ConnectionResetError if it reset the connection.
-    When the server stops, I/O that would block raises ServerStopped.
+    When the server stops, I/O that would block raises ServerStopped. After ``close`` or ``reset``,
+    all I/O raises OSError (EBADF), also that which another thread is blocked in.
     """
 
     def __init__(self, call: ConnectedCall, server_address: Address) -> None:
@@ -81,7 +84,8 @@ class Connection:
         time set by ``settimeout``.
         """
         if flags not in (0, socket.MSG_PEEK, socket.MSG_WAITALL):
-            raise ValueError(f"flags may be 0, MSG_PEEK or MSG_WAITALL, not {flags}")
+            raise ValueError(f"flags may be 0, MSG_PEEK or MSG_WAITALL, not {shown(flags)}")
+        bufsize = _size(bufsize)
         parts: list[bytes] = []
         if flags == socket.MSG_WAITALL:
             self._read(bufsize, parts)
@@ -95,6 +99,7 @@ class Connection:
         Raises EOFError if the client stops sending before that, and TimeoutError after the time
         set by ``settimeout``; both messages quote the bytes that came.
         """
+        size = _size(size)
         parts: list[bytes] = []
         try:
             self._read(size, parts)
@@ -108,6 +113,11 @@ class Connection:
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer``; returns the number of bytes."""
         view = memoryview(buffer).cast("B")
+        nbytes = _size(nbytes)
+        if view.readonly:  # to be seen before anything is taken from the client
+            raise TypeError(f"the buffer must be writable: {shown(buffer)}")
+        if nbytes > len(view):
+            raise ValueError(f"the buffer has {len(view)} bytes, not {shown(nbytes)}")
         data = self.recv(nbytes or len(view), flags)
         view[: len(data)] = data
         return len(data)
@@ -122,8 +132,6 @@ class Connection:
         self, size: int, deadline: Deadline, parts: list[bytes], *, peek: bool = False
     ) -> int:
         self._check_open()
-        if size < 0:
-            raise ValueError(f"the number of bytes must be at least 0, not {size}")
         if size == 0:
             return 0
         try:
@@ -148,7 +156,7 @@ class Connection:
         """
         self._check_open()
         if self._sent_end:
-            raise BrokenPipeError(errno.EPIPE, "the handler has shut this direction down")
+            raise _shut_down()
         try:
             self._call.outflow.write(data, Deadline(self._timeout))
         except TimeoutError:
@@ -156,8 +164,9 @@ class Connection:
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send ``data``; returns its size in bytes."""
-        self.sendall(data, flags)
-        return memoryview(data).nbytes
+        view = buffer("what is sent", data)
+        self.sendall(view, flags)
+        return len(view)
 
     # The socket's other methods ----------------------------------------------------------------
 
@@ -175,9 +184,7 @@ class Connection:
 
     def settimeout(self, timeout: float | None) -> None:
         """Set the time-out in seconds for blocking calls; ``None`` is none, 0 does not block."""
-        if timeout is not None and timeout < 0:
-            raise ValueError(f"timeout must be at least 0 seconds, not {timeout}")
-        self._timeout = timeout
+        self._timeout = None if timeout is None else seconds("timeout", timeout)
 
     def gettimeout(self) -> float | None:
         """Return the time-out in seconds, or ``None``."""
@@ -187,14 +194,20 @@ class Connection:
         """Same as ``settimeout(None)`` if ``flag``, else ``settimeout(0)``."""
         self._timeout = None if flag else 0.0
 
-    def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
-        """Set an option of the real socket; a failure appears in ``server.diagnostics``."""
+    def setsockopt(self, level: int, optname: int, value: Any) -> None:
+        """Set an option of the real socket; a failure appears in ``server.diagnostics``.
+
+        ``value`` is an int or a bytes-like object. Raises TypeError for anything else, and
+        OverflowError for an int of more than 32 bits.
+        """
         self._check_open()
-        if not isinstance(value, int):
-            value = bytes(value)
-        self._call.send(
-            SetOption(call=self._call.id, level=int(level), name=int(optname), value=value)
+        option = SetOption(
+            call=self._call.id,
+            level=c_int("level", level),
+            name=c_int("optname", optname),
+            value=_option_value(value),
         )
+        self._call.send(option)
 
     def getpeername(self) -> Address:
         """Return the client's address."""
@@ -205,9 +218,13 @@ class Connection:
         return self._server_address
 
     def shutdown(self, how: int) -> None:
-        """Stop sending (``SHUT_WR``), receiving (``SHUT_RD``), or both (``SHUT_RDWR``)."""
+        """Stop sending (``SHUT_WR``), receiving (``SHUT_RD``), or both (``SHUT_RDWR``).
+
+        Wakes other threads: ``recv`` returns what has come and then ``b""``, ``sendall`` raises
+        BrokenPipeError.
+        """
         if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
-            raise ValueError(f"how must be SHUT_RD, SHUT_WR or SHUT_RDWR, not {how!r}")
+            raise ValueError(f"how must be SHUT_RD, SHUT_WR or SHUT_RDWR, not {shown(how)}")
         self._check_open()
         if how in (socket.SHUT_RD, socket.SHUT_RDWR):
             self._call.inflow.end()
@@ -219,10 +236,14 @@ class Connection:
         self._check_open()
         if not self._sent_end:
             self._sent_end = True
+            self._call.outflow.fail(_shut_down())
             self._call.send(End(call=self._call.id))
 
     def close(self) -> None:
-        """Close once everything that was sent has gone out; may be called twice."""
+        """Close once everything that was sent has gone out; may be called twice.
+
+        Other threads that are blocked in it get OSError (EBADF).
+        """
         self._end(reset=False)
 
     def reset(self) -> None:
@@ -232,7 +253,19 @@ class Connection:
     def _end(self, *, reset: bool) -> None:
         if not self._closed:
             self._closed = True
-            self._call.close(reset=reset)
+            try:
+                self._call.close(reset=reset)
+            finally:
+                self._wake()
+
+    def _wake(self) -> None:
+        """Have whoever is blocked in it, and whoever comes, get the error of a closed connection.
+
+        What has come, and was not read, can still be read by those who wait for it.
+        """
+        self._closed = True
+        self._call.inflow.fail(_closed())
+        self._call.outflow.fail(_closed())
 
     def __enter__(self) -> Self:
         return self
@@ -242,10 +275,33 @@ class Connection:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise OSError(errno.EBADF, "the handler has closed this connection")
+            raise _closed()
 
     def __repr__(self) -> str:
         return f"<Connection from {self.client_address}{' closed' if self._closed else ''}>"
+
+
+def _closed() -> OSError:
+    return OSError(errno.EBADF, "the handler has closed this connection")
+
+
+def _shut_down() -> OSError:
+    return BrokenPipeError(errno.EPIPE, "the handler has shut this direction down")
+
+
+def _size(value: Any) -> int:
+    size = integer("the number of bytes", value)
+    if size < 0:
+        raise ValueError(f"the number of bytes must be at least 0, not {shown(size)}")
+    return size
+
+
+def _option_value(value: Any) -> int | bytes:
+    try:
+        number = integer("value", value)
+    except TypeError:
+        return bytes(buffer("value", value))
+    return c_int("value", number)
 
 
 def _came(parts: list[bytes], size: int) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..pristine.waits import Deadline, Wakeup
 from ..wire.frames import CHUNK, WINDOW
 from ..wire.messages import Ack, Data, Message
+from ..wire.values import buffer as buffer_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -111,8 +112,11 @@ class Outflow:
         self._unacknowledged += size
 
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
-        """Send all of ``data``; raises TimeoutError at the deadline, or the stream's error."""
-        view = memoryview(data).cast("B")
+        """Send all of ``data``; raises TimeoutError at the deadline, or the stream's error.
+
+        Raises TypeError if it is no bytes-like object.
+        """
+        view = buffer_of("what is sent", data)
         while view:
             if not self._changed.wait_until(self._ready, deadline):
                 raise TimeoutError("timed out")
@@ -148,21 +152,21 @@ class StreamReader(io.RawIOBase):
 class StreamWriter(io.RawIOBase):
     """A writable raw file that writes with a function like ``sendall``, without a buffer."""
 
-    def __init__(self, send_all: Callable[[bytes], None]) -> None:
+    def __init__(self, send_all: Callable[[memoryview], None]) -> None:
         self._send_all = send_all
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        view = bytes(data)
+        view = buffer_of("what is written", data)
         self._send_all(view)
         return len(view)
 
 
 def open_file(
     receive: Callable[[int], bytes],
-    send_all: Callable[[bytes], None],
+    send_all: Callable[[memoryview], None],
     mode: str,
     buffering: int | None = None,
     encoding: str | None = None,
@@ -185,7 +189,7 @@ def open_file(
 
 def _binary_file(
     receive: Callable[[int], bytes],
-    send_all: Callable[[bytes], None],
+    send_all: Callable[[memoryview], None],
     mode: str,
     buffering: int | None,
 ) -> Any:

@@ -59,3 +59,7 @@ class Record:
         """Note how it is answered now; what was noted first stays."""
         if self._answered is None:
             self._answered = (Clock.monotonic(), status, size)
+
+    def _forget_answer(self) -> None:
+        """Forget what was noted: it could not be sent."""
+        self._answered = None

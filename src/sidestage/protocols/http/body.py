@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ...dispatch.calls import ClientLeft
 from ...dispatch.streams import Inflow
 from ...errors import ServerStopped
+from ...pristine import waits
 from ...pristine.system import Lock
 from ...pristine.waits import Deadline
 
@@ -91,9 +92,18 @@ class Body:
         return data
 
     def close(self) -> None:
-        """After the handler: receive what it has not read, for up to a second."""
-        with self._guard:
+        """After the handler: receive what it has not read, for up to a second.
+
+        A thread that waits for more gets the end then.
+        """
+        if not waits.acquire(self._guard, _REST_SECONDS):
+            if (inflow := self._inflow) is not None:
+                inflow.end()
+            waits.acquire(self._guard, -1.0)
+        try:
             self._finish()
+        finally:
+            self._guard.release()
 
     def _finish(self) -> bytes:
         # A client that was not asked for the body need not send it.

@@ -38,6 +38,7 @@ class HTTPCall(Call):
     _body: Body | None = None
     _connection: Connection | None = None
     _error: Exception | None = None  # why nothing can be sent any more
+    _stopped: Exception | None = None  # why nothing more comes
 
     def __init__(self, run: Run, message: Request) -> None:
         self.run = run
@@ -84,8 +85,8 @@ class HTTPCall(Call):
         """The connection, once the head of a 2xx response to CONNECT was sent."""
         if self._connection is None:
             self._inflow = self._inflow or Inflow(self.run.send, self.id)
-            if self._error is not None:
-                self._inflow.fail(self._error)
+            if (error := self._error or self._stopped) is not None:
+                self._inflow.fail(error)
             self._connection = Connection(self, self.request._message.local)
         return self._connection
 
@@ -129,6 +130,7 @@ class HTTPCall(Call):
                 raise AssertionError(message)
 
     def stopping(self, error: Exception) -> None:
+        self._stopped = self._stopped or error
         if self._inflow is not None:
             self._inflow.fail(error)
 
@@ -188,17 +190,21 @@ class HTTPCall(Call):
             self.request._note_answer(status, self._size)
             if self._body is not None:
                 self._body.answered = True
-        self.run.send(
-            Respond(
-                call=self.id,
-                status=status,
-                reason=reason,
-                headers=headers,
-                body=body,
-                length=length,
-                more=more,
-            )
+        response = Respond(
+            call=self.id,
+            status=status,
+            reason=reason,
+            headers=headers,
+            body=body,
+            length=length,
+            more=more,
         )
+        try:
+            self.run.send(response)
+        except (TypeError, ValueError, OverflowError):  # no message: then it is a 500
+            self.head_sent = False
+            self.request._forget_answer()
+            raise
 
     def check(self) -> None:
         """Raise what tells that the client or the server is gone."""
@@ -233,6 +239,11 @@ class HTTPCall(Call):
         self._responder = None  # breaks a reference cycle
         if self._body is not None:
             self._body.close()
+        # No event of this call comes any more, and another thread may wait for one.
+        if self._connection is not None:
+            self._connection._wake()
+        elif self._outflow is not None:
+            self._outflow.fail(ValueError("this response is complete"))
 
     def describe(self) -> str:
         return f"{self.request.method} {self.request.target}"

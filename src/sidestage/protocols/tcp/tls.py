@@ -13,6 +13,7 @@ from typing import Any
 
 from ...dispatch.connection import Connection
 from ...dispatch.streams import open_file
+from ...wire.values import buffer
 
 _READ = 1 << 16  # bytes
 
@@ -59,7 +60,7 @@ class TLSConnection:
 
     def sendall(self, data: Any) -> None:
         """Encrypt and send all of ``data``."""
-        view = memoryview(data).cast("B")
+        view = buffer("what is sent", data)
         while view:
             view = view[self._until_done(self._tls.write, view) :]
 

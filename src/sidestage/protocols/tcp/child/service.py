@@ -76,6 +76,7 @@ class HandledConnection(_Connection):
         super().__init__(service)
         self.call = 0
         self.handler_left = False
+        self.shut_down = False  # by the handler: another of its threads may still have sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -122,13 +123,14 @@ class HandledConnection(_Connection):
     def command(self, message: Message) -> None:
         match message:
             case Data():
-                if not self.transport.is_closing():
+                if not (self.transport.is_closing() or self.shut_down):
                     self.transport.write(message.data)
                 self.flow.wrote(len(message.data))
             case Ack():
                 self.flow.acknowledged(message.size)
                 self.service.iteration.progress.set()
             case End():
+                self.shut_down = True
                 with contextlib.suppress(OSError):  # reset by the client, which reading reports
                     self.transport.write_eof()
             case Close():
