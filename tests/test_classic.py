@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import smtplib
 import socket
 import ssl
@@ -240,6 +241,39 @@ def test_the_unix_servers_take_a_path(server_class: Any, kind: int, tmp_path: Pa
             client.sendall(b"hello")
         assert done.wait(LONG)
     assert heard == [b"hello"]
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "a:80"])
+@pytest.mark.parametrize("base", [classic.TestUnixStreamServer, classic.TestUnixDatagramServer])
+def test_the_unix_servers_take_any_text_for_a_path(
+    base: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their address family says what it is."""
+    monkeypatch.chdir(tmp_path)
+    with base(name, print) as server:
+        assert server.server_address == name
+        assert (tmp_path / name).is_socket()
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+def test_a_reply_over_a_unix_socket_takes_its_address_in_any_form(
+    kind: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "client"
+
+    def handler(request: Any) -> None:
+        assert request.socket.sendto(memoryview(b"a-b-")[::2], 0, kind(path)) == 2
+        with pytest.raises(ValueError, match="can only go to"):
+            request.socket.sendto(b"x", kind(tmp_path / "other"))
+        with pytest.raises(ValueError, match="can only go to"):
+            request.socket.sendto(b"x")
+
+    with classic.TestUnixDatagramServer(tmp_path / "s", handler) as server:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.settimeout(LONG)
+            client.bind(str(path))
+            client.sendto(b"x", server.server_address)
+            assert client.recv(10) == b"ab"
 
 
 def test_a_server_is_used_as_in_the_proposal() -> None:

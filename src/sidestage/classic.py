@@ -8,6 +8,7 @@ process, over a connection that the server's process relays. You may replace
 
 from __future__ import annotations
 
+import os
 import socket
 import weakref
 from collections.abc import Callable, Coroutine
@@ -21,8 +22,9 @@ from .journal.facts import Diagnostic
 from .protocols.smtp.server import SMTPServer
 from .protocols.tcp.server import TCPServer
 from .protocols.udp.server import UDPServer
-from .server.address import Listen
+from .server.address import Listen, parse
 from .server.server import Server
+from .wire.values import buffer
 
 if TYPE_CHECKING:
     import ssl
@@ -68,6 +70,10 @@ class _Classic(Server[Any]):
             host = {"localhost": "::1", "": "::"}.get(self._listen.host or "", self._listen.host)
             self._listen = Listen(host, self._listen.port, self._listen.path)
         super().begin_start(loop)
+
+    def _parse(self, address: Any) -> Listen:
+        is_path = self.address_family == getattr(socket, "AF_UNIX", None)
+        return parse(os.fsencode(address) if is_path and isinstance(address, str) else address)
 
     def _make_slot(self, handler: Callable[..., Any] | None) -> Slot:
         return _ClassicSlot(self, handler)
@@ -166,12 +172,21 @@ class _ReplySocket:
     def __init__(self, datagram: Datagram) -> None:
         self._datagram = datagram
 
-    def sendto(self, data: bytes, address: Any) -> int:
-        """Reply to the sender; raises ValueError for any other address. Returns the size."""
-        if tuple(address) != tuple(self._datagram.client_address):
+    def sendto(self, data: Any, *flags_and_address: Any) -> int:
+        """Reply to the sender: ``sendto(data[, flags], address)``. Returns the size in bytes.
+
+        Raises ValueError for any other address.
+        """
+        address = flags_and_address[-1] if flags_and_address else ()
+        if isinstance(address, (bytes, os.PathLike)):
+            address = os.fsdecode(address)
+        if not isinstance(address, str):
+            address = tuple(address)
+        if address != self._datagram.client_address:
             raise ValueError(f"a reply can only go to {self._datagram.client_address!r}")
-        self._datagram.reply(data)
-        return len(data)
+        view = buffer("a datagram", data)
+        self._datagram.reply(view)
+        return len(view)
 
 
 class TestHTTPServer(_Classic, TCPServer):

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import smtplib
 import threading
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiosmtpd.smtp import Envelope
 
 from kit.smtp import ENVELOPE, LONG, Bare, begin_data
 from sidestage import Mail, SMTPServer
+from sidestage.child.channel import Outbox
+from sidestage.child.iteration import Iteration
 from sidestage.journal.journal import OVERHEAD
+from sidestage.protocols.smtp.child.service import SMTPService
+from sidestage.protocols.smtp.messages import SMTPSettings
+from sidestage.wire import frames
 
 
 @pytest.fixture
@@ -381,3 +389,35 @@ def test_a_session_sent_just_before_the_stop_is_not_lost() -> None:
         server.stop()
         assert client.reply().startswith(b"250 ")
     assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_mail_that_is_no_single_message_is_refused(
+    handled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end in the child, with a smaller limit; the next mail is taken."""
+    monkeypatch.setattr(frames, "MAX_MESSAGE", 1000)
+    loop = asyncio.new_event_loop()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    iteration = Iteration(loop, Outbox(loop, nowhere))
+    config: Any = SimpleNamespace(keep=1 << 20, handler_timeout=None, path=None)
+    service = SMTPService(iteration, config, SMTPSettings())
+    service.handled = handled
+    session = SimpleNamespace(peer=("127.0.0.1", 1), host_name="x", extended_smtp=True)
+    connection: Any = SimpleNamespace(
+        peer=session.peer,
+        number=1,
+        call=0,
+        session_now=lambda: session,
+        envelope_now=lambda: envelope,
+    )
+    envelope = Envelope()
+    envelope.mail_from = "me@x"
+    envelope.rcpt_tos = [f"{'you' * 10}{number}@x" for number in range(100)]
+    assert loop.run_until_complete(service.reply_to(connection, b"")).startswith("552 ")
+    assert len(service.calls) == 0
+    envelope.rcpt_tos = ["you@x"]
+    if not handled:
+        assert loop.run_until_complete(service.reply_to(connection, b"")) == "250 OK"
+    loop.close()
+    os.close(nowhere)

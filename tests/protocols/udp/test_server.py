@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,6 +99,38 @@ def test_a_reply_that_cannot_be_sent_raises_in_the_handler(data: Any, error: typ
 
     with UDPServer(handler=handler) as server:
         assert ask(server, b"?") == b"raised"
+
+
+def test_a_datagram_of_the_largest_size_of_ipv6_comes_back_whole() -> None:
+    """Eight bytes less than the protocol's 65535: it has no header in its payload."""
+    data = bytes(65527)
+    with UDPServer(("::1", 0), handler=lambda datagram: datagram.packet) as server:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+            client.settimeout(LONG)
+            client.sendto(data, ("::1", server.port))
+            assert client.recv(1 << 17) == data
+
+
+def test_of_several_replies_none_is_sent_if_one_cannot_be(client: socket.socket) -> None:
+    server = UDPServer(handler=lambda d: b"fine" if d.packet == b"2" else [b"x", bytes(65508)])
+    with server:
+        client.sendto(b"1", server.server_address)
+        server.wait_for(1)
+        client.sendto(b"2", server.server_address)
+        assert client.recv(100) == b"fine"
+        with pytest.raises(ValueError, match="may have 65507 bytes, not 65508"):
+            server.raise_errors()
+
+
+def test_a_reply_over_a_unix_socket_has_a_limit(tmp_path: Path) -> None:
+    with UDPServer(tmp_path / "s", handler=lambda d: bytes((1 << 20) + 1)) as server:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.bind(str(tmp_path / "c"))
+            client.sendto(b"x", server.server_address)
+            server.wait_for(1)
+            assert eventually(lambda: bool(server.errors))
+        with pytest.raises(ValueError, match="may have 1048576 bytes"):
+            server.raise_errors()
 
 
 @pytest.mark.parametrize("size", [0, 1, 1472, 65507])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...errors import shown
 from ...pristine.waits import Deadline
 from ...wire.frames import CHUNK
 from ...wire.messages import Close
+from ...wire.values import buffer, is_buffer
 from .messages import Headers
 from .response import (
     TEXT,
@@ -20,6 +21,7 @@ from .response import (
     checked_informational,
     checked_reason,
     checked_trailers,
+    encoded,
     header_fields,
     pairs,
     reason_of,
@@ -39,7 +41,7 @@ def respond(call: HTTPCall, response: HTTPResponse) -> None:
     reason = reason_of(status) if response.reason is None else response.reason
     headers, trailers = pairs(response), response.trailers
     if isinstance(body, str):
-        body = body.encode("utf-8", "surrogateescape")
+        body = encoded(body)
     if isinstance(body, (bytes, bytearray, memoryview)):
         if trailers is None:
             _send_bytes(call, status, reason, headers, bytes(body))
@@ -168,14 +170,16 @@ class Responder:
         if self.closed:
             raise ValueError("this response is complete")
         self._call.check()
-        try:
-            view = memoryview(data).cast("B")
-        except TypeError:
-            raise TypeError(f"the body is written as bytes, not {data!r:.80}") from None
+        view = buffer("what is written", data)
         self._waiting += view
         if len(self._waiting) > _ENOUGH:
             self.flush()
         return len(view)
+
+    def writelines(self, lines: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Add each of ``lines`` to the body, as a file does."""
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         """Send the head and what was written so far, if the headers have ended."""
@@ -215,7 +219,7 @@ class Responder:
         self.header("Content-Type", TEXT)
         self.header("Connection", "close")
         self.end_headers()
-        self.write(f"{status} {self._reason}\n{explain or ''}".rstrip().encode() + b"\n")
+        self.write(encoded(f"{self._status} {self._reason}\n{explain or ''}".rstrip()) + b"\n")
 
 
 def _text_of(error: BaseException) -> str:
@@ -227,9 +231,9 @@ def _text_of(error: BaseException) -> str:
 
 
 def _checked_chunk(chunk: Any) -> bytes:
-    if not isinstance(chunk, (bytes, bytearray, memoryview)):
+    if not is_buffer(chunk):
         raise TypeError(
             f"an iterator that is a response must give bytes, not {type(chunk).__name__}: "
-            f"{chunk!r:.200}"
+            f"{shown(chunk)}"
         )
     return bytes(chunk)

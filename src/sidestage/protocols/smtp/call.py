@@ -10,14 +10,17 @@ from ...dispatch.run import Run
 from ...errors import shown
 from ...journal.journal import OVERHEAD, Journal
 from ...wire.messages import Lost, Message
+from ...wire.values import plain
 from .mail import Mail
 from .messages import VOCABULARY, MailIn, MailReply
 
 # RFC 5321 4.2: a code, a space (or a hyphen if lines follow), and text.
 _REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")
-_MAX_REPLY = 1 << 16  # bytes; a line of a reply has 512 at most (RFC 5321 4.5.3.1.5)
+_UNSENDABLE = re.compile(r"[^\x20-\x7e]")
+_MAX_NAME = 100  # characters of an exception's class
 _SUCCESS = "250 OK"
 _FAILURE = "451 4.3.0 the handler raised "
+_MAX_REPLY = 1 << 16  # characters; RFC 5321 4.5.3.1.5 lets a client expect 512 bytes a line
 
 
 class SMTPCall(Call):
@@ -41,6 +44,7 @@ class SMTPCall(Call):
                 "the handler of an SMTP server may return None (250) or a reply such as "
                 f"'550 no such user', not {type(result).__name__}: {shown(result)}"
             )
+        reply = plain(reply)
         if len(reply) > _MAX_REPLY:
             raise ValueError(
                 f"a reply of {len(reply):,} characters: at most {_MAX_REPLY:,} are allowed"
@@ -53,7 +57,8 @@ class SMTPCall(Call):
         self._reply(reply)
 
     def fail(self, error: BaseException) -> None:
-        self._reply(_FAILURE + type(error).__name__)
+        name = str(type(error).__name__)  # which may be anything
+        self._reply(_FAILURE + _UNSENDABLE.sub("?", name)[:_MAX_NAME])
 
     def _reply(self, reply: str) -> None:
         self.request._note_answer(int(reply[:3]), len(reply.encode()))

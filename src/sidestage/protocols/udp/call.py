@@ -8,6 +8,7 @@ from ...dispatch.calls import Call, Protocol
 from ...dispatch.run import Run
 from ...errors import shown
 from ...journal.journal import OVERHEAD, Journal
+from ...wire.values import is_buffer
 from .datagram import Datagram
 from .messages import VOCABULARY, Packet
 
@@ -31,13 +32,15 @@ class UDPCall(Call):
         else:
             replies = [result]
         for reply in replies:
-            if not isinstance(reply, (bytes, bytearray, memoryview)):
+            if not is_buffer(reply):
                 raise TypeError(
                     "the handler of a UDP server may return None, bytes (one reply) or a list "
                     f"of bytes, not {type(result).__name__}: {shown(result)}"
                 )
         if written := self.request.wfile.getvalue():
-            self.request.reply(written)
+            replies.insert(0, written)
+        for reply in replies:  # all are checked before the first is sent
+            self.request._check_reply(reply)
         for reply in replies:
             self.request.reply(reply)
         self.request._note_answer(None, 0)

@@ -10,12 +10,24 @@ from ...errors import ServerStopped
 from ...journal.facts import Address
 from ...journal.record import Record
 from ...pristine.waits import Clock
+from ...wire.values import buffer
 from .messages import Packet, SendTo
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from ...dispatch.run import Run
 
 MAX_DATAGRAM = 65507  # bytes over IPv4: 65535 less the headers of IP and UDP
+MAX_IPV6_DATAGRAM = 65527  # bytes: 65535 less the header of UDP (RFC 8200 3, RFC 768)
+MAX_UNIX_DATAGRAM = 1 << 20  # bytes; the server's SO_SNDBUF limits it too
+
+
+class _Reply(io.BytesIO):
+    """Takes all bytes-like objects, also those that are not contiguous."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        return super().write(buffer("what is written", data))
 
 
 class Datagram(Record):
@@ -28,7 +40,7 @@ class Datagram(Record):
         self._message = message
         self._replied = 0  # bytes
         self.rfile = io.BytesIO(message.data)
-        self.wfile = io.BytesIO()
+        self.wfile = _Reply()
 
     @property
     def connection_number(self) -> int:
@@ -50,28 +62,35 @@ class Datagram(Record):
         """The bytes that came; another name for ``packet``."""
         return self.packet
 
-    def reply(self, data: bytes) -> None:
+    def reply(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data`` to the sender at once.
 
         Raises ValueError if it is too large, if the sender has no address or if there was no
-        handler; TypeError if it is not bytes; and ServerStopped after the server's stop.
+        handler; TypeError if it is no bytes-like object; and ServerStopped after the server's stop.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"a datagram must be bytes, not {type(data).__name__}: {data!r:.200}")
-        size = memoryview(data).nbytes
-        if size > MAX_DATAGRAM and not isinstance(self.client_address, str):
-            raise ValueError(f"a datagram may have {MAX_DATAGRAM} bytes, not {size}")
-        if not self.client_address:
-            raise ValueError("the sender has no address to reply to; its socket must be bound")
+        view = self._check_reply(data)
         if self._run is None:
             raise ValueError("this datagram was recorded without a handler: nobody can reply")
         if (run := self._run()) is None:
             raise ServerStopped("the server of this datagram has stopped")
-        self._replied += size
+        self._replied += len(view)
         self._answered = (Clock.monotonic(), None, self._replied)
         run.send(
-            SendTo(listener=self._message.listener, address=self.client_address, data=bytes(data))
+            SendTo(listener=self._message.listener, address=self.client_address, data=bytes(view))
         )
+
+    def _check_reply(self, data: object) -> memoryview:
+        """The bytes of a reply; raises TypeError or ValueError as ``reply`` does."""
+        view = buffer("a datagram", data)
+        if isinstance(self.client_address, str):
+            most = MAX_UNIX_DATAGRAM
+        else:
+            most = MAX_DATAGRAM if len(self.client_address) == 2 else MAX_IPV6_DATAGRAM
+        if len(view) > most:
+            raise ValueError(f"a datagram may have {most} bytes, not {len(view)}")
+        if not self.client_address:
+            raise ValueError("the sender has no address to reply to; its socket must be bound")
+        return view
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Datagram):

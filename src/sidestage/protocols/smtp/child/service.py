@@ -12,6 +12,7 @@ from ....child.iteration import Iteration
 from ....child.net.listener import wire_address
 from ....child.net.stream import Receiver, Transport
 from ....child.service import Service
+from ....wire.frames import TooLarge
 from ....wire.messages import Configure, Message, OpenConnection
 from .. import rules
 from ..messages import VOCABULARY, MailIn, MailReply, SMTPSettings
@@ -21,6 +22,8 @@ from .lines import Lines
 
 _SUCCESS = "250 OK"
 _TOO_LATE = "451 4.3.0 the handler gave no answer in time"
+_FAILED = "451 4.3.0 the handler's answer was lost"
+_TOO_LARGE = "552 5.3.4 the mail and its envelope are too large"  # RFC 3463
 _STOPPING = "421 4.3.2 the server is stopping"
 _TOO_MANY = "421 4.7.0 too many commands were refused"
 _SILENT = "421 4.4.2 nothing came for too long"
@@ -48,13 +51,18 @@ class SMTPService(Service):
     async def reply_to(self, connection: SMTPConnection, data: bytes) -> str:
         """Send a mail to the parent, or record it; returns the reply to the client."""
         if not self.handled:
-            self.outbox.record(self._mail(0, connection, data))
+            try:
+                self.outbox.record(self._mail(0, connection, data))
+            except TooLarge as error:
+                return self._refuse(connection, error)
             return _SUCCESS
         call = _Call(self.loop)
         connection.call = self.calls.open(call)
-        self.send(self._mail(connection.call, connection, data))
         try:
+            self.send(self._mail(connection.call, connection, data))
             return await call.reply
+        except TooLarge as error:
+            return self._refuse(connection, error)
         except TimeoutError:
             self.calls.lose(connection.call, reset=False, answered=(451, len(_TOO_LATE)))
             self.diagnose(
@@ -71,6 +79,10 @@ class SMTPService(Service):
         finally:
             self.calls.close(connection.call)
             connection.call = 0
+
+    def _refuse(self, connection: SMTPConnection, error: TooLarge) -> str:
+        self.diagnose(connection.peer, f"sent 552: {error}", connection.number)
+        return _TOO_LARGE
 
     def _mail(self, call: int, connection: SMTPConnection, data: bytes) -> MailIn:
         session, envelope = connection.session_now(), connection.envelope_now()
@@ -98,10 +110,10 @@ class _Call:
         self.reply: asyncio.Future[str] = loop.create_future()
 
     def command(self, message: Message) -> None:
-        assert isinstance(message, MailReply)
+        reply = message.reply if isinstance(message, MailReply) else _FAILED
         if not self.reply.done():
             self.due = None
-            self.reply.set_result(message.reply)
+            self.reply.set_result(reply)
 
     def timed_out(self) -> None:
         if not self.reply.done():
