@@ -49,13 +49,16 @@ class Outbox:
     def send(self, message: Message) -> None:
         self.sent.append(message)
 
+    note = send
+
 
 class FakeCall:
     """An open call, with or without a time that ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = 0) -> None:
         self.commands: list[Message] = []
         self.due: float | None = None
+        self.size = size
         self.ended = 0
 
     def command(self, message: Message) -> None:

@@ -38,31 +38,50 @@ def test_one_that_is_too_large_alone_is_kept() -> None:
     assert kept_of(10, 1, 1, 100) == [2]
 
 
-def test_a_record_that_grows_drops_older_ones() -> None:
+def test_what_is_held_drops_older_records() -> None:
     journal: Journal[str] = Journal(10)
     journal.received("old", 4)
     journal.received("growing", 4)
-    journal.grow("growing", 4)
+    assert journal.hold(4) == 4
     assert journal.records() == ["growing"]
     assert journal.dropped == 1
 
 
-def test_one_that_grows_is_known_by_identity() -> None:
+def test_no_more_is_held_than_is_kept() -> None:
+    journal: Journal[str] = Journal(10)
+    assert [journal.hold(4), journal.hold(4), journal.hold(4), journal.hold(4)] == [4, 4, 2, 0]
+    journal.let_go(6)
+    assert journal.hold(100) == 6
+
+
+@given(st.integers(1, 50), st.lists(st.integers(0, 40)))
+def test_what_was_held_and_let_go_leaves_all_its_room(keep: int, sizes: list[int]) -> None:
+    journal: Journal[int] = Journal(keep)
+    for held in [journal.hold(size) for size in sizes]:
+        journal.let_go(held)
+    assert journal.hold(1000) == keep
+
+
+def test_what_was_held_counts_for_its_record_known_by_identity() -> None:
     first, second = [0], [0]
     journal: Journal[list[int]] = Journal(10)
     journal.received(first, 1)
     journal.received(second, 1)
-    journal.grow(first, 20)
+    journal.settle(first, journal.hold(6), 4)  # with 4 bytes more than were held
     assert journal.records() == [second]
     assert journal.records()[0] is second
+    assert journal.hold(9) == 9
+    assert journal.records() == [second]
 
 
-def test_one_that_is_gone_does_not_grow() -> None:
+def test_what_was_held_for_one_that_is_gone_counts_no_more() -> None:
     journal: Journal[str] = Journal(10)
     journal.received("gone", 8)
     journal.received("there", 8)
-    journal.grow("gone", 100)
+    journal.settle("gone", journal.hold(10), 100)
     assert journal.records() == ["there"]
+    journal.received("and this", 2)
+    assert journal.records() == ["there", "and this"]
 
 
 def test_a_snapshot_does_not_change() -> None:

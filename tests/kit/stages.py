@@ -59,13 +59,14 @@ class Recorder:
 class Stage:
     """A reader and its threads, and the pipe that the test writes to."""
 
-    def __init__(self, before: Callable[[int], None] = lambda token: None) -> None:
+    def __init__(self, before: Callable[[int], None] = lambda token: None, most: int = 100) -> None:
+        self.full: list[int] = []  # what the threads have told
         events_fd, self.writer = os.pipe()
         reader, commands_fd = os.pipe()
         self._fds = [events_fd, reader, commands_fd]
         self.sink = Recorder(before)
         self.reader = Reader(Channel(events_fd, commands_fd), self.sink)
-        self.threads = HandlerThreads(self.reader)
+        self.threads = HandlerThreads(self.reader, most, self.full.append)
 
     def threaded(self) -> Stage:
         self.threads.start(lambda: None)  # nobody else reads

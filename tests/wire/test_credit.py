@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage.wire.credit import Backpressure
+from sidestage.wire.credit import Backpressure, Transit
 from sidestage.wire.frames import WINDOW
 from sidestage.wire.messages import Ack
 
@@ -18,7 +18,7 @@ class Stream:
     def __init__(self) -> None:
         self.acks: list[Ack] = []
         self.holds: list[bool] = []
-        self.flow = Backpressure(7, self.acks.append, self.holds.append)
+        self.flow = Backpressure(7, self.acks.append, self.holds.append, Transit(1 << 40))
 
     @property
     def acknowledged(self) -> int:
@@ -79,7 +79,7 @@ def test_after_a_release_the_client_is_read_whatever_was_consumed() -> None:
 def test_a_new_call_owes_nothing_of_the_one_before() -> None:
     acks: list[Ack] = []
     for call in (7, 8):
-        flow = Backpressure(call, acks.append, lambda hold: None)
+        flow = Backpressure(call, acks.append, lambda hold: None, Transit(1 << 40))
         flow.wrote(WINDOW // 4 - 1)
     assert acks == []
     flow.wrote(1)
@@ -88,7 +88,7 @@ def test_a_new_call_owes_nothing_of_the_one_before() -> None:
 
 def test_a_call_may_begin_while_the_client_does_not_read() -> None:
     acks: list[Ack] = []
-    flow = Backpressure(7, acks.append, lambda hold: None, blocked=True)
+    flow = Backpressure(7, acks.append, lambda hold: None, Transit(1 << 40), blocked=True)
     flow.wrote(WINDOW)
     assert acks == []
     flow.client_blocked(False)

@@ -8,10 +8,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from ..wire.messages import Lost, Message, Overdue
+from ..wire.credit import CALLS, LEAST_ROOM
+from ..wire.messages import Diagnostic, Lost, Message, Overdue
 from .channel import Outbox
 
 _ANSWER_SECONDS = 0.5  # for the parent to answer Overdue
+_LEAST_CALLS = 8  # that may be under way, however large they are
 
 # Unique over the life of the process, so that a late reply never reaches another call.
 next_call_id = itertools.count(1).__next__
@@ -21,10 +23,11 @@ class Call(Protocol):
     """An invocation of the parent's handler, as the child sees it.
 
     ``due`` is when the handler's time ends, in seconds on the loop's clock; ``None`` while no time
-    is counted.
+    is counted. ``size`` is how many bytes the parent holds for it, beside its streams.
     """
 
     due: float | None
+    size: int
 
     def command(self, message: Message) -> None:
         """Carry out one command of the parent."""
@@ -37,14 +40,28 @@ class Calls:
     """The open calls by id, their time-outs, and the open questions to the parent about these.
 
     One timer is enough because every call has the same limit of ``seconds``; ``None`` is no limit.
+
+    Calls are under way until their handlers have returned, also those that have ended before. While
+    there are ``CALLS`` of them, or they hold ``room`` bytes together, this is ``full``: whoever
+    would open one more has to ``wait``.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, outbox: Outbox, seconds: float | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
+        seconds: float | None,
+        room: int = LEAST_ROOM,
     ) -> None:
+        self.full = False
         self._loop = loop
         self._outbox = outbox
         self._seconds = seconds
+        self._room = room
+        self._size = 0  # bytes that the calls under way hold
+        self._left: dict[int, int] = {}  # sizes of those that have ended before their handlers
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._told = False  # that this is full; until half are done
         self._open: dict[int, Call] = {}
         self.get = self._open.get  # by id
         self._asked: dict[int, tuple[asyncio.TimerHandle, Callable[[bool], None]]] = {}
@@ -63,6 +80,9 @@ class Calls:
         """
         call_id = next_call_id()
         self._open[call_id] = call
+        self._size += call.size
+        if self._size >= self._room or len(self._open) + len(self._left) >= CALLS:
+            self._look()
         if timed and self._seconds is not None:
             call.due = self._loop.time() + self._seconds
             if self._timer is None:
@@ -71,7 +91,23 @@ class Calls:
 
     def close(self, call_id: int) -> None:
         """Remove a call, if it is open; further commands for it are dropped."""
-        self._open.pop(call_id, None)
+        call = self._open.pop(call_id, None)
+        if call is not None:
+            self._size -= call.size
+            if self._told:
+                self._look()
+
+    def leave(self, call_id: int) -> None:
+        """Remove a call whose handler still runs; it is under way until ``returned``."""
+        call = self._open.pop(call_id, None)
+        if call is not None:
+            self._left[call_id] = call.size
+
+    def returned(self, call_id: int) -> None:
+        """Note that the handler has returned of a call that had ended before."""
+        self._size -= self._left.pop(call_id, 0)
+        if self._told:
+            self._look()
 
     def lose(self, call_id: int, *, reset: bool, answered: tuple[int, int] | None = None) -> None:
         """Remove a call and, if it was open, report to the parent that the child has ended it.
@@ -79,8 +115,55 @@ class Calls:
         ``reset`` is whether the client reset the connection; ``answered`` is what the
         child has sent in place of the handler: status and bytes.
         """
-        if self._open.pop(call_id, None) is not None:
+        if call_id in self._open:
+            self.leave(call_id)
             self._outbox.send(Lost(call=call_id, reset=reset, answered=answered))
+
+    # The limit ---------------------------------------------------------------------------------
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Have ``go_on`` called once, when this is no longer full."""
+        self._waiting[go_on] = None
+
+    async def admits(self) -> bool:
+        """Wait until one more call may be opened; returns ``False`` after a handler's time."""
+        free = asyncio.Event()
+        try:
+            async with asyncio.timeout(self._seconds):
+                while self.full:
+                    free.clear()
+                    self.wait(free.set)
+                    await free.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self.forget(free.set)
+        return True
+
+    def forget(self, go_on: Callable[[], None]) -> None:
+        """Do not call ``go_on``."""
+        self._waiting.pop(go_on, None)
+
+    def _look(self) -> None:
+        """Find out whether this is full."""
+        count = len(self._open) + len(self._left)
+        large = self._size >= self._room and count >= _LEAST_CALLS
+        self.full = large or count >= CALLS
+        if self.full and not self._told:
+            self._told = True
+            held = f" with {self._size} bytes of requests" if large else ""
+            text = f"{count} handlers run{held}: more of them wait until some have returned"
+            self._outbox.note(Diagnostic(peer="sidestage", text=text, at=self._loop.time()))
+        elif self._told and 2 * count < CALLS and 2 * self._size < self._room:
+            self._told = False
+        if self._waiting and not self.full:
+            self._loop.call_soon(self._admit)
+
+    def _admit(self) -> None:
+        while self._waiting and not self.full:
+            go_on = next(iter(self._waiting))
+            del self._waiting[go_on]
+            go_on()
 
     # Time-outs ---------------------------------------------------------------------------------
 

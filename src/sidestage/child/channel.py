@@ -3,7 +3,7 @@
 Messages sent in one iteration of the loop are written together at its end: a burst of requests
 takes one system call here and wakes the parent once. Frames wait in a queue while the pipe is full.
 That queue needs a limit: without a handler, nothing reads the pipe until the test looks at
-``received``. Beyond the limit the oldest records are dropped and counted.
+``received``. Beyond the limit the oldest records and notes are dropped and counted.
 """
 
 from __future__ import annotations
@@ -12,63 +12,85 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections import deque
+from collections import Counter, deque
+from typing import Literal, NamedTuple
 
 from ..wire.frames import CHUNK, LARGE_PIPE_SIZE, START, add_to, encode, finish
-from ..wire.messages import Dropped, Message
+from ..wire.messages import Diagnostic, Dropped, LogLine, Message
 
 _SET_SIZE: int | None = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
+
+
+Kind = Literal["kept", "records", "diagnostics", "log"]
+
+
+class _Waiting(NamedTuple):
+    """Frames that the pipe has not taken: messages of one kind."""
+
+    frames: bytearray
+    kind: Kind
+    messages: int
 
 
 class Outbox:
     """Collects messages; each ``flush`` writes as much as the pipe takes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
-        self.limit = 1 << 26  # bytes of records that may wait
+        self.limit = 1 << 26  # bytes that may wait, beside what is never dropped
         self._loop = loop
         self._fd = fd
         self._batch = bytearray(START)  # what was sent since the last flush
         self._count = 0  # messages in it
-        self._records = 0  # in the batch; if not 0, it contains nothing but records
+        self._kind: Kind = "kept"  # of all messages in it
         self._head = memoryview(b"")  # the frames being written
         self._enlarged = False  # whether the pipe was made larger
-        self._queue: deque[tuple[bytearray, int]] = deque()  # frames, and how many are records
+        self._queue: deque[_Waiting] = deque()
         self._size = 0  # bytes in the queue
-        self._dropped = 0
+        self._dropped: Counter[Kind] = Counter()
         os.set_blocking(fd, False)
 
     def send(self, message: Message) -> None:
         """Send a message that is never dropped; raises what ``frames.add_to`` raises."""
-        if self._records:
-            self.flush()
+        if self._kind != "kept":
+            self._begin("kept")
         add_to(self._batch, message)
         self._count += 1
         if len(self._batch) > CHUNK:
             self.flush()
 
     def record(self, message: Message) -> None:
-        """Send a record, which is dropped if too many bytes of records wait.
+        """Send a record, which is dropped if too many bytes wait.
 
         Raises what ``frames.add_to`` raises.
         """
-        if self._count > self._records:
-            self.flush()
+        self._add(message, "records")
+
+    def note(self, message: Diagnostic | LogLine) -> None:
+        """Send a diagnostic or a line of the log, which is dropped if too many bytes wait."""
+        self._add(message, "diagnostics" if isinstance(message, Diagnostic) else "log")
+
+    def _add(self, message: Message, kind: Kind) -> None:
+        if self._kind != kind:
+            self._begin(kind)
         add_to(self._batch, message)
         self._count += 1
-        self._records += 1
-        # The records of one batch are dropped together, so keep batches small.
+        # The messages of one batch are dropped together, so keep batches small.
         if len(self._batch) > min(CHUNK, self.limit // 4):
             self.flush()
+
+    def _begin(self, kind: Kind) -> None:
+        self.flush()
+        self._kind = kind
 
     def flush(self) -> None:
         """Write the messages added since the last flush."""
         if not self._count:
             return
-        batch, records = self._batch, self._records
-        finish(batch, self._count)
-        self._batch, self._count, self._records = bytearray(START), 0, 0
+        batch, count = self._batch, self._count
+        finish(batch, count)
+        self._batch, self._count = bytearray(START), 0
         if self._head:
-            self._wait(batch, records)
+            self._wait(_Waiting(batch, self._kind, count))
             return
         try:
             written = os.write(self._fd, batch)
@@ -80,10 +102,24 @@ class Outbox:
             if self._head:
                 self._loop.add_writer(self._fd, self._write_queue)
 
-    def _wait(self, batch: bytearray, records: int) -> None:
-        """Put a frame behind those that the pipe has not taken."""
-        self._queue.append((batch, records))
-        self._size += len(batch)
+    def _wait(self, new: _Waiting) -> None:
+        """Put frames behind those that the pipe has not taken.
+
+        Small ones are joined, or they would take more than their bytes. What is dropped is dropped
+        together, so little of that.
+        """
+        self._size += len(new.frames)
+        last = self._queue[-1] if self._queue else None
+        most = CHUNK if new.kind == "kept" else min(CHUNK, self.limit // 64)
+        if (
+            last is not None
+            and last.kind == new.kind
+            and len(last.frames) + len(new.frames) <= most
+        ):
+            last.frames.extend(new.frames)
+            new = last._replace(messages=last.messages + new.messages)
+            self._queue.pop()
+        self._queue.append(new)
         if self._size > self.limit:
             self._shed()
 
@@ -103,10 +139,11 @@ class Outbox:
         self._write()
         while not self._head:
             if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                self._head = memoryview(encode(Dropped(count=dropped)))
+                lost, self._dropped = self._dropped, Counter()
+                dropped = Dropped(count=lost["records"], diagnostics=lost["diagnostics"])
+                self._head = memoryview(encode(dropped))
             elif self._queue:
-                frames, _ = self._queue.popleft()
+                frames = self._queue.popleft().frames
                 self._size -= len(frames)
                 self._head = memoryview(frames)
             else:
@@ -115,14 +152,14 @@ class Outbox:
             self._write()
 
     def _shed(self) -> None:
-        kept: list[tuple[bytearray, int]] = []
+        kept: list[_Waiting] = []
         while self._size > self.limit and self._queue:
-            frames, records = self._queue.popleft()
-            if records:
-                self._size -= len(frames)
-                self._dropped += records
+            waiting = self._queue.popleft()
+            if waiting.kind == "kept":
+                kept.append(waiting)
             else:
-                kept.append((frames, records))
+                self._size -= len(waiting.frames)
+                self._dropped[waiting.kind] += waiting.messages
         self._queue.extendleft(reversed(kept))
 
 

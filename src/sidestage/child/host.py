@@ -50,6 +50,7 @@ from ..wire.messages import (
     Postpone,
     Ready,
     Resume,
+    Returned,
     Stop,
     Stopped,
     Sync,
@@ -96,6 +97,7 @@ class Host:
             Postpone: self._postpone,
             Idle: self._idle,
             Undecoded: self._undecoded,
+            Returned: self._returned,
         }
         self._call: Callable[[Any], None] = self._drop  # takes the commands for calls
         self._descriptors = 0
@@ -178,6 +180,10 @@ class Host:
     def _idle(self, message: Idle) -> None:
         if self.service is not None:
             self.service.idle()
+
+    def _returned(self, message: Returned) -> None:
+        if self.service is not None:
+            self.service.calls.returned(message.call)
 
     def _handle(self, message: Handle) -> None:
         if self.service is not None:
@@ -321,7 +327,7 @@ class _Forwarder(logging.Handler):
         self._outbox = outbox
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._outbox.send(
+        self._outbox.note(
             LogLine(
                 name=record.name,
                 level=record.levelno,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
+from ..wire.credit import LEAST_ROOM, Transit
 from ..wire.frames import MAX_RECORD
 from ..wire.messages import (
     Configure,
@@ -59,6 +60,23 @@ class Peer(Protocol):
         """Drop the connection now."""
 
 
+class Unfinished:
+    """The bytes of records that are not complete: what does not fit is cut from them."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit  # bytes
+
+    def take(self, size: int) -> int:
+        """Count up to ``size`` bytes; returns how many may be stored."""
+        taken = min(size, self._free)
+        self._free -= taken
+        return taken
+
+    def give(self, size: int) -> None:
+        """Take ``size`` bytes off: their record is complete, or is none."""
+        self._free += size
+
+
 class Service:
     """One server: its listeners, its connections, its open calls.
 
@@ -80,7 +98,10 @@ class Service:
         self.record_limit = min(config.keep // 4, MAX_RECORD)  # bytes of one record's body
         self.draining = False
         self.finished = 0  # calls whose handlers had returned when the stop was requested
-        self.calls = Calls(self.loop, self.outbox, config.handler_timeout)
+        room = max(config.keep, LEAST_ROOM)
+        self.calls = Calls(self.loop, self.outbox, config.handler_timeout, room)
+        self.transit = Transit(room)  # of the streams from clients
+        self.unfinished = Unfinished(config.keep)
         self.peers: set[Peer] = set()
         self.next_connection = itertools.count(1).__next__
         self.remove_file: Callable[[], None] = _nothing  # of a Unix socket
@@ -130,7 +151,7 @@ class Service:
 
     def diagnose(self, peer: object, text: str, connection: int = 0) -> None:
         """Send the test a diagnostic about ``peer``."""
-        self.send(
+        self.outbox.note(
             Diagnostic(
                 peer=wire_address(peer),
                 text=printable(text),

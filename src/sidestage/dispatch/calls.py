@@ -32,6 +32,7 @@ class Protocol(NamedTuple):
     vocabulary: Vocabulary
     open: Opener
     tells_first: bool = False  # the child tells of a request before it answers it
+    at_once: int = 1 << 12  # handlers that may run at a time; others wait for one to return
 
 
 # Records an event of the child in a journal; returns the call if a handler is to run.
@@ -47,6 +48,8 @@ class Call:
     request: Any
     connection = 0  # the number of the connection
     known_to_child = True  # the child knows of it and waits for it when it drains
+    owes = False  # the child has ended it, and is to be told when the handler has returned
+    holds = 0  # bytes that the run counts for it
 
     def __init__(self, run: Run, id: int, client_address: Address) -> None:  # noqa: A002 - it is one
         self.run = run
@@ -106,6 +109,7 @@ class Call:
 
     def awaited(self, context: contextvars.Context, task: asyncio.Future[Any]) -> None:
         """Answer with the result of a coroutine handler; runs on a handler thread, may block."""
+        self.run.threads.ended_awaiting()
         try:
             context.run(lambda: self.complete(task.result()))
         except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop

@@ -152,14 +152,17 @@ class Reader:
         self._reading.release()
         self.changed.notify()
 
-    def next_job(self) -> Job | None:
-        """The next job: one that ends a call, one that was read, or one that is read now."""
+    def next_job(self, *, any_job: bool = True) -> Job | None:
+        """The next job: one that ends a call, one that was read, or one that is read now.
+
+        Unless ``any_job``, only one that ends a call.
+        """
         while True:
             if self.endings and not self.parked:
                 return self.endings.popleft()
             if self.finished or self.parked:
                 return None
-            if self.jobs:
+            if self.jobs and any_job:
                 return self.jobs.popleft()
             if not self.unread:
                 return None

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerDied, ServerStopped, SidestageError
-from ..journal.facts import Diagnostic, Label
+from ..journal.facts import Address, Diagnostic, Label
 from ..journal.journal import Journal
 from ..pristine import system
 from ..pristine.waits import Deadline, Event
@@ -72,11 +72,12 @@ class Run:
         self.stopping = False
         self.ended = False
         self.finished = 0  # calls
+        self.held = 0  # bytes of requests that the child does not count
         self.context = contextvars.copy_context()
         self.reader = Reader(child.channel, self, child.events)
         child.events = []
         child.channel.behind = False  # whatever the run before has left: it was read to its end
-        self.threads = HandlerThreads(self.reader)
+        self.threads = HandlerThreads(self.reader, protocol.at_once, self._no_thread)
         self._open_call = protocol.open
         self._tells_first = protocol.tells_first
         self._ready_event = ready
@@ -85,6 +86,7 @@ class Run:
         self._draining = False
         self._child_waits = False  # in its drain, for no handler to be running
         self._synced = 0
+        self._drops = False  # requests, until half of what is held is done
         self._coroutines: CoroutineRunner | None = None  # until a handler is a coroutine
         self._guard = system.Lock()
 
@@ -212,7 +214,7 @@ class Run:
             self.child.events.append(message)
 
     def _dropped(self, message: wire.Dropped) -> None:
-        self.journal.dropped_elsewhere(message.count)
+        self.journal.dropped_elsewhere(message.count, message.diagnostics)
 
     def _log(self, message: wire.LogLine) -> None:
         self.journal.logged(f"{message.name}: {message.text}", at=message.at)
@@ -259,6 +261,19 @@ class Run:
         if call is not None:
             call.event(message)
 
+    def _lost(self, message: wire.Lost) -> None:
+        """A call has ended in the child before its handler; tell when that has returned."""
+        call = self._calls.get(message.call)
+        if call is not None:
+            call.event(message)
+            call.owes = True
+        if message.call not in self._calls:  # maybe only now
+            self._tell_returned(message.call)
+
+    def _tell_returned(self, call: int) -> None:
+        with contextlib.suppress(ServerStopped):
+            self.send(wire.Returned(call=call))
+
     def defect(self, error: BaseException) -> None:
         """Taking an event has failed: nothing is lost silently."""
         self.journal.failed(error)
@@ -297,6 +312,7 @@ class Run:
     ) -> None:
         """Have a coroutine handler run on its loop, and ``call`` answered then."""
         runner = self._coroutines or self._new_runner()
+        self.threads.began_awaiting()
 
         def done(task: asyncio.Future[Any]) -> None:
             # On the loop: what follows may block, so a handler thread has to do it.
@@ -322,11 +338,40 @@ class Run:
                 runner.resume()  # type: ignore[unreachable]  # not: other threads set it
         return runner
 
+    def _no_thread(self, count: int) -> None:
+        """No more handlers may begin."""
+        self._diagnose(f"{count} handlers run: more of them wait until some have returned")
+
+    def _diagnose(self, text: str, client_address: Address = "sidestage") -> None:
+        self.journal.diagnosed(Diagnostic(client_address=client_address, text=text))
+
+    def drop_request(self, why: str, client_address: Address) -> None:
+        """Count a request that gets no call, and tell of the first one."""
+        self.journal.dropped_elsewhere(1)
+        self.finished += 1
+        if not self._drops:
+            self._drops = True
+            self._diagnose(f"{self.held} bytes of {why}", client_address)
+
+    def hold(self, size: int, most: int) -> bool:
+        """Count ``size`` bytes of a request until its call closes, unless they exceed ``most``."""
+        with self._guard:
+            fits = self.held + size <= most
+            if fits:
+                self.held += size
+                self._drops &= 2 * self.held > most
+        return fits
+
     def close_call(self, call: Call) -> None:
         """Drop every further event for ``call``."""
         if self._calls.pop(call.id, None) is not None:
             self.finished += 1
             self.reader.changed.notify()
+        if call.owes:
+            self._tell_returned(call.id)
+        if call.holds:
+            with self._guard:
+                self.held -= call.holds
         if self._child_waits:
             self._release_child()
 
@@ -418,5 +463,6 @@ _REACTIONS: dict[type, Callable[[Run, Any], None]] = {
     wire.LogLine: Run._log,
     wire.Misread: Run._misread,
     Undecoded: Run._undecoded,
-    **dict.fromkeys((wire.Data, wire.End, wire.Ack, wire.Lost), Run.to_call),
+    wire.Lost: Run._lost,
+    **dict.fromkeys((wire.Data, wire.End, wire.Ack, wire.AckSoon), Run.to_call),
 }

@@ -12,13 +12,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
+from ..wire.credit import SHARE
 from ..wire.frames import CHUNK, WINDOW
-from ..wire.messages import Ack, Data, Message
+from ..wire.messages import Ack, AckSoon, Data, End, Message
 from ..wire.values import buffer as buffer_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+_SMALL = 1 << 12  # bytes; smaller pieces are joined, or they would take more than their bytes
+_SOON = SHARE // 4  # bytes read between two acknowledgements, if the child asks for that
 
 
 class Inflow:
@@ -27,15 +33,44 @@ class Inflow:
     def __init__(self, send: Callable[[Message], None], call: int) -> None:
         self._send = send
         self._call = call
-        self._chunks: deque[memoryview] = deque()
+        self._chunks: deque[memoryview | bytearray] = deque()
+        self._guard = system.Lock()  # of the joined pieces, the bytearrays
         self._ended = False
         self._error: Exception | None = None
         self._owed = 0  # bytes read and not acknowledged yet
+        self._step = WINDOW // 4  # bytes read between two acknowledgements
+        self._hurried = False  # the step has just become smaller
         self._changed = Wakeup()
+
+    def event(self, message: Data | End | AckSoon) -> None:
+        """Take a message of the child."""
+        match message:
+            case Data():
+                self.feed(message.data)
+            case End():
+                self.end()
+            case AckSoon():
+                self.hurry()
 
     def feed(self, data: bytes) -> None:
         """Append bytes that came."""
-        self._chunks.append(memoryview(data))
+        if self._chunks and len(data) < _SMALL:
+            self._join(data)
+        else:
+            self._chunks.append(memoryview(data))
+        self._changed.notify()
+
+    def _join(self, data: bytes) -> None:
+        with self._guard:
+            last = self._chunks[-1] if self._chunks else None
+            if isinstance(last, bytearray) and len(last) < CHUNK:
+                last += data
+            else:
+                self._chunks.append(bytearray(data))
+
+    def hurry(self) -> None:
+        """Acknowledge in smaller steps from now on, starting with what was read."""
+        self._step, self._hurried = _SOON, True
         self._changed.notify()
 
     def end(self) -> None:
@@ -57,26 +92,45 @@ class Inflow:
         """
         if not self._changed.wait_until(self._ready, deadline):
             raise TimeoutError("timed out")
+        while self._hurried:  # maybe nothing else made it ready
+            self._hurried = False
+            self._acknowledge()
+            if not self._changed.wait_until(self._ready, deadline):
+                raise TimeoutError("timed out")
         if not self._chunks:
             if self._error is not None and not self._ended:  # an earlier end counts
                 raise anew(self._error)
             return b""
         chunk = self._chunks[0]
-        data = bytes(chunk[:limit])
+        if isinstance(chunk, bytearray):
+            data = self._take_joined(chunk, limit, peek=peek)
+        else:
+            data = bytes(chunk[:limit])
+            if peek:
+                pass
+            elif len(data) == len(chunk):
+                self._chunks.popleft()
+            else:
+                self._chunks[0] = chunk[len(data) :]
         if not peek:
-            self._consume(chunk, len(data))
+            self._owed += len(data)
+            self._acknowledge()
+        return data
+
+    def _take_joined(self, chunk: bytearray, limit: int, *, peek: bool) -> bytes:
+        with self._guard:
+            data = bytes(chunk[:limit])
+            if not peek:
+                del chunk[: len(data)]
+                if not chunk:
+                    self._chunks.popleft()
         return data
 
     def _ready(self) -> bool:
-        return bool(self._chunks) or self._ended or self._error is not None
+        return bool(self._chunks) or self._ended or self._error is not None or self._hurried
 
-    def _consume(self, chunk: memoryview, size: int) -> None:
-        if size == len(chunk):
-            self._chunks.popleft()
-        else:
-            self._chunks[0] = chunk[size:]
-        self._owed += size
-        if self._owed >= WINDOW // 4 and not self._ended:
+    def _acknowledge(self) -> None:
+        if self._owed >= self._step and not self._ended:
             owed, self._owed = self._owed, 0
             self._send(Ack(call=self._call, size=owed))
 

@@ -5,6 +5,7 @@ thread to contend with for the GIL. Another waits for the next event; when one c
 leader is in a handler, it watches. A handler that does not return within a fraction of a
 millisecond loses the lead to it, so that one which blocks, calls its own server or waits for
 another request holds nobody up. Before a fork the idle threads end, after it they are back.
+Beyond a number of handlers, no more begin until some have returned; the pipe is read all the same.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ _EXIT_SECONDS = 1.0  # for idle threads to leave, which takes microseconds
 class HandlerThreads:
     """The handler threads of one run; there are none before ``start``."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, most: int, full: Callable[[int], None]) -> None:
         self._reader = reader
+        self._most = most  # handlers at a time
+        self._full = full  # told their number when more would have to run
+        self._held = False  # whether jobs wait for that
+        self._awaited = 0  # handlers that are coroutines
         self._guard = system.Lock()
         self._gate: Gate | None = None
         self._idle = 0  # threads at the gate
@@ -159,7 +164,7 @@ class HandlerThreads:
         """Run what is read, until there is nothing more or another thread has taken over."""
         reader = self._reader
         while True:
-            while (job := reader.next_job()) is not None:
+            while (job := reader.next_job(any_job=self._has_room())) is not None:
                 with self._guard:
                     self._begun += 1
                     self._busy = True
@@ -174,13 +179,34 @@ class HandlerThreads:
                 with self._guard:
                     if self._leader != me:
                         self._stuck.discard(me)
+                        if self._held and self._gate is not None:
+                            self._gate.wake()  # one that leads: this one has been away
                         return
                     self._busy = False
             with self._guard:
                 self._eager = False
-                if not reader.unread or self._leaving():
+                held, self._held = self._held, bool(reader.jobs) and not self._has_room()
+                more = reader.unread or (reader.jobs and not self._held)
+                if not more or self._leaving():
                     self._leader = None
-                    return
+            if self._held and not held:
+                self._full(self._most)
+            if self._leader != me:
+                return
+
+    def _has_room(self) -> bool:
+        """Whether one more handler may begin."""
+        return len(self._stuck) + self._awaited < self._most
+
+    def began_awaiting(self) -> None:
+        """A handler's coroutine runs."""
+        with self._guard:
+            self._awaited += 1
+
+    def ended_awaiting(self) -> None:
+        """It has ended; the caller leads, or runs what ends a call after the end."""
+        with self._guard:
+            self._awaited -= 1
 
     def _call_watcher(self) -> None:
         """Before a handler: see to it that a thread is there that can take over."""

@@ -79,7 +79,8 @@ class Journal(Generic[R]):
         self._sizes: deque[int] = deque()  # bytes, of each record
         self._notes: deque[Entry] = deque()
         self._lasting: list[Entry] = []  # errors and deaths
-        self._size = 0  # bytes, of records and notes
+        self._size = 0  # bytes, of records and notes, and what is held
+        self._held = 0  # bytes, of records that are not complete
         self._guard = Lock()  # handlers' threads let records grow while others are added
 
     # Writing -----------------------------------------------------------------------------------
@@ -93,13 +94,34 @@ class Journal(Generic[R]):
             if self._size > self.keep:
                 self._trim()
 
-    def grow(self, record: R, size: int) -> None:
-        """Count ``size`` more bytes for ``record``, if it is still kept."""
+    def hold(self, size: int) -> int:
+        """Count up to ``size`` bytes of a record that is not complete; returns how many fit.
+
+        Such records have ``keep`` bytes together, each until ``settle`` or ``let_go``.
+        """
         with self._guard:
+            taken = min(size, self.keep - self._held)
+            self._held += taken
+            self._size += taken
+            if self._size > self.keep:
+                self._trim()
+        return taken
+
+    def let_go(self, size: int) -> None:
+        """No longer count ``size`` bytes that were held."""
+        with self._guard:
+            self._held -= size
+            self._size -= size
+
+    def settle(self, record: R, held: int, more: int = 0) -> None:
+        """``record`` is complete: count ``held`` bytes, and ``more``, as its own if it is kept."""
+        with self._guard:
+            self._held -= held
+            self._size -= held
             for at in reversed(range(len(self._records))):
                 if self._records[at] is record:
-                    self._sizes[at] += size
-                    self._size += size
+                    self._sizes[at] += held + more
+                    self._size += held + more
                     break
             self._trim()
 
@@ -121,10 +143,11 @@ class Journal(Generic[R]):
         self._lasting.append(Entry(Clock.monotonic(), "died", 0, death))
         self.failures.death = death
 
-    def dropped_elsewhere(self, count: int) -> None:
-        """Count records that the server's process has dropped itself."""
+    def dropped_elsewhere(self, count: int, diagnostics: int = 0) -> None:
+        """Count records and diagnostics that were dropped before they came here."""
         with self._guard:
             self.dropped += count
+            self.diagnostics_dropped += diagnostics
 
     def _note(self, entry: Entry) -> None:
         with self._guard:

@@ -103,10 +103,20 @@ class Sync(Message, frozen=True, kw_only=True, tag=12):
 
 
 class Close(Message, frozen=True, kw_only=True, tag=16):
-    """Close the connection of ``call``: once everything has been sent, or with a reset (RST)."""
+    """Close the connection of ``call``: once everything has been sent, or with a reset (RST).
+
+    If the handler has not ``returned``, Returned follows.
+    """
 
     call: int
     reset: bool
+    returned: bool = True
+
+
+class Returned(Message, frozen=True, kw_only=True, tag=22):
+    """The handler has returned of a call that had ended before: by Lost, or by Close."""
+
+    call: int
 
 
 class SetOption(Message, frozen=True, kw_only=True, tag=17):
@@ -179,6 +189,12 @@ class Lost(Message, frozen=True, kw_only=True, tag=37):
     answered: tuple[int, int] | None = None  # status and bytes of the child's own answer
 
 
+class AckSoon(Message, frozen=True, kw_only=True, tag=48):
+    """Send Acks of a call's stream for fewer bytes: its sender may have no more on their way."""
+
+    call: int
+
+
 class Diagnostic(Message, frozen=True, kw_only=True, tag=39):
     """A client broke the rules of its protocol, or the server gave up on something."""
 
@@ -204,9 +220,10 @@ class Synced(Message, frozen=True, kw_only=True, tag=41):
 
 
 class Dropped(Message, frozen=True, kw_only=True, tag=42):
-    """The child has dropped ``count`` records because more than ``keep`` bytes waited."""
+    """The child has dropped what waited for the parent beyond ``keep`` bytes."""
 
-    count: int
+    count: int  # records
+    diagnostics: int = 0
 
 
 class OpenConnection(msgspec.Struct, frozen=True, array_like=True):
@@ -250,6 +267,7 @@ COMMANDS: tuple[type[Message], ...] = (
     Sync,
     Postpone,
     Close,
+    Returned,
     SetOption,
     Stop,
     Idle,
@@ -273,5 +291,6 @@ EVENTS: tuple[type[Message], ...] = (
     Stopped,
     Data,
     Ack,
+    AckSoon,
     End,
 )

@@ -35,6 +35,7 @@ class LineConnection(asyncio.Protocol):
         self.number = service.next_connection()
         self.peer: object = ""
         self.call = 0
+        self.size = 0  # bytes that the parent holds for it
         self.due: float | None = None  # when the handler's time ends
         self.unread = bytearray()
         self.ended = False  # the client sends no more

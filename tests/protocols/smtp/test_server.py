@@ -226,7 +226,7 @@ def test_mails_compare_by_value(recorder: SMTPServer) -> None:
 
 
 def test_at_most_keep_bytes_are_kept_and_dropped_records_are_counted() -> None:
-    with SMTPServer(keep=3 * (310 + OVERHEAD)) as server:
+    with SMTPServer(keep=3 * (510 + OVERHEAD)) as server:
         for number in range(10):
             send(server, f"{number}" * 285)  # 300 bytes with the header
         received = server.received

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ...dispatch.calls import ClientLeft
 from ...dispatch.streams import Inflow
@@ -11,28 +12,51 @@ from ...pristine import waits
 from ...pristine.system import Lock
 from ...pristine.waits import Deadline
 
+if TYPE_CHECKING:
+    from ...journal.journal import Journal
+
 _CHUNK = 1 << 16  # bytes
 _NEVER = Deadline(None)
 _REST_SECONDS = 1.0  # after the answer, to receive the unread rest of a body
 
 
+class Counted:
+    """Counts in the journal what is kept of the body of ``record``."""
+
+    def __init__(self, journal: Journal[Any], record: object) -> None:
+        self._journal = journal
+        self._record = record
+        self._size = 0  # bytes
+
+    def hold(self, size: int) -> int:
+        """Count up to ``size`` bytes; returns how many may be kept."""
+        taken = self._journal.hold(size)
+        self._size += taken
+        return taken
+
+    def settle(self, more: int) -> None:
+        """The body is complete, and its record holds ``more`` bytes beside it."""
+        self._journal.settle(self._record, self._size, more)
+
+
 class Body:
     """The body of a request that comes in pieces, and the part of it that is kept.
 
-    The first ``limit`` bytes are kept; ``grown`` is called with the size of each piece that is
-    added to them. Once the handler is done, only that part can be read. The test may read a record
-    while the handler does, so a lock lets one thread at a time read from the stream. ``ask`` is
-    called before the first read, if the client waits for that.
+    The first ``limit`` bytes are kept, as far as ``counted`` has room for them. Once the handler is
+    done, only that part can be read. The test may read a record while the handler does, so a lock
+    lets one thread at a time read from the stream. ``ask`` is called before the first read, if the
+    client waits for that.
     """
 
     def __init__(
         self,
         inflow: Inflow,
         limit: int,
-        grown: Callable[[int], None],
+        counted: Counted,
         ask: Callable[[], None] | None = None,
     ) -> None:
         self.answered = False  # the handler wants no more, so nobody waits for it
+        self.buffered = 0  # bytes that a file over this body has
         self.cut = 0  # bytes received beyond the limit, which were not kept
         self._inflow: Inflow | None = inflow
         self._whole: bytes | None = None  # once it is complete
@@ -41,7 +65,7 @@ class Body:
         self._failed = False
         self._guard = Lock()
         self._limit = limit
-        self._grown = grown
+        self._counted = counted
         self._ask = ask
 
     def read(self, limit: int) -> bytes:
@@ -85,10 +109,11 @@ class Body:
         except (ClientLeft, ServerStopped):
             self._failed = True
             raise
-        kept = data[: max(0, self._limit - len(self._kept))]
-        self._kept += kept
-        self.cut += len(data) - len(kept)
-        self._grown(len(kept))
+        kept = 0
+        if not self.cut:  # what is kept is the beginning
+            kept = self._counted.hold(min(len(data), self._limit - len(self._kept)))
+        self._kept += data[:kept]
+        self.cut += len(data) - kept
         return data
 
     def close(self) -> None:
@@ -118,5 +143,6 @@ class Body:
             self._whole = bytes(self._kept)
             self._inflow = None
             self._kept.clear()
-            del self._grown  # it refers to the journal, whose records refer to this body
+            self._counted.settle(self.buffered)
+            del self._counted  # it refers to the journal, whose records refer to this body
         return self._whole or b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ...dispatch.calls import Call, ClientLeft, Protocol
@@ -12,8 +11,8 @@ from ...dispatch.streams import Inflow, Outflow, anew
 from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
 from ...pristine.waits import Deadline
-from ...wire.messages import Ack, Close, Data, End, Lost, Message
-from .body import Body
+from ...wire.messages import Ack, AckSoon, Close, Data, End, Lost, Message
+from .body import Body, Counted
 from .messages import VOCABULARY, Headers, Inform, Request, Respond, Trailers
 from .request import HTTPRequest
 from .responder import Responder, respond, respond_failure
@@ -37,6 +36,7 @@ class HTTPCall(Call):
     _responder: Responder | None = None
     _body: Body | None = None
     _connection: Connection | None = None
+    _returned = False  # the handler has
     _error: Exception | None = None  # why nothing can be sent any more
     _stopped: Exception | None = None  # why nothing more comes
 
@@ -47,13 +47,13 @@ class HTTPCall(Call):
         self.connection = message.connection
         self.request = HTTPRequest(message, self)
 
-    def stream(self, message: Request, limit: int, grown: Callable[[int], None]) -> Body:
+    def stream(self, message: Request, limit: int, counted: Counted) -> Body:
         """Receive the body in pieces, of which ``message`` has the first."""
         self._inflow = Inflow(self.run.send, self.id)
         if message.body:
             self._inflow.feed(message.body)
         ask = self._ask_for_body if message.expects and not message.body else None
-        self._body = Body(self._inflow, limit, grown, ask)
+        self._body = Body(self._inflow, limit, counted, ask)
         return self._body
 
     def _ask_for_body(self) -> None:
@@ -79,7 +79,8 @@ class HTTPCall(Call):
     def close(self, *, reset: bool) -> None:
         """Close the tunnel for the handler, with a reset (RST) if ``reset``."""
         self.request._note_answer(self._status, self.outflow.sent)
-        self.run.send(Close(call=self.id, reset=reset))
+        self.owes = not self._returned
+        self.run.send(Close(call=self.id, reset=reset, returned=self._returned))
 
     def tunnel(self) -> Connection:
         """The connection, once the head of a 2xx response to CONNECT was sent."""
@@ -110,12 +111,9 @@ class HTTPCall(Call):
 
     def event(self, message: Message) -> None:
         match message:
-            case Data():
+            case Data() | End() | AckSoon():
                 if self._inflow is not None:
-                    self._inflow.feed(message.data)
-            case End():
-                if self._inflow is not None:
-                    self._inflow.end()
+                    self._inflow.event(message)
             case Trailers():
                 self.request._trailers = message.fields
             case Ack():
@@ -143,6 +141,7 @@ class HTTPCall(Call):
     # The response --------------------------------------------------------------------------------
 
     def complete(self, result: object) -> None:
+        self._returned = True
         responder = self._responder
         try:
             if responder is None or not responder.begun:
@@ -160,6 +159,7 @@ class HTTPCall(Call):
         self._close()
 
     def fail(self, error: BaseException) -> None:
+        self._returned = True
         try:
             if self.request._call is self:
                 respond_failure(self, error)
@@ -254,20 +254,15 @@ def open_call(run: Run, message: Any, journal: Journal[Any]) -> HTTPCall | None:
     if not isinstance(message, Request):  # the trailers of one before
         run.to_call(message)
         return None
+    size = OVERHEAD + len(message.fields) + len(message.target) + len(message.trailers)
     if not message.call:
-        journal.received(HTTPRequest(message), OVERHEAD + len(message.body))
+        journal.received(HTTPRequest(message), size + len(message.body))
         return None
     call = HTTPCall(run, message)
     request = call.request
-    if message.more:
-
-        def grown(size: int) -> None:
-            journal.grow(request, size)
-
-        request._body = call.stream(message, journal.keep // 4, grown)
-        journal.received(request, OVERHEAD)  # the body is counted as it is kept
-    else:
-        journal.received(request, OVERHEAD + len(message.body))
+    if message.more:  # what is kept of the body is counted then
+        request._body = call.stream(message, journal.keep // 4, Counted(journal, request))
+    journal.received(request, size + len(message.body))
     return call
 
 

@@ -139,6 +139,7 @@ class HTTPRequest(Record):
                 self._rfile = io.BytesIO(self._message.body)
             else:
                 self._rfile = io.BufferedReader(StreamReader(self._body.read), _CHUNK)
+                self._body.buffered = _CHUNK
         return self._rfile
 
     @property

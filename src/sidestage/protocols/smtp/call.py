@@ -18,6 +18,7 @@ from .messages import VOCABULARY, MailIn, MailReply
 _REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")
 _UNSENDABLE = re.compile(r"[^\x20-\x7e]")
 _MAX_NAME = 100  # characters of an exception's class
+_TEXT = 64  # bytes that each text of an envelope takes beyond its characters
 _SUCCESS = "250 OK"
 _FAILURE = "451 4.3.0 the handler raised "
 _MAX_REPLY = 1 << 16  # characters; RFC 5321 4.5.3.1.5 lets a client expect 512 bytes a line
@@ -68,11 +69,17 @@ class SMTPCall(Call):
         return f"the mail from {self.request.mail_from!r}"
 
 
+def _size(message: MailIn) -> int:
+    """The bytes that a mail holds."""
+    envelope = (*message.mail_options, *message.rcpt_tos, *message.rcpt_options)
+    texts = len(message.helo) + len(message.mail_from) + sum(map(len, envelope))
+    return OVERHEAD + len(message.data) + texts + _TEXT * len(envelope)
+
+
 def open_call(run: Run, message: MailIn, journal: Journal[Any]) -> SMTPCall | None:
     """Record a mail; returns its call if a handler is to run."""
     mail = Mail(message)
-    size = len(message.data) + sum(map(len, message.rcpt_tos))
-    journal.received(mail, OVERHEAD + size)
+    journal.received(mail, _size(message))
     return SMTPCall(run, message, mail) if message.call else None
 
 

@@ -11,8 +11,9 @@ from ...dispatch.streams import Inflow, Outflow
 from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
 from ...journal.record import Answer
+from ...pristine import system
 from ...pristine.waits import Clock
-from ...wire.messages import Ack, Close, Data, End, Lost, Message
+from ...wire.messages import Ack, AckSoon, Close, Data, End, Lost, Message
 from .messages import VOCABULARY, Opened, TranscriptIn
 from .transcript import Transcript
 
@@ -35,11 +36,14 @@ class TCPCall(Call):
         self._local = message.local
         self._journal: Journal[Any] | None = journal  # until the transcript is recorded
         self._keep = journal.keep // 4  # bytes
+        self._guard = system.Lock()  # of what is kept, until it is recorded
         self._data = bytearray()
         self._cut = 0
+        self._returned = False  # the handler has
         self._transcript: Transcript | None = None
 
     def complete(self, result: object) -> None:
+        self._returned = True
         if isinstance(result, (bytes, bytearray, memoryview)):
             self.request.sendall(result)
         elif result is not None:
@@ -51,6 +55,7 @@ class TCPCall(Call):
         del self.request  # breaks a reference cycle
 
     def fail(self, error: BaseException) -> None:
+        self._returned = True
         try:
             if isinstance(error, ServerStopped):  # not the handler's fault
                 self._ended(_STOPPED)
@@ -64,15 +69,16 @@ class TCPCall(Call):
         """Close the connection for the handler, with a reset (RST) if ``reset``."""
         self._ended("reset by the handler" if reset else "closed by the handler")
         self._note_answer()
-        self.run.send(Close(call=self.id, reset=reset))
+        self.owes = not self._returned
+        self.run.send(Close(call=self.id, reset=reset, returned=self._returned))
 
     def event(self, message: Message) -> None:
         match message:
             case Data():
-                kept = message.data[: max(0, self._keep - len(self._data))]
-                self._data += kept
-                self._cut += len(message.data) - len(kept)
+                self._store(message.data)
                 self.inflow.feed(message.data)
+            case AckSoon():
+                self.inflow.event(message)
             case Ack():
                 self.outflow.acknowledged(message.size)
             case End():
@@ -82,6 +88,17 @@ class TCPCall(Call):
                 self._lost(message.reset)
             case _:
                 raise AssertionError(message)
+
+    def _store(self, data: bytes) -> None:
+        """Keep ``data`` for the transcript, as far as there is room."""
+        with self._guard:
+            if self._journal is None:  # recorded
+                return
+            kept = 0
+            if not self._cut:  # what is kept is the beginning
+                kept = self._journal.hold(min(len(data), self._keep - len(self._data)))
+            self._data += data[:kept]
+            self._cut += len(data) - kept
 
     def _lost(self, reset: bool) -> None:
         gone = ClientLeft(f"the client {self.client_address} has closed the connection")
@@ -98,7 +115,8 @@ class TCPCall(Call):
         self.outflow.fail(error)
 
     def _ended(self, how: str) -> None:
-        journal, self._journal = self._journal, None
+        with self._guard:
+            journal, self._journal = self._journal, None
         if journal is None:
             return
         self._transcript = Transcript(
@@ -111,7 +129,9 @@ class TCPCall(Call):
             connection_number=self.connection,
         )
         self._note_answer()
+        journal.let_go(len(self._data))
         journal.received(self._transcript, OVERHEAD + len(self._data))
+        self._data.clear()
         self.run.reader.changed.notify()
 
     def _note_answer(self) -> None:

@@ -8,9 +8,12 @@ from ...dispatch.calls import Call, Protocol
 from ...dispatch.run import Run
 from ...errors import shown
 from ...journal.journal import OVERHEAD, Journal
+from ...wire.credit import LEAST_ROOM
 from ...wire.values import is_buffer
 from .datagram import Datagram
 from .messages import VOCABULARY, Packet
+
+_AT_ONCE = 512  # handlers; nothing but memory limits how many datagrams may come
 
 
 class UDPCall(Call):
@@ -22,6 +25,7 @@ class UDPCall(Call):
     def __init__(self, run: Run, message: Packet, request: Datagram) -> None:
         super().__init__(run, message.call, message.peer)
         self.request = request
+        self.holds = _size(message)
 
     def complete(self, result: object) -> None:
         replies: list[Any]
@@ -52,11 +56,21 @@ class UDPCall(Call):
         return f"a datagram of {len(self.request.packet)} bytes"
 
 
+def _size(message: Packet) -> int:
+    return OVERHEAD + len(message.data)
+
+
 def open_call(run: Run, message: Packet, journal: Journal[Any]) -> UDPCall | None:
-    """Record a datagram; returns its call if a handler is to run."""
+    """Record a datagram; returns its call if a handler is to run.
+
+    Drop it if those whose handlers have not returned have taken all the room.
+    """
+    if message.call and not run.hold(_size(message), max(journal.keep, LEAST_ROOM)):
+        run.drop_request("datagrams wait for handlers: new ones are dropped", message.peer)
+        return None
     datagram = Datagram(message, run if message.call else None)
-    journal.received(datagram, OVERHEAD + len(message.data))
+    journal.received(datagram, _size(message))
     return UDPCall(run, message, datagram) if message.call else None
 
 
-PROTOCOL = Protocol(VOCABULARY, open_call)
+PROTOCOL = Protocol(VOCABULARY, open_call, at_once=_AT_ONCE)

@@ -36,7 +36,7 @@ class Outbox:
     def send(self, *messages: Message) -> None:
         self.sent += messages
 
-    record = send
+    record = note = send
 
     def of(self, kind: type) -> list[Any]:
         return [message for message in self.sent if isinstance(message, kind)]

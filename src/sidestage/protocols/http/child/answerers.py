@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ....wire.credit import CALL
 from ....wire.messages import Data, End
 from ..messages import Respond, Trailers
 from .exchange import Asked, Exchange
+from .head import LONG
 
 if TYPE_CHECKING:
     from ....wire.credit import Backpressure
@@ -40,9 +42,13 @@ class Handler:
         self._service = service
 
     def take(self, exchange: Exchange) -> None:
-        service = self._service
+        service, head = self._service, exchange.head
+        assert head is not None
+        exchange.size = CALL + len(head.fields) + len(head.target) + len(exchange.body)
         exchange.call = service.calls.open(exchange)
         service.outbox.send(exchange.request())
+        if exchange.size > LONG:
+            exchange.head = head.without_fields()
         if exchange.asked is not Asked.DONE:
             self._flow(exchange).sent(len(exchange.body))
             exchange.body = b""

@@ -145,6 +145,8 @@ class Exchange:
 
     head: Head | None = None
     body: bytes | bytearray = b""
+    stored = 0  # bytes of the body that count as unfinished
+    size = 0  # bytes that the parent holds while its handler runs
     cut = 0  # bytes of the request's body that were received and not recorded
     trailers = b""  # of the request, as they came
     trailers_out = b""  # of the response, each with its line end
@@ -156,6 +158,7 @@ class Exchange:
     since: float | None = None  # when an answerer got it
     due: float | None = None  # when the answerer's time ends, on the loop's clock
     timer: asyncio.TimerHandle | None = None  # until a slow body is taken as it comes
+    patience: asyncio.TimerHandle | None = None  # until it is refused, as no handler is free
     keep_alive = True
     chunked = False  # the response's body
     bodiless = False  # the response has no body, whatever the handler writes

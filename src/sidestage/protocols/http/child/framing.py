@@ -19,6 +19,7 @@ _NO_CONTENT = frozenset({204, 205, 304})  # RFC 9110 6.4.1, 15.3.6
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 _DIGITS = 18  # of a Content-Length that clients understand
 _LINE_LIMIT = 1 << 16  # bytes, in chunks that the handler makes itself
+_LONG = 1 << 12  # bytes; longer heads are not cached
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -30,6 +31,8 @@ def head_of(exchange: Exchange, response: Respond) -> bytes:
     if request is not None and request.method == "CONNECT" and 200 <= response.status < 300:
         return _tunnel(exchange, response)
     given = _given(response.status, response.reason, response.headers)
+    if len(given.head) > _LONG:
+        _given.cache_clear()
     head = given.head if given.dated else given.head + http_date()
     head_only = request is not None and request.method == "HEAD"
     exchange.bodiless = head_only or response.status in _NO_CONTENT

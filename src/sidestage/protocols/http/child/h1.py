@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SMALL_BODY = 1 << 16  # bytes; a larger body is passed on as it comes
 SMALL_WAIT = 0.05  # seconds; so is a body that takes longer to come
 PIPELINE = 32  # requests waiting on one connection before reading pauses
+PIPELINE_BYTES = 1 << 17  # so does it when they have as many bytes, of heads and bodies
 IGNORED_BODY = 1 << 20  # bytes of a request body read after its response, to keep the connection
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -60,6 +61,7 @@ class HTTPConnection:
         if exc is not None and self.reader.incoming is not None:
             self._diagnose("the client reset the connection in the middle of a request")
         self.reader.end()
+        self.service.calls.forget(self._advance)
         for exchange in self.queue:
             exchange.on(Event.ABANDON)
             self._lose(exchange, reset=exc is not None)
@@ -78,7 +80,7 @@ class HTTPConnection:
             if not (queue and queue[0].received):
                 return False
             if incoming in queue:  # behind others, which are answered
-                self._cancel_timer(incoming)
+                self._leave_queue(incoming)
                 queue.remove(incoming)
         if queue:  # the client may still read: answer what it has sent
             queue[-1].keep_alive = False
@@ -95,6 +97,8 @@ class HTTPConnection:
         self.blocked = blocked
         if self.queue and (flow := self.queue[0].flow) is not None:
             flow.client_blocked(blocked)
+        if not (blocked or self.transport.is_closing()):
+            self._advance()
 
     # From the reader ---------------------------------------------------------------------------
 
@@ -127,7 +131,8 @@ class HTTPConnection:
     def complete(self, exchange: Exchange) -> None:
         exchange.on(Event.COMPLETE)
         if exchange.timer is not None:
-            self._cancel_timer(exchange)
+            exchange.timer.cancel()
+            exchange.timer = None
         if exchange.answerer is not None:
             exchange.answerer.complete(exchange)
         self._advance()
@@ -148,13 +153,25 @@ class HTTPConnection:
 
     def _drop_queue(self) -> None:
         for exchange in self.queue:
-            self._cancel_timer(exchange)
+            self._leave_queue(exchange)
         self.queue.clear()
+
+    def _leave_queue(self, exchange: Exchange) -> None:
+        """Give back what ``exchange`` holds."""
+        self._cancel_timer(exchange)
+        if exchange.stored:
+            self.service.unfinished.give(exchange.stored)
+            exchange.stored = 0
+        if exchange.flow is not None:
+            exchange.flow.release()
 
     def _cancel_timer(self, exchange: Exchange) -> None:
         if exchange.timer is not None:
             exchange.timer.cancel()
             exchange.timer = None
+        if exchange.patience is not None:
+            exchange.patience.cancel()
+            exchange.patience = None
 
     def _hurry(self, exchange: Exchange) -> None:
         """Do not wait for the rest of the body."""
@@ -172,9 +189,11 @@ class HTTPConnection:
                 # Behind an earlier request its body is buffered here: stop reading.
                 self._hold("queue", exchange.since is None)
         else:
-            free = max(0, self.service.record_limit - len(exchange.body))
+            free = max(0, min(len(data), self.service.record_limit - len(exchange.body)))
+            free = self.service.unfinished.take(free)
+            exchange.stored += free
             exchange.body += data[:free]
-            exchange.cut += max(0, len(data) - free)
+            exchange.cut += len(data) - free
 
     def _ignore(self, exchange: Exchange, data: bytes) -> None:
         """Take a piece of the body that comes after the response, which only the record needs."""
@@ -190,12 +209,8 @@ class HTTPConnection:
         """Move the first exchange as far as possible, then the next."""
         while self.queue:
             exchange = self.queue[0]
-            if exchange.answered is Answered.QUEUED:
-                if exchange.refusal is not None:
-                    self._answer_refusal(exchange, exchange.refusal)
-                    return
-                if not self._take_turn(exchange):
-                    break
+            if exchange.answered is Answered.QUEUED and not self._begin(exchange):
+                return
             if exchange.answered < Answered.DONE or exchange.tunnel:
                 break
             if not exchange.keep_alive or self.service.draining:
@@ -205,10 +220,34 @@ class HTTPConnection:
                 break
             self.queue.popleft()
             self.service.calls.close(exchange.call)
+            if exchange.flow is not None:
+                exchange.flow.release()
             if self.reader.connects and not self.queue:  # it was the CONNECT, the last that came
                 self.reader.go_on()
-        if self.holds or len(self.queue) > PIPELINE:
-            self._hold("queue", len(self.queue) > PIPELINE)
+        self._hold_if_long()
+
+    def _begin(self, exchange: Exchange) -> bool:
+        """Answer the first exchange, or have it answered; returns whether that has begun."""
+        if self.blocked:  # the client does not read the answers that there are
+            self._hold_if_long()
+        elif exchange.refusal is not None:
+            self._answer_refusal(exchange, exchange.refusal)
+        elif self._take_turn(exchange):
+            return True
+        else:
+            self._hold_if_long()
+        return False
+
+    def _hold_if_long(self) -> None:
+        """Stop reading while the queue is long."""
+        if self.holds or len(self.queue) > 1:
+            self._hold("queue", self._is_long())
+
+    def _is_long(self) -> bool:
+        """Whether enough requests wait for their turn."""
+        if len(self.queue) < 2:
+            return False
+        return len(self.queue) > PIPELINE or sum(map(_size, self.queue)) > PIPELINE_BYTES
 
     def _take_turn(self, exchange: Exchange) -> bool:
         """Give the first exchange to an answerer, if enough of it has come."""
@@ -221,15 +260,37 @@ class HTTPConnection:
             if head is not None and head.expects and not exchange.body:
                 self._continue(exchange)
             return False
-        if exchange.timer is not None:
+        if service.calls.full and answerer is service.handler:
+            self._wait_for_room(exchange)
+            return False
+        if exchange.timer is not None or exchange.patience is not None:
             self._cancel_timer(exchange)
         exchange.on(Event.TURN)
         exchange.since = service.loop.time()
         exchange.answerer = answerer
         answerer.take(exchange)
+        if exchange.stored:
+            service.unfinished.give(exchange.stored)
+            exchange.stored = 0
         if self.blocked and exchange.flow is not None:
             exchange.flow.client_blocked(True)
         return True
+
+    def _wait_for_room(self, exchange: Exchange) -> None:
+        """Take ``exchange`` once some handlers have returned, or refuse it after their time."""
+        service, seconds = self.service, self.service.config.handler_timeout
+        service.calls.wait(self._advance)
+        if exchange.patience is None and seconds is not None:
+            refusal = Refusal(504, "Gateway Timeout", f"no handler was free within {seconds} s")
+            exchange.patience = service.loop.call_later(
+                seconds, self._refuse_waiting, exchange, refusal
+            )
+
+    def _refuse_waiting(self, exchange: Exchange, refusal: Refusal) -> None:
+        self.reader.end()
+        exchange.refusal, exchange.keep_alive = refusal, False
+        self._diagnose(f"sent {refusal.status} {refusal.reason}: {refusal.why}")
+        self._advance()
 
     def _continue(self, exchange: Exchange) -> None:
         """Have a client that waits for it send the body (RFC 9110 10.1.1)."""
@@ -247,10 +308,13 @@ class HTTPConnection:
         before = bool(self.holds)
         (self.holds.add if wanted else self.holds.discard)(reason)
         if before != bool(self.holds):
+            self.reader.paused = wanted
             if wanted:
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
+                if self.reader.unread and not self.reader.connects:
+                    self.reader.go_on()
 
     def timed_out(self, exchange: Exchange) -> None:
         if exchange.answered is not Answered.PASSED:
@@ -376,8 +440,8 @@ class HTTPConnection:
             self._lose(exchange, reset=False)
         alone = exchange.received and self.reader.incoming is None and len(self.queue) == 1
         alone = alone and not self.reader.unread
-        self._drop_queue()
         self.reader.end()
+        self._drop_queue()
         transport = self.transport
         if alone and not (transport.get_write_buffer_size() or transport.has_unread()):
             transport.close()
@@ -396,7 +460,10 @@ class HTTPConnection:
         """Close in the middle of a response, so that the client sees that it is incomplete."""
         tunnel = exchange.tunnel
         exchange.on(Event.ABANDON)
-        self.service.calls.close(exchange.call)
+        if message.returned:
+            self.service.calls.close(exchange.call)
+        else:
+            self.service.calls.leave(exchange.call)
         if message.reset or not (
             tunnel
             or exchange.chunked
@@ -496,6 +563,8 @@ class HTTPConnection:
 
     def close_if_idle(self) -> None:
         if not self._in_progress():
+            if self.queue and self.queue[0].received and not self.queue[0].ended:
+                self._diagnose(f"the server stopped before the turn of {self.queue[0].line()}")
             self.transport.close()
 
     def abandon(self) -> None:
@@ -517,3 +586,9 @@ class HTTPConnection:
 
     def abort(self) -> None:
         self.transport.abort()
+
+
+def _size(exchange: Exchange) -> int:
+    """The bytes of a request that waits."""
+    head = exchange.head
+    return len(exchange.body) + (0 if head is None else len(head.fields) + len(head.target))

@@ -44,7 +44,8 @@ class RequestReader:
     def __init__(self, sink: RequestSink, head_limit: int) -> None:
         self.incoming: Exchange | None = None  # the request that has begun and is not complete
         self.ended = False
-        self.unread = b""  # what came after a CONNECT, until it is answered
+        self.paused = False  # keep what comes, as much as one read gives, for later
+        self.unread = b""  # what is kept: because of that, or after a CONNECT
         self.connects = False  # a CONNECT is not answered: what follows it may not be HTTP
         self._sink = sink
         self._head_limit = head_limit  # bytes
@@ -63,9 +64,10 @@ class RequestReader:
                 if self._tunnel is not None:
                     self._sink.body(self._tunnel, bytes(rest))
                     return
-                if self.connects:
+                if self.connects or self.paused:
                     self.unread += bytes(rest)
-                    self._sink.hold(len(self.unread) > _UNREAD)
+                    if self.connects:
+                        self._sink.hold(len(self.unread) > _UNREAD)
                     return
                 if self._left or self._chunks is not None:
                     rest = self._feed_body(rest)
@@ -89,7 +91,7 @@ class RequestReader:
         self.go_on()
 
     def go_on(self) -> None:
-        """A CONNECT is answered: what has come after it has its meaning now."""
+        """Go on with what was kept: a CONNECT is answered, or this is no longer paused."""
         self.connects = False
         unread, self.unread = self.unread, b""
         if unread:

@@ -6,6 +6,7 @@ knows only some methods and does not say which protocol a version is of.
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 
@@ -25,6 +26,7 @@ from ..rules import (
 )
 
 _CACHED = 32  # heads
+LONG = 1 << 12  # bytes; longer ones are not kept longer than they have to be
 _FIELD = re.compile(rb"(%b):([\t -~\x80-\xff]*)\r\n" % TOKEN.pattern)
 _FIELDS = re.compile(rb"(?:%b)*\r\n" % _FIELD.pattern)
 
@@ -33,6 +35,12 @@ class Head:
     """A request's head that no rule refuses."""
 
     __slots__ = ("expects", "fields", "http_version", "keep_alive", "length", "method", "target")
+
+    def without_fields(self) -> Head:
+        """What the response needs to know."""
+        short = copy.copy(self)
+        short.fields = b""
+        return short
 
     def __init__(self, line: RequestLine, fields: bytes, found: _Fields) -> None:
         self.method = line.method.decode("ascii")
@@ -48,9 +56,12 @@ class Head:
         self.expects = found.expects and line.minor == 1 and self.length != 0
 
 
-@functools.lru_cache(maxsize=_CACHED)  # most clients send few different heads
 def parse_head(head: bytes) -> Head:
     """Parse a head that ends with an empty line; raises Refused."""
+    return _parse(head) if len(head) > LONG else _parse_cached(head)
+
+
+def _parse(head: bytes) -> Head:
     line = request_line(head)
     found = _Fields()
     error: httptools.HttpParserError | None = None
@@ -67,6 +78,9 @@ def parse_head(head: bytes) -> Head:
         raise malformed(str(error)) from error
     check(found.facts(line))
     return Head(line, head[line.size : -4] if len(head) > line.size + 2 else b"", found)
+
+
+_parse_cached = functools.lru_cache(maxsize=_CACHED)(_parse)  # most clients send few different
 
 
 class _Fields:

@@ -30,7 +30,7 @@ class HTTPService(Service):
     def new_flow(self, exchange: Exchange, *, blocked: bool = False) -> Backpressure:
         """Count the bodies of an exchange from now on; most exchanges need no credit."""
         flow = exchange.flow = Backpressure(
-            exchange.call, self.send, exchange.framing.hold, blocked=blocked
+            exchange.call, self.send, exchange.framing.hold, self.transit, blocked=blocked
         )
         return flow
 

@@ -12,6 +12,7 @@ from ....child.iteration import Iteration
 from ....child.net.listener import wire_address
 from ....child.net.stream import Receiver, Transport
 from ....child.service import Service
+from ....wire.credit import CALL
 from ....wire.frames import TooLarge
 from ....wire.messages import Configure, Message, OpenConnection
 from .. import rules
@@ -56,7 +57,11 @@ class SMTPService(Service):
             except TooLarge as error:
                 return self._refuse(connection, error)
             return _SUCCESS
-        call = _Call(self.loop)
+        if self.calls.full and not await self.calls.admits():
+            text = f"no handler was free within {self.config.handler_timeout} s: sent 451"
+            self.diagnose(connection.peer, text, connection.number)
+            return _TOO_LATE
+        call = _Call(self.loop, CALL + len(data))
         connection.call = self.calls.open(call)
         try:
             self.send(self._mail(connection.call, connection, data))
@@ -106,7 +111,8 @@ class _Call:
 
     due: float | None = None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        self.size = size
         self.reply: asyncio.Future[str] = loop.create_future()
 
     def command(self, message: Message) -> None:

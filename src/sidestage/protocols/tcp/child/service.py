@@ -69,7 +69,8 @@ class _Connection:
 class HandledConnection(_Connection):
     """A connection that a handler in the parent serves."""
 
-    flow: Backpressure
+    flow: Backpressure | None = None  # once the handler is called
+    size = 0
     due: float | None = None  # no time is counted: handlers may talk as long as they like
 
     def __init__(self, service: TCPService) -> None:
@@ -77,12 +78,25 @@ class HandledConnection(_Connection):
         self.call = 0
         self.handler_left = False
         self.shut_down = False  # by the handler: another of its threads may still have sent
+        self._held = False  # until one more handler may run
+        self._waiting = b""  # what came before that
+        self._ended = False  # the client has stopped sending before that
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.call = self.service.calls.open(self, timed=False)
-        self.flow = Backpressure(self.call, self.service.send, self._hold)
-        self.service.send(
+        self._begin()
+
+    def _begin(self) -> None:
+        """Call the handler, or wait until one more may run."""
+        service = self.service
+        if service.calls.full:
+            self._held = True
+            self._hold(True)
+            service.calls.wait(self._begin)
+            return
+        self.call = service.calls.open(self, timed=False)
+        self.flow = Backpressure(self.call, service.send, self._hold, service.transit)
+        service.send(
             Opened(
                 call=self.call,
                 peer=wire_address(self.peer),
@@ -91,6 +105,18 @@ class HandledConnection(_Connection):
                 connection=self.number,
             )
         )
+        if self._held:
+            self._catch_up(self.flow)
+
+    def _catch_up(self, flow: Backpressure) -> None:
+        """Pass on what has come while the connection waited for its handler."""
+        self._hold(False)
+        if self._waiting:
+            self.service.send(Data(call=self.call, data=self._waiting))
+            flow.sent(len(self._waiting))
+            self._waiting = b""
+        if self._ended:
+            self.service.send(End(call=self.call))
 
     def _hold(self, wanted: bool) -> None:
         if wanted:
@@ -99,28 +125,38 @@ class HandledConnection(_Connection):
             self.transport.resume_reading()
 
     def data_received(self, data: bytes | memoryview) -> None:
-        if not self.handler_left:
+        if self.flow is None:
+            self._waiting += bytes(data)
+        elif not self.handler_left:
             self.service.send(Data(call=self.call, data=bytes(data)))
             self.flow.sent(len(data))
 
     def eof_received(self) -> bool:
         if self.handler_left:
             return False
-        self.service.send(End(call=self.call))
+        self._ended = True
+        if self.flow is not None:
+            self.service.send(End(call=self.call))
         return True  # half-open: the handler may still answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.service.iteration.progress.set()
+        self.service.calls.forget(self._begin)
         self.service.calls.lose(self.call, reset=exc is not None)
+        if self.flow is not None:
+            self.flow.release()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self.flow.client_blocked(True)
+        if self.flow is not None:
+            self.flow.client_blocked(True)
 
     def resume_writing(self) -> None:
-        self.flow.client_blocked(False)
+        if self.flow is not None:
+            self.flow.client_blocked(False)
 
     def command(self, message: Message) -> None:
+        assert self.flow is not None
         match message:
             case Data():
                 if not (self.transport.is_closing() or self.shut_down):
@@ -134,21 +170,24 @@ class HandledConnection(_Connection):
                 with contextlib.suppress(OSError):  # reset by the client, which reading reports
                     self.transport.write_eof()
             case Close():
-                self._close(message)
+                self._close(message, self.flow)
             case SetOption():
                 self.service.set_option(self.transport, message, self.peer, self.number)
             case _:
                 raise AssertionError(message)
 
-    def _close(self, message: Close) -> None:
+    def _close(self, message: Close, flow: Backpressure) -> None:
         self.handler_left = True
-        self.service.calls.close(self.call)
+        if message.returned:
+            self.service.calls.close(self.call)
+        else:
+            self.service.calls.leave(self.call)
         self.service.iteration.progress.set()
         if message.reset:
             self.transport.reset()
             return
         unread = self.transport.has_unread()
-        self.flow.release()
+        flow.release()
         if unread or self.transport.get_write_buffer_size():
             self.transport.close_lingering()
         else:
@@ -156,20 +195,27 @@ class HandledConnection(_Connection):
 
     def is_behind(self) -> bool:
         """Whether the client has sent more that cannot be read before the handler reads."""
-        return not self.handler_left and self.flow.paused and self.transport.has_unread()
+        if self.handler_left or self.flow is None:
+            return False
+        return self.flow.paused and self.transport.has_unread()
 
     def timed_out(self) -> None:
         """No time is counted."""
 
     def call_ids(self) -> Iterable[int]:
-        return (self.call,)
+        return (self.call,) if self.call else ()
 
     def describe(self) -> OpenConnection:
         state = "closing" if self.handler_left else "handler running"
+        if self.flow is None:
+            state = "waits for a handler"
         return OpenConnection(client_address=wire_address(self.peer), state=state, call=self.call)
 
     def close_if_idle(self) -> None:
         if self.handler_left:
+            self.transport.close()
+        elif self.flow is None:
+            self.service.diagnose(self.peer, "the server stopped before its handler", self.number)
             self.transport.close()
 
 
@@ -183,9 +229,10 @@ class RecordedConnection(_Connection):
         self.ended = "closed by the server"
 
     def data_received(self, data: bytes | memoryview) -> None:
-        free = max(0, self.service.record_limit - len(self.data))
+        free = min(len(data), self.service.record_limit - len(self.data))
+        free = self.service.unfinished.take(free)
         self.data += data[:free]
-        self.cut += max(0, len(data) - free)
+        self.cut += len(data) - free
 
     def eof_received(self) -> bool:
         self.ended = "closed by the client"
@@ -203,6 +250,7 @@ class RecordedConnection(_Connection):
             ended=self.ended if exc is None else "reset by the client",
         )
         self.service.outbox.record(record)
+        self.service.unfinished.give(len(self.data))
         super().connection_lost(exc)
 
 
