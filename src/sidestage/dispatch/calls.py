@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ServerStopped
 from ..journal.facts import Address, Diagnostic
-from ..journal.failures import note
 from ..wire.messages import Message, Vocabulary
 
 if TYPE_CHECKING:
@@ -128,12 +127,11 @@ class Call:
                 connection=self.connection,
             )
         else:
-            note(
-                error,
+            why = (
                 f"raised by the handler of {run.label} "
-                f"for {self.describe()} from {self.client_address or 'an unnamed client'}",
+                f"for {self.describe()} from {self.client_address or 'an unnamed client'}"
             )
-            run.journal.failed(error, connection=self.connection)
+            run.journal.failed(error, why, connection=self.connection)
         with contextlib.suppress(ServerStopped, ConnectionError):  # nobody is there to answer
             self.fail(error)
 

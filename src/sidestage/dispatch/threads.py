@@ -164,7 +164,10 @@ class HandlerThreads:
         """Run what is read, until there is nothing more or another thread has taken over."""
         reader = self._reader
         while True:
-            while (job := reader.next_job(any_job=self._has_room())) is not None:
+            # As ``_has_room`` says, without a call.
+            while (
+                job := reader.next_job(any_job=len(self._stuck) + self._awaited < self._most)
+            ) is not None:
                 with self._guard:
                     self._begun += 1
                     self._busy = True

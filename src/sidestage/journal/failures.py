@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from types import TracebackType
 
 from ..errors import ServerDied, shown
 from ..pristine import system
+
+MOST = 1000  # errors that are kept; those that were raised already go first
+_WHOLE = 16  # of those not raised yet, so many keep their frames; Python prints fifteen of a group
+_TEXT = 4000  # characters of the traceback of another
 
 
 class Failures:
@@ -15,11 +20,33 @@ class Failures:
         self.errors: list[BaseException] = []
         self.death: ServerDied | None = None
         self._raised = 0  # how many of the errors were raised
+        self._more = 0  # errors that were not kept, and not told yet
+        self._frames: dict[int, TracebackType | None] = {}  # of errors that are kept, by their id
         self._guard = system.Lock()
 
-    def add(self, error: BaseException) -> None:
-        """Keep an error that a handler has raised."""
-        self.errors.append(error)
+    def add(self, error: BaseException, why: str) -> bool:
+        """Keep an error that a handler has raised, and note ``why``; returns whether it is kept.
+
+        A traceback holds what the handler had, so only the first of many stay as they are.
+        """
+        with self._guard:
+            if len(self.errors) >= MOST:
+                if not self._raised:
+                    self._more += 1
+                    return False
+                self._raised -= 1
+                self._frames.pop(id(self.errors.pop(0)), None)
+            whole = len(self.errors) - self._raised < _WHOLE
+            repeated = id(error) in self._frames
+            if not repeated:
+                note(error, why)
+                if not whole:
+                    _take_frames(error)
+                self._frames[id(error)] = error.__traceback__
+            else:  # the same object, with the frames of every time that it was raised
+                error.__traceback__ = self._frames[id(error)]
+            self.errors.append(error)
+        return True
 
     def raise_new(self, server: object, *, with_death: bool) -> None:
         """Raise the errors that were not raised yet: one as it is, several as a group.
@@ -30,18 +57,37 @@ class Failures:
         __tracebackhide__ = True
         with self._guard:
             new, self._raised = self.errors[self._raised :], len(self.errors)
+            more, self._more = self._more, 0
             if with_death and self.death is not None:
                 new.insert(0, self.death)
                 self.death = None
         if len(new) == 1:
             raise new[0]
         if new:
-            raise BaseExceptionGroup(f"{len(new)} errors in the handlers of {server}", new)
+            count = f"{len(new)} errors" + (f", and {more} more," if more else "")
+            raise BaseExceptionGroup(f"{count} in the handlers of {server}", new)
 
     def unseen(self) -> str:
         """The errors that were not raised yet, as the end of a sentence; empty if none."""
-        new = ", ".join(shown(error) for error in self.errors[self._raised :])
+        unseen = self.errors[self._raised :]
+        new = ", ".join(shown(error) for error in unseen[:_WHOLE])
+        if more := len(unseen[_WHOLE:]) + self._more:
+            new += f", and {more} more"
         return f", and nobody has seen what its handlers raised: {new}" if new else ""
+
+
+def _take_frames(error: BaseException) -> None:
+    """Replace the tracebacks of ``error``, and of what has led to it, by their text."""
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    note(error, f"Its traceback, without what the handler had:\n{text[-_TEXT:].rstrip()}")
+    chain: BaseException | None = error
+    seen: set[int] = set()
+    while chain is not None and id(chain) not in seen:
+        seen.add(id(chain))
+        chain.__traceback__ = None
+        chain = chain.__cause__ or chain.__context__
 
 
 def attach(error: BaseException, raised: BaseException) -> None:

@@ -14,7 +14,7 @@ from ..errors import ServerDied
 from ..pristine.system import Lock
 from ..pristine.waits import Clock
 from .facts import Diagnostic
-from .failures import Failures
+from .failures import MOST, Failures
 
 if TYPE_CHECKING:
     from .record import Answer
@@ -133,10 +133,12 @@ class Journal(Generic[R]):
         """Keep a line that the server's process has logged."""
         self._note(Entry(at or Clock.monotonic(), "logged", 0, text))
 
-    def failed(self, error: BaseException, *, connection: int = 0) -> None:
-        """Keep an error that a handler has raised."""
-        self._lasting.append(Entry(Clock.monotonic(), "failed", connection, error))
-        self.failures.add(error)
+    def failed(self, error: BaseException, why: str = "", *, connection: int = 0) -> None:
+        """Keep an error that a handler has raised, and note ``why`` on it."""
+        if self.failures.add(error, why):
+            self._lasting.append(Entry(Clock.monotonic(), "failed", connection, error))
+            if len(self._lasting) > MOST:
+                del self._lasting[0]
 
     def died(self, death: ServerDied) -> None:
         """Keep the news that the server's process has ended on its own."""

@@ -224,7 +224,8 @@ class HTTPConnection:
                 exchange.flow.release()
             if self.reader.connects and not self.queue:  # it was the CONNECT, the last that came
                 self.reader.go_on()
-        self._hold_if_long()
+        if self.holds or len(self.queue) > 1:
+            self._hold_if_long()
 
     def _begin(self, exchange: Exchange) -> bool:
         """Answer the first exchange, or have it answered; returns whether that has begun."""
@@ -240,14 +241,9 @@ class HTTPConnection:
 
     def _hold_if_long(self) -> None:
         """Stop reading while the queue is long."""
-        if self.holds or len(self.queue) > 1:
-            self._hold("queue", self._is_long())
-
-    def _is_long(self) -> bool:
-        """Whether enough requests wait for their turn."""
-        if len(self.queue) < 2:
-            return False
-        return len(self.queue) > PIPELINE or sum(map(_size, self.queue)) > PIPELINE_BYTES
+        queue = self.queue
+        long = len(queue) > 1 and sum(map(_size, queue)) > PIPELINE_BYTES
+        self._hold("queue", long or len(queue) > PIPELINE)
 
     def _take_turn(self, exchange: Exchange) -> bool:
         """Give the first exchange to an answerer, if enough of it has come."""

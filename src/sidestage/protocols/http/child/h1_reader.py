@@ -11,7 +11,7 @@ from typing import Protocol
 from ..rules import Refusal, Refused, malformed, too_large
 from .chunks import Chunks
 from .exchange import Exchange, Framing
-from .head import Incomplete, parse_head
+from .head import LONG, Incomplete, parse_head, parse_short_head
 
 _UNREAD = 1 << 16  # bytes after a CONNECT that is not answered, before reading pauses
 
@@ -120,7 +120,8 @@ class RequestReader:
             raise too_large()
         exchange = self.incoming
         assert exchange is not None
-        head = exchange.head = parse_head(whole[:end])
+        parse = parse_short_head if end <= LONG else parse_head
+        head = exchange.head = parse(whole[:end])
         exchange.keep_alive = head.keep_alive
         self._last = not head.keep_alive
         if head.length == 0:

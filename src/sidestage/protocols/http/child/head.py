@@ -26,7 +26,7 @@ from ..rules import (
 )
 
 _CACHED = 32  # heads
-LONG = 1 << 12  # bytes; longer ones are not kept longer than they have to be
+LONG = 1 << 12  # bytes; longer ones are not cached
 _FIELD = re.compile(rb"(%b):([\t -~\x80-\xff]*)\r\n" % TOKEN.pattern)
 _FIELDS = re.compile(rb"(?:%b)*\r\n" % _FIELD.pattern)
 
@@ -58,10 +58,6 @@ class Head:
 
 def parse_head(head: bytes) -> Head:
     """Parse a head that ends with an empty line; raises Refused."""
-    return _parse(head) if len(head) > LONG else _parse_cached(head)
-
-
-def _parse(head: bytes) -> Head:
     line = request_line(head)
     found = _Fields()
     error: httptools.HttpParserError | None = None
@@ -80,7 +76,8 @@ def _parse(head: bytes) -> Head:
     return Head(line, head[line.size : -4] if len(head) > line.size + 2 else b"", found)
 
 
-_parse_cached = functools.lru_cache(maxsize=_CACHED)(_parse)  # most clients send few different
+# Most clients send few different heads.
+parse_short_head = functools.lru_cache(maxsize=_CACHED)(parse_head)
 
 
 class _Fields:
