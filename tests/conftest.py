@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(SETTINGS)
     yield
     save_children()
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What handlers wait for that are to take long; set after the test at the latest."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerDied, ServerStopped, SidestageError
-from ..journal.facts import Address, Diagnostic, Label
-from ..journal.journal import Journal
+from ..journal.facts import Diagnostic, Label
+from ..journal.journal import OURS, Journal
 from ..pristine import system
 from ..pristine.waits import Deadline, Event
 from ..process.channel import LEAST_PIPE, NEVER, ChannelClosed
@@ -342,16 +342,16 @@ class Run:
         """No more handlers may begin."""
         self._diagnose(f"{count} handlers run: more of them wait until some have returned")
 
-    def _diagnose(self, text: str, client_address: Address = "sidestage") -> None:
-        self.journal.diagnosed(Diagnostic(client_address=client_address, text=text))
+    def _diagnose(self, text: str) -> None:
+        self.journal.diagnosed(Diagnostic(client_address=OURS, text=text))
 
-    def drop_request(self, why: str, client_address: Address) -> None:
+    def drop_request(self, why: str) -> None:
         """Count a request that gets no call, and tell of the first one."""
         self.journal.dropped_elsewhere(1)
         self.finished += 1
         if not self._drops:
             self._drops = True
-            self._diagnose(f"{self.held} bytes of {why}", client_address)
+            self._diagnose(f"{self.held} bytes of {why}")
 
     def hold(self, size: int, most: int) -> bool:
         """Count ``size`` bytes of a request until its call closes, unless they exceed ``most``."""

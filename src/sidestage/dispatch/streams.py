@@ -165,6 +165,13 @@ class Outflow:
         """Count ``size`` bytes against the window that were sent in another message."""
         self._unacknowledged += size
 
+    def wait_and_count(self, size: int) -> None:
+        """Wait for credit, and count ``size`` bytes; raises the stream's error."""
+        self._changed.wait_until(self._ready, Deadline(None))
+        if self._error is not None:
+            raise _anew(self._error)
+        self._unacknowledged += size
+
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
         """Send all of ``data``; raises TimeoutError at the deadline, or the stream's error.
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 OVERHEAD = 512  # bytes that each entry counts beyond its content, so that empty ones count too
 
+OURS = "sidestage"  # in place of a client's address, where a diagnostic is of none
+
 Kind = Literal["received", "answered", "diagnosed", "failed", "logged", "died"]
 
 
@@ -78,7 +80,7 @@ class Journal(Generic[R]):
         self._records: deque[Any] = deque()
         self._sizes: deque[int] = deque()  # bytes, of each record
         self._notes: deque[Entry] = deque()
-        self._lasting: list[Entry] = []  # errors and deaths
+        self._lasting: list[Entry] = []  # errors, deaths and diagnostics of ours
         self._size = 0  # bytes, of records and notes, and what is held
         self._held = 0  # bytes, of records that are not complete
         self._guard = Lock()  # handlers' threads let records grow while others are added
@@ -126,8 +128,15 @@ class Journal(Generic[R]):
             self._trim()
 
     def diagnosed(self, diagnostic: Diagnostic, *, at: float = 0.0, connection: int = 0) -> None:
-        """Keep a diagnostic; ``at`` is its time on the monotonic clock, by default now."""
-        self._note(Entry(at or Clock.monotonic(), "diagnosed", connection, diagnostic))
+        """Keep a diagnostic; ``at`` is its time on the monotonic clock, by default now.
+
+        One of a limit of ours lasts, since what it tells of may well fill the journal.
+        """
+        entry = Entry(at or Clock.monotonic(), "diagnosed", connection, diagnostic)
+        if diagnostic.client_address == OURS:
+            self._keep_lasting(entry)
+        else:
+            self._note(entry)
 
     def logged(self, text: str, *, at: float = 0.0) -> None:
         """Keep a line that the server's process has logged."""
@@ -136,13 +145,17 @@ class Journal(Generic[R]):
     def failed(self, error: BaseException, why: str = "", *, connection: int = 0) -> None:
         """Keep an error that a handler has raised, and note ``why`` on it."""
         if self.failures.add(error, why):
-            self._lasting.append(Entry(Clock.monotonic(), "failed", connection, error))
+            self._keep_lasting(Entry(Clock.monotonic(), "failed", connection, error))
+
+    def _keep_lasting(self, entry: Entry) -> None:
+        with self._guard:
+            self._lasting.append(entry)
             if len(self._lasting) > MOST:
                 del self._lasting[0]
 
     def died(self, death: ServerDied) -> None:
         """Keep the news that the server's process has ended on its own."""
-        self._lasting.append(Entry(Clock.monotonic(), "died", 0, death))
+        self._keep_lasting(Entry(Clock.monotonic(), "died", 0, death))
         self.failures.death = death
 
     def dropped_elsewhere(self, count: int, diagnostics: int = 0) -> None:
@@ -185,11 +198,14 @@ class Journal(Generic[R]):
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Return the diagnostics that are kept; if some are not, the first one says how many."""
-        kept = tuple(note.value for note in self._notes.copy() if note.kind == "diagnosed")
+        notes = [note for note in self._notes.copy() if note.kind == "diagnosed"]
+        if lasting := [entry for entry in self._lasting if entry.kind == "diagnosed"]:
+            notes = sorted([*notes, *lasting], key=lambda note: note.at)
+        kept = tuple(note.value for note in notes)
         if not self.diagnostics_dropped:
             return kept
         text = f"{self.diagnostics_dropped} older diagnostics dropped, to keep {self.keep} bytes"
-        return (Diagnostic(client_address="sidestage", text=text), *kept)
+        return (Diagnostic(client_address=OURS, text=text), *kept)
 
     def entries(self) -> list[Entry]:
         """Return everything that is kept, in order of time."""

@@ -13,11 +13,12 @@ from ...journal.journal import OVERHEAD, Journal
 from ...pristine.waits import Deadline
 from ...wire.messages import Ack, AckSoon, Close, Data, End, Lost, Message
 from .body import Body, Counted
-from .messages import VOCABULARY, Headers, Inform, Request, Respond, Trailers
+from .messages import VOCABULARY, Headers, Inform, Request, Respond, Trailers, credit_of
 from .request import HTTPRequest
 from .responder import Responder, respond, respond_failure
 from .response import HTTPResponse
 
+_LARGE = 1 << 12  # bytes; what a handler has parsed of a larger request takes too much to keep
 _NO_BODY = frozenset({204, 205, 304})  # RFC 9110 6.4.1, 15.3.6
 
 
@@ -212,9 +213,11 @@ class HTTPCall(Call):
             raise anew(self._error)
 
     def inform(self, status: int, reason: str, headers: Headers) -> None:
-        """Send an informational response."""
+        """Send an informational response; blocks while the client does not read them."""
         self.check()
-        self.run.send(Inform(call=self.id, status=status, reason=reason, headers=headers))
+        message = Inform(call=self.id, status=status, reason=reason, headers=headers)
+        self._response_body.wait_and_count(credit_of(message))
+        self.run.send(message)
 
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
         """Send more of the body; raises TimeoutError at the deadline."""
@@ -235,7 +238,10 @@ class HTTPCall(Call):
         self.run.send(End(call=self.id))
 
     def _close(self) -> None:
-        self.request._call = None  # so that a record does not keep the call alive
+        request, message = self.request, self.request._message
+        request._call = None  # so that a record does not keep the call alive
+        if len(message.fields) + len(message.body) > _LARGE or self._body is not None:
+            request._drop_parsed()
         self._responder = None  # breaks a reference cycle
         if self._body is not None:
             self._body.close()

@@ -34,6 +34,11 @@ class Inform(Message, frozen=True, kw_only=True, tag=53):
     headers: Headers
 
 
+def credit_of(message: Inform) -> int:
+    """The bytes of the call's credit that an informational response takes."""
+    return 64 + sum(len(name) + len(value) for name, value in message.headers)
+
+
 class Trailers(Message, frozen=True, kw_only=True, tag=52):
     """The trailer fields of a body, sent before its End.
 

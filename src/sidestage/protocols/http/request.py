@@ -26,6 +26,9 @@ _CHUNK = 1 << 16  # bytes
 _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.2, absolute-form
 
 
+_PARSED = ("headers", "query", "_split", "path", "form", "files", "_multipart", "_content_type")
+
+
 class HTTPRequest(Record):
     """A request, and the methods to write its response by hand.
 
@@ -201,6 +204,11 @@ class HTTPRequest(Record):
     @cached_property
     def _content_type(self) -> MediaType:
         return parse_media_type(self.headers.get("Content-Type", ""))
+
+    def _drop_parsed(self) -> None:
+        """Drop what was parsed: it is parsed again if it is asked for again."""
+        for name in _PARSED:
+            self.__dict__.pop(name, None)
 
     # The response, written by hand ---------------------------------------------------------------
 

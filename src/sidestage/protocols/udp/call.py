@@ -66,7 +66,7 @@ def open_call(run: Run, message: Packet, journal: Journal[Any]) -> UDPCall | Non
     Drop it if those whose handlers have not returned have taken all the room.
     """
     if message.call and not run.hold(_size(message), max(journal.keep, LEAST_ROOM)):
-        run.drop_request("datagrams wait for handlers: new ones are dropped", message.peer)
+        run.drop_request("datagrams wait for handlers: new ones are dropped")
         return None
     datagram = Datagram(message, run if message.call else None)
     journal.received(datagram, _size(message))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ....child.net.listener import wire_address
 from ....child.net.stream import Transport
 from ....wire.messages import Ack, Address, Close, Data, End, OpenConnection, SetOption
-from ..messages import Inform, Respond, Trailers
+from ..messages import Inform, Respond, Trailers, credit_of
 from ..rules import Refusal
 from .answerers import plain
 from .exchange import Answered, Answerer, Asked, Event, Exchange
@@ -382,6 +382,7 @@ class HTTPConnection:
         self._advance()
 
     def _inform(self, exchange: Exchange, message: Inform) -> None:
+        self._wrote(exchange, credit_of(message))
         if not exchange.on(Event.INFORM):
             return
         if message.status == 100:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +13,7 @@ from ....child.calls import next_call_id
 from ....child.iteration import Flag, Iteration
 from ....child.net.listener import wire_address
 from ....child.service import Service
+from ....wire.credit import CALL, LEAST_ROOM
 from ....wire.messages import Address, Configure, OpenConnection
 from ..messages import VOCABULARY, Packet, SendTo, UDPSettings
 
@@ -20,6 +21,38 @@ _BATCH = 64  # datagrams read in one iteration of the loop
 _MAX_DATAGRAM = 1 << 16  # bytes
 _MAX_UNIX_DATAGRAM = 1 << 20  # bytes; the sender's SO_SNDBUF, by default 208 KiB, limits it too
 _RETRY_SECONDS = 0.005
+_UNSENT = 1 << 20  # bytes of replies that may wait for one client, which does not read
+
+
+class _Unsent:
+    """The replies that wait to be sent from one socket, a bounded number for each client."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[SendTo] = deque()
+        self.dropped = 0  # since none waited
+        self._sizes: Counter[Address] = Counter()  # bytes, by client
+        self._size = 0  # bytes in all
+
+    def add(self, message: SendTo) -> bool:
+        """Have a reply wait; returns ``False`` if it is dropped."""
+        size = CALL + len(message.data)
+        if self._sizes[message.address] + size > _UNSENT or self._size > LEAST_ROOM:
+            self.dropped += 1
+            return False
+        self._sizes[message.address] += size
+        self._size += size
+        self.waiting.append(message)
+        return True
+
+    def take(self) -> SendTo:
+        """Take the next one."""
+        message = self.waiting.popleft()
+        size = CALL + len(message.data)
+        self._sizes[message.address] -= size
+        self._size -= size
+        if not self.waiting:
+            self._sizes.clear()
+        return message
 
 
 class UDPService(Service):
@@ -32,7 +65,7 @@ class UDPService(Service):
     def __init__(self, iteration: Iteration, config: Configure, settings: UDPSettings) -> None:
         super().__init__(iteration, config, settings)
         self._sockets: list[socket.socket] = []
-        self._unsent: list[deque[SendTo]] = []
+        self._unsent: list[_Unsent] = []
         self._calls = 0
         self._replied = Flag()
         self._sent = Flag()
@@ -41,7 +74,7 @@ class UDPService(Service):
     def serve(self, sockets: list[socket.socket]) -> None:
         for index, sock in enumerate(sockets):
             self._sockets.append(sock)
-            self._unsent.append(deque())
+            self._unsent.append(_Unsent())
             self.loop.add_reader(sock, self._read, index)
 
     def _read(self, index: int) -> bool:
@@ -78,26 +111,45 @@ class UDPService(Service):
     def command(self, message: Any) -> None:
         if isinstance(message, SendTo) and message.listener < len(self._sockets):
             unsent = self._unsent[message.listener]
-            unsent.append(message)
-            if len(unsent) == 1:
-                self._write(message.listener)
+            begins = not unsent.waiting
+            if unsent.add(message):
+                if begins:
+                    self._write(message.listener)
+            elif unsent.dropped == 1:
+                text = "replies wait for this client, which does not read: new ones are dropped"
+                self.diagnose(message.address, text)
 
     def _write(self, index: int) -> None:
         if not self._sockets:
             return
         sock, unsent = self._sockets[index], self._unsent[index]
-        while unsent:
-            message = unsent[0]
-            try:
-                sock.sendto(message.data, _socket_address(message.address))
-            except BlockingIOError:
-                self._write_later(index)
-                return
-            except OSError as error:
-                self.diagnose(message.address, f"a reply could not be sent: {error.strerror}")
-            unsent.popleft()
+        kept: list[SendTo] = []
+        full: set[Address] = set()  # clients that take no more; the others need not wait for them
+        while unsent.waiting:
+            message = unsent.take()
+            if message.address in full or not self._send_to(sock, message):
+                full.add(message.address)
+                kept.append(message)
+        for message in kept:
+            unsent.add(message)
+        if kept:
+            self._write_later(index)
+            return
+        if unsent.dropped:
+            self.diagnose("", f"{unsent.dropped} replies were dropped: their clients did not read")
+            unsent.dropped = 0
         self.loop.remove_writer(sock)
         self._sent.set()
+
+    def _send_to(self, sock: socket.socket, message: SendTo) -> bool:
+        """Send a reply; returns ``False`` if that would block."""
+        try:
+            sock.sendto(message.data, _socket_address(message.address))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.diagnose(message.address, f"a reply could not be sent: {error.strerror}")
+        return True
 
     def _write_later(self, index: int) -> None:
         if self.config.path is None:
@@ -124,7 +176,7 @@ class UDPService(Service):
             while not self._replied.is_set() and await self.calls.postpones():
                 end = self.loop.time() + seconds
                 await self._replied.wait(seconds)
-        while any(self._unsent) and self.loop.time() < end:
+        while any(unsent.waiting for unsent in self._unsent) and self.loop.time() < end:
             self._sent.clear()
             await self._sent.wait(end - self.loop.time())
         self.close_listeners()
