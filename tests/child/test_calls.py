@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sidestage.child.calls import Calls
-from sidestage.wire.messages import Lost, Message, Overdue
+from sidestage.wire.credit import CALLS
+from sidestage.wire.messages import Diagnostic, Lost, Message, Overdue
 
 
 class Timer:
@@ -28,6 +30,9 @@ class Loop:
 
     def time(self) -> float:
         return self.now
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.call_later(0, call)
 
     def call_later(self, delay: float, call: Callable[..., None], *arguments: Any) -> Timer:
         self.timers.append(Timer(self.now + delay, lambda: call(*arguments)))
@@ -69,11 +74,11 @@ class FakeCall:
 
 
 class Stage:
-    def __init__(self, seconds: float | None = 10) -> None:
+    def __init__(self, seconds: float | None = 10, room: int = 1000) -> None:
         self.loop, self.outbox = Loop(), Outbox()
         loop: Any = self.loop
         outbox: Any = self.outbox
-        self.calls = Calls(loop, outbox, seconds)
+        self.calls = Calls(loop, outbox, seconds, room)
 
     def open(self) -> FakeCall:
         """Open a call whose time begins now."""
@@ -128,6 +133,88 @@ class TestCalls:
         stage.calls.close(number)
         stage.calls.lose(number, reset=True)
         assert stage.outbox.sent == []
+
+
+class TestTheLimit:
+    def test_is_of_many_calls(self, stage: Stage) -> None:
+        numbers = [stage.calls.open(FakeCall()) for _ in range(CALLS)]
+        assert stage.calls.full
+        stage.calls.close(numbers[0])
+        assert not stage.calls.full
+
+    def test_is_of_bytes_too_but_for_a_few_calls(self, stage: Stage) -> None:
+        for _ in range(7):
+            stage.calls.open(FakeCall(2000))
+            assert not stage.calls.full
+        number = stage.calls.open(FakeCall(2000))
+        assert stage.calls.full
+        stage.calls.close(number)
+        assert not stage.calls.full
+
+    def test_counts_calls_that_have_ended_until_their_handlers_have_returned(
+        self, stage: Stage
+    ) -> None:
+        numbers = [stage.calls.open(FakeCall(100)) for _ in range(10)]
+        stage.calls.lose(numbers[0], reset=True)
+        stage.calls.leave(numbers[1])
+        stage.calls.close(numbers[0])
+        assert len(stage.calls) == 8
+        assert stage.calls.full
+        stage.calls.returned(numbers[1])
+        assert not stage.calls.full
+        stage.calls.returned(numbers[1])
+        for _ in range(2):
+            stage.calls.open(FakeCall(50))
+        assert stage.calls.full
+
+    def test_lets_those_go_on_that_wait_as_long_as_there_is_room(self, stage: Stage) -> None:
+        numbers = [stage.calls.open(FakeCall(100)) for _ in range(10)]
+        began: list[int] = []
+
+        def waiting(name: int) -> Callable[[], None]:
+            def go_on() -> None:
+                began.append(name)
+                stage.calls.open(FakeCall(100))
+
+            return go_on
+
+        every = [waiting(name) for name in range(4)]
+        for go_on in every:
+            stage.calls.wait(go_on)
+        stage.calls.forget(every[1])
+        stage.calls.close(numbers[0])
+        stage.calls.close(numbers[1])
+        stage.loop.pass_time(0)
+        assert began == [0, 2]
+        assert stage.calls.full
+
+    def test_is_told_once_until_half_are_done(self, stage: Stage) -> None:
+        def told() -> int:
+            return sum(isinstance(message, Diagnostic) for message in stage.outbox.sent)
+
+        numbers = [stage.calls.open(FakeCall(100)) for _ in range(10)]
+        for _ in range(5):
+            stage.calls.close(numbers.pop())
+            numbers.append(stage.calls.open(FakeCall(100)))
+        assert told() == 1
+        while len(numbers) > 4:
+            stage.calls.close(numbers.pop())
+        numbers += [stage.calls.open(FakeCall(100)) for _ in range(6)]
+        assert told() == 2
+
+    @pytest.mark.parametrize("room", [True, False])
+    def test_is_waited_for_no_longer_than_for_a_handler(self, room: bool) -> None:
+        async def admitted() -> bool:
+            calls = Calls(asyncio.get_running_loop(), outbox, 5.0 if room else 0.01, 1000)
+            numbers = [calls.open(FakeCall(100), timed=False) for _ in range(10)]
+            waiting = asyncio.ensure_future(calls.admits())
+            await asyncio.sleep(0)
+            if room:
+                calls.close(numbers[0])
+            return await waiting
+
+        outbox: Any = Outbox()
+        assert asyncio.run(admitted()) is room
 
 
 class TestPostponing:

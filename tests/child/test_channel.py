@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,16 @@ import pytest
 from sidestage.child.channel import Outbox
 from sidestage.wire import frames
 from sidestage.wire.frames import FrameBuffer, TooLarge
-from sidestage.wire.messages import EVENTS, Data, Dropped, Message, Misread, Synced
+from sidestage.wire.messages import (
+    EVENTS,
+    Data,
+    Diagnostic,
+    Dropped,
+    LogLine,
+    Message,
+    Misread,
+    Synced,
+)
 
 FULL = 1 << 21  # bytes: more than a pipe takes at once
 
@@ -195,6 +205,48 @@ def test_within_the_limit_nothing_is_shed(parent: Parent) -> None:
     for number in range(1, 101):
         parent.outbox.record(record(number))
     assert dropped(parent.read()) == 0
+
+
+def test_diagnostics_are_shed_and_counted_and_log_lines_shed(parent: Parent) -> None:
+    parent.outbox.limit = 2000
+    fill(parent)
+    for number in range(100):
+        parent.outbox.note(Diagnostic(peer="", text=f"{number:04} " + "x" * 100))
+        parent.outbox.note(LogLine(name="a", level=30, text="y" * 100))
+        parent.outbox.record(record(number))
+    came = parent.read()
+    told = [message.text[:4] for message in came if isinstance(message, Diagnostic)]
+    lost = sum(message.diagnostics for message in came if isinstance(message, Dropped))
+    assert told == [f"{number:04}" for number in range(100 - len(told), 100)]
+    assert 2 < len(told) < 10
+    assert lost == 100 - len(told)
+    assert dropped(came) == 100 - len(numbers(came)[1:])
+
+
+def test_what_is_kept_takes_no_room_of_what_is_not(parent: Parent) -> None:
+    parent.outbox.limit = 1000
+    fill(parent)
+    parent.outbox.send(record(1, 100_000))
+    parent.outbox.note(Diagnostic(peer="", text="told"))
+    parent.outbox.record(record(2))
+    came = parent.read()
+    assert numbers(came) == [0, 1, 2]
+    assert dropped(came) == 0
+    assert any(isinstance(message, Diagnostic) for message in came)
+
+
+def test_small_messages_that_wait_take_little_more_than_their_bytes(parent: Parent) -> None:
+    fill(parent)
+    parent.outbox.flush()
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            parent.outbox.send(Synced(token=1))
+            parent.outbox.flush()
+        assert tracemalloc.get_traced_memory()[0] < 20_000 * 40
+    finally:
+        tracemalloc.stop()
+    assert len(parent.read()) == 20_001
 
 
 def test_a_parent_that_is_gone_is_no_error(parent: Parent) -> None:

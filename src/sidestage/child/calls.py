@@ -153,7 +153,7 @@ class Calls:
             self._told = True
             held = f" with {self._size} bytes of requests" if large else ""
             text = f"{count} handlers run{held}: more of them wait until some have returned"
-            self._outbox.note(Diagnostic(peer="sidestage", text=text, at=self._loop.time()))
+            self._outbox.send(Diagnostic(peer="sidestage", text=text, at=self._loop.time()))
         elif self._told and 2 * count < CALLS and 2 * self._size < self._room:
             self._told = False
         if self._waiting and not self.full:

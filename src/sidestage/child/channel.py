@@ -45,7 +45,7 @@ class Outbox:
         self._head = memoryview(b"")  # the frames being written
         self._enlarged = False  # whether the pipe was made larger
         self._queue: deque[_Waiting] = deque()
-        self._size = 0  # bytes in the queue
+        self._size = 0  # bytes in the queue that may be dropped
         self._dropped: Counter[Kind] = Counter()
         os.set_blocking(fd, False)
 
@@ -108,7 +108,8 @@ class Outbox:
         Small ones are joined, or they would take more than their bytes. What is dropped is dropped
         together, so little of that.
         """
-        self._size += len(new.frames)
+        if new.kind != "kept":
+            self._size += len(new.frames)
         last = self._queue[-1] if self._queue else None
         most = CHUNK if new.kind == "kept" else min(CHUNK, self.limit // 64)
         if (
@@ -143,9 +144,10 @@ class Outbox:
                 dropped = Dropped(count=lost["records"], diagnostics=lost["diagnostics"])
                 self._head = memoryview(encode(dropped))
             elif self._queue:
-                frames = self._queue.popleft().frames
-                self._size -= len(frames)
-                self._head = memoryview(frames)
+                waiting = self._queue.popleft()
+                if waiting.kind != "kept":
+                    self._size -= len(waiting.frames)
+                self._head = memoryview(waiting.frames)
             else:
                 self._loop.remove_writer(self._fd)
                 return
