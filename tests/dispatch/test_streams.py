@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.scripts import eventually
 from sidestage.dispatch.streams import Inflow, Outflow, open_file
 from sidestage.pristine.waits import Deadline
+from sidestage.wire.credit import SHARE
 from sidestage.wire.frames import CHUNK, WINDOW
-from sidestage.wire.messages import Ack, Data, Message
+from sidestage.wire.messages import Ack, AckSoon, Data, Message
 
 NOW = Deadline(0)
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
@@ -64,6 +67,59 @@ def test_no_more_is_acknowledged_than_was_read_and_never_less_by_a_quarter_windo
         read += len(inflow.read_some(size, NOW))
         acknowledged = sum(message.size for message in sent if isinstance(message, Ack))
         assert acknowledged <= read < acknowledged + WINDOW // 4
+
+
+def test_small_pieces_take_no_more_than_their_bytes() -> None:
+    inflow, _ = fed()
+    tracemalloc.start()
+    try:
+        for _ in range(100_000):
+            inflow.feed(b"x")
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    inflow.end()
+    assert read_all(inflow) == b"x" * 100_000
+
+
+def test_small_pieces_may_come_while_they_are_read() -> None:
+    inflow, _ = fed()
+
+    def feed() -> None:
+        for number in range(20_000):
+            inflow.feed(b"%05d" % number)
+        inflow.end()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    data = b"".join(iter(lambda: inflow.read_some(7, Deadline(LONG)), b""))
+    feeder.join()
+    assert data == b"".join(b"%05d" % number for number in range(20_000))
+
+
+def test_in_a_hurry_what_was_read_is_acknowledged_at_once_and_by_a_quarter_of_a_share() -> None:
+    inflow, sent = fed(bytes(SHARE))
+    inflow.read_some(SHARE, NOW)
+    assert sent == []
+    inflow.event(AckSoon(call=1))
+    with pytest.raises(TimeoutError):
+        inflow.read_some(1, NOW)
+    assert sent == [Ack(call=1, size=SHARE)]
+    inflow.feed(bytes(SHARE // 4))
+    inflow.read_some(SHARE, NOW)
+    assert sent[1:] == [Ack(call=1, size=SHARE // 4)]
+
+
+def test_one_that_waits_acknowledges_when_it_is_asked_to_hurry() -> None:
+    inflow, sent = fed(bytes(SHARE))
+    inflow.read_some(SHARE, NOW)
+    reader = threading.Thread(target=inflow.read_some, args=(1, Deadline(LONG)))
+    reader.start()
+    inflow.event(AckSoon(call=1))
+    assert eventually(lambda: sent == [Ack(call=1, size=SHARE)])
+    inflow.end()
+    reader.join(LONG)
+    assert not reader.is_alive()
 
 
 def test_reading_from_a_silent_client_times_out() -> None:

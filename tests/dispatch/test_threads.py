@@ -411,3 +411,48 @@ class TestServers:
                     os._exit(0)
                 assert os.waitpid(pid, 0) == (pid, 0)
                 assert self.fetch(server.url) == b"here"
+
+
+def test_no_more_handlers_begin_than_may_run_and_the_pipe_is_read_all_the_same(
+    gate: type[Any],
+) -> None:
+    entered, release = threading.Semaphore(0), threading.Semaphore(0)
+
+    def block(token: int) -> None:
+        entered.release()
+        release.acquire(timeout=WAIT)
+
+    stage = Stage(block, most=3).threaded()
+    try:
+        stage.say(*range(1, 8))
+        assert all(entered.acquire(timeout=WAIT) for _ in range(3))
+        assert eventually(lambda: stage.full == [3], WAIT)
+        stage.say(8)
+        assert eventually(lambda: stage.sink.seen == list(range(1, 9)), WAIT)
+        assert not entered.acquire(timeout=0.1)
+        for _ in range(5):
+            release.release()  # one returns, one begins
+            assert entered.acquire(timeout=WAIT)
+            assert not entered.acquire(timeout=0.05)
+        assert stage.full == [3]
+        for _ in range(3):
+            release.release()
+        assert stage.is_done(*range(1, 9))
+    finally:
+        for _ in range(10):
+            release.release()
+        stage.close()
+
+
+def test_handlers_that_are_awaited_count_too(gate: type[Any]) -> None:
+    stage = Stage(most=2).threaded()
+    try:
+        stage.threads.began_awaiting()
+        stage.threads.began_awaiting()
+        stage.say(1)
+        assert eventually(lambda: stage.full == [2], WAIT)
+        assert stage.sink.done == []
+        stage.threads.run_soon(stage.threads.ended_awaiting)
+        assert stage.is_done(1)
+    finally:
+        stage.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage.wire.credit import Backpressure, Transit
+from sidestage.wire.credit import SHARE, Backpressure, Transit
 from sidestage.wire.frames import WINDOW
-from sidestage.wire.messages import Ack
+from sidestage.wire.messages import Ack, AckSoon
 
 sizes = st.lists(st.integers(1, WINDOW // 2), max_size=30)
 
@@ -16,7 +18,7 @@ class Stream:
     """A stream's backpressure, and what it has asked for."""
 
     def __init__(self) -> None:
-        self.acks: list[Ack] = []
+        self.acks: list[Any] = []
         self.holds: list[bool] = []
         self.flow = Backpressure(7, self.acks.append, self.holds.append, Transit(1 << 40))
 
@@ -77,7 +79,7 @@ def test_after_a_release_the_client_is_read_whatever_was_consumed() -> None:
 
 
 def test_a_new_call_owes_nothing_of_the_one_before() -> None:
-    acks: list[Ack] = []
+    acks: list[Any] = []
     for call in (7, 8):
         flow = Backpressure(call, acks.append, lambda hold: None, Transit(1 << 40))
         flow.wrote(WINDOW // 4 - 1)
@@ -87,9 +89,74 @@ def test_a_new_call_owes_nothing_of_the_one_before() -> None:
 
 
 def test_a_call_may_begin_while_the_client_does_not_read() -> None:
-    acks: list[Ack] = []
+    acks: list[Any] = []
     flow = Backpressure(7, acks.append, lambda hold: None, Transit(1 << 40), blocked=True)
     flow.wrote(WINDOW)
     assert acks == []
     flow.client_blocked(False)
     assert acks == [Ack(call=7, size=WINDOW)]
+
+
+class Streams:
+    """Streams to one parent, and what it has not consumed of each."""
+
+    def __init__(self, count: int, limit: int) -> None:
+        self.transit = Transit(limit)
+        self.asked: list[AckSoon] = []
+        self.unread = [0] * count
+        self.flows = [
+            Backpressure(call, self._take, lambda hold: None, self.transit) for call in range(count)
+        ]
+
+    def _take(self, message: Ack | AckSoon) -> None:
+        assert isinstance(message, AckSoon)
+        self.asked.append(message)
+
+    def send(self, call: int, size: int) -> None:
+        """Send for as long as the client is read."""
+        if not self.flows[call].paused:
+            self.flows[call].sent(size)
+            self.unread[call] += size
+
+    def consume(self, call: int, size: int) -> None:
+        """Acknowledge as the parent does it: in quarters, of a share if it was asked to."""
+        step = SHARE // 4 if AckSoon(call=call) in self.asked else WINDOW // 4
+        size = min(size, self.unread[call]) // step * step
+        if size:
+            self.unread[call] -= size
+            self.flows[call].acknowledged(size)
+
+
+moves = st.tuples(st.booleans(), st.integers(0, 4), st.integers(1, 1 << 18))
+
+
+@given(st.lists(moves, max_size=80))
+def test_beyond_the_total_a_stream_has_a_share(every: list[tuple[bool, int, int]]) -> None:
+    limit = 1 << 20
+    streams = Streams(5, limit)
+    for sends, call, size in every:
+        (streams.send if sends else streams.consume)(call, size)
+        assert streams.transit.size == sum(streams.unread)
+        assert sum(streams.unread) <= limit + 5 * (SHARE + (1 << 18))
+    for call in range(5):  # whatever the others do
+        streams.consume(call, WINDOW)
+        assert not streams.flows[call].paused
+
+
+def test_those_that_waited_for_others_go_on_once_these_are_read() -> None:
+    streams = Streams(2, 1 << 20)
+    streams.send(0, 1 << 20)
+    streams.send(1, SHARE)
+    assert [flow.paused for flow in streams.flows] == [False, True]
+    assert streams.asked == [AckSoon(call=1)]
+    streams.consume(0, WINDOW)
+    assert [flow.paused for flow in streams.flows] == [False, False]
+
+
+def test_a_stream_that_ends_takes_its_bytes_off() -> None:
+    streams = Streams(2, 1 << 20)
+    streams.send(0, 1 << 20)
+    streams.send(1, SHARE)
+    streams.flows[0].release()
+    assert streams.transit.size == SHARE
+    assert not streams.flows[1].paused

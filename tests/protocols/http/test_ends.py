@@ -6,7 +6,11 @@ import socket
 import threading
 from typing import Any
 
+import pytest
+
 from kit.clients import connect, read_all
+from kit.raw_http import RawClient
+from kit.scripts import eventually
 from sidestage import HTTPServer
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
@@ -74,3 +78,73 @@ def test_a_large_answer_arrives_though_the_client_sends_more() -> None:
         client.sendall(b"\r\n")
         rest = read_all(client)
     assert (first + rest).endswith(big)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("leave", ["close", "reset", "stop sending"])
+@pytest.mark.parametrize("size", [10, 100_000, 1_000_000])
+def test_a_client_that_leaves_in_its_second_request_ends_that(
+    size: int, leave: str, answered: bool
+) -> None:
+    """Whether its handler has it by then or not: nobody waits for the rest of the body."""
+    began, release = threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def handler(request: Any) -> bytes:
+        if request.path == "/1":
+            began.set()
+            release.wait(LONG)
+            return b"one"
+        began.set()
+        try:
+            return bytes(request.body)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    with HTTPServer(handler=handler, handler_timeout=None) as server:
+        with RawClient(server) as client:
+            client.send(
+                b"GET /1 HTTP/1.1\r\nHost: t\r\n\r\n"
+                b"POST /2 HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n"
+                % (2 * size)
+                + bytes(size)
+            )
+            assert began.wait(LONG)
+            if answered:
+                began.clear()
+                release.set()
+                assert began.wait(LONG)
+            if leave == "reset":
+                client.reset()
+            elif leave == "close":
+                client.close()
+            else:
+                client.end()
+            server._sync()
+            release.set()
+            assert eventually(lambda: bool(server.diagnostics), LONG)
+        assert "in the middle of a request" in server.diagnostics[0].text
+    if answered or raised:
+        assert [type(error).__mro__[1] for error in raised] == [ConnectionResetError]
+        assert len(server.received[1].body) == size
+    else:
+        assert [record.path for record in server.received] == ["/1"]
+
+
+def test_a_record_whose_client_has_left_has_what_came() -> None:
+    """Also in the main thread, while its handler does something else."""
+    began, release = threading.Event(), threading.Event()
+
+    def handler(request: Any) -> None:
+        began.set()
+        release.wait(LONG)
+
+    with HTTPServer(handler=handler, handler_timeout=None) as server:
+        with RawClient(server) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nhello")
+            assert began.wait(LONG)
+        with pytest.raises(ConnectionResetError):
+            server.received[0].body  # noqa: B018 - reading it is what raises
+        assert server.received[0].body == b"hello"
+        release.set()

@@ -280,6 +280,136 @@ def test_too_many_pipelined_requests_are_not_read() -> None:
     assert server.transport.reading
 
 
+def test_pipelined_requests_with_many_bytes_are_not_read() -> None:
+    server = Server()
+    server.feed(head(), *(head("GET", "/", "X: " + "x" * 60_000) for _ in range(4)))
+    assert not server.transport.reading
+    for _ in range(3):
+        server.respond(server.requests[-1])
+    assert server.transport.reading
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_what_was_read_with_too_many_requests_is_kept_for_later(handled: bool) -> None:
+    server = Server(handled=handled)
+    if not handled:
+        server.connection.pause_writing()
+    count = 10 * h1.PIPELINE
+    server.feed(head() * count + head("POST", "/", "Content-Length: 3") + b"abc")
+    assert len(server.connection.queue) <= h1.PIPELINE + 1
+    if handled:
+        for number in range(count + 1):
+            server.respond(server.requests[number])
+    else:
+        server.connection.resume_writing()
+    assert len(server.requests) == count + 1
+    assert server.requests[-1].body == b"abc"
+    assert server.transport.reading
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them(handled: bool) -> None:
+    server = Server(handled=handled)
+    server.connection.pause_writing()
+    server.feed(head())
+    assert not server.requests
+    server.connection.resume_writing()
+    assert len(server.requests) == 1
+
+
+def test_a_client_that_leaves_instead_of_reading_is_forgotten() -> None:
+    server = Server()
+    server.connection.pause_writing()
+    server.feed(head() * 3)
+    server.connection.connection_lost(None)
+    assert not server.requests
+    assert not server.service.peers
+
+
+def test_unfinished_bodies_share_what_is_kept_and_give_it_back() -> None:
+    server = Server(handled=False, keep=1000)
+    other = h1.HTTPConnection(server.service)
+    other.connection_made(Transport())
+    for connection in (server.connection, other) * 2:
+        connection.data_received(head("POST", "/", "Content-Length: 600"))
+        connection.data_received(bytes(600))
+    assert [request.cut for request in server.requests] == [350] * 4  # a quarter is kept of each
+    server.service.unfinished.take(900)
+    for connection in (server.connection, other):
+        connection.data_received(head("POST", "/", "Content-Length: 600"))
+        connection.data_received(bytes(599))
+    server.connection.connection_lost(None)
+    other.data_received(bytes(1))
+    assert server.requests[-1].cut == 600
+    assert server.service.unfinished.take(1000) == 100
+
+
+class TestNoHandlerFree:
+    """More requests than may be under way."""
+
+    @staticmethod
+    def full() -> Server:
+        server = Server()
+        server.service.calls.full = True
+        return server
+
+    @staticmethod
+    def free(server: Server) -> None:
+        server.service.calls.full = False
+        server.service.calls._admit()
+
+    def test_a_request_waits(self) -> None:
+        server = self.full()
+        server.feed(head("GET", "/1") + head("GET", "/2"))
+        assert not server.requests
+        self.free(server)
+        assert [request.target for request in server.requests] == ["/1"]
+
+    def test_one_waits_no_longer_than_for_a_handler(self) -> None:
+        server = self.full()
+        server.feed(head("GET", "/", "Connection: close"))
+        server.loop.fire()
+        assert server.transport.out.startswith(b"HTTP/1.1 504 ")
+        [told] = server.outbox.of(Diagnostic)
+        assert told.text == "sent 504 Gateway Timeout: no handler was free within 30.0 s"
+        self.free(server)
+        assert not server.requests
+
+    def test_a_client_that_leaves_waits_no_more(self) -> None:
+        server = self.full()
+        server.feed(head())
+        server.connection.connection_lost(None)
+        self.free(server)
+        server.loop.fire()
+        assert not server.requests
+        assert not server.transport.out
+
+    def test_an_upload_is_held_back_meanwhile(self) -> None:
+        server = self.full()
+        server.feed(head("POST", "/", "Content-Length: 9000000"), bytes(100_000))
+        assert not server.transport.reading
+        self.free(server)
+        assert server.transport.reading
+        assert len(server.requests[0].body) == 100_000
+
+    def test_without_a_handler_nothing_waits(self) -> None:
+        server = self.full()
+        server.service.handled = False
+        server.feed(head())
+        assert len(server.requests) == 1
+
+
+def test_a_large_head_is_held_no_longer_than_until_it_is_passed_on() -> None:
+    server = Server()
+    server.feed(head("HEAD", "/", "X: " + "x" * 60_000))
+    assert len(server.requests[0].fields) > 60_000
+    held = server.connection.queue[0].head
+    assert held is not None
+    assert (held.fields, held.method) == (b"", "HEAD")
+    server.respond(server.requests[0], b"none of it")
+    assert server.transport.out.endswith(b"\r\n\r\n")
+
+
 def test_what_follows_a_connect_is_bounded() -> None:
     """Until it is answered nobody knows whether it is HTTP, so it has to wait here."""
     server = Server()

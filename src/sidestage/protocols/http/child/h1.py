@@ -190,7 +190,8 @@ class HTTPConnection:
                 self._hold("queue", exchange.since is None)
         else:
             free = max(0, min(len(data), self.service.record_limit - len(exchange.body)))
-            free = self.service.unfinished.take(free)
+            # What is kept is the beginning.
+            free = 0 if exchange.cut else self.service.unfinished.take(free)
             exchange.stored += free
             exchange.body += data[:free]
             exchange.cut += len(data) - free

@@ -230,7 +230,7 @@ class RecordedConnection(_Connection):
 
     def data_received(self, data: bytes | memoryview) -> None:
         free = min(len(data), self.service.record_limit - len(self.data))
-        free = self.service.unfinished.take(free)
+        free = 0 if self.cut else self.service.unfinished.take(free)  # the beginning is kept
         self.data += data[:free]
         self.cut += len(data) - free
 
