@@ -127,7 +127,7 @@ def test_a_client_that_leaves_in_its_second_request_ends_that(
         assert "in the middle of a request" in server.diagnostics[0].text
     if answered or raised:
         assert [type(error).__mro__[1] for error in raised] == [ConnectionResetError]
-        assert len(server.received[1].body) == size
+        assert 0 < len(server.received[1].body) <= size  # a reset takes what was not read
     else:
         assert [record.path for record in server.received] == ["/1"]
 
