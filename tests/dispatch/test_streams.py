@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.scripts import eventually
-from sidestage.dispatch.streams import Inflow, Outflow, open_file
+from sidestage.dispatch.streams import Inflow, Outflow, Unacknowledged, open_file
 from sidestage.pristine.waits import Deadline
 from sidestage.wire.credit import SHARE
 from sidestage.wire.frames import CHUNK, WINDOW
@@ -165,7 +165,7 @@ def test_a_blocked_reader_wakes(change: str) -> None:
 @given(st.lists(st.binary(max_size=3 * CHUNK // 64), max_size=5))
 def test_what_is_written_is_sent_in_order(parts: list[bytes]) -> None:
     sent: list[Message] = []
-    outflow = Outflow(sent.append, 1)
+    outflow = Outflow(sent.append, 1, Unacknowledged(1 << 40))
     for part in parts:
         outflow.write(part, NOW)
     assert b"".join(m.data for m in sent if isinstance(m, Data)) == b"".join(parts)
@@ -173,10 +173,28 @@ def test_what_is_written_is_sent_in_order(parts: list[bytes]) -> None:
 
 def test_a_client_that_does_not_read_gets_one_window_and_then_the_writer_waits() -> None:
     sent: list[Message] = []
-    outflow = Outflow(sent.append, 1)
+    outflow = Outflow(sent.append, 1, Unacknowledged(1 << 40))
     with pytest.raises(TimeoutError):
         outflow.write(bytes(3 * WINDOW), NOW)
     assert sum(len(m.data) for m in sent if isinstance(m, Data)) == WINDOW
+
+
+def test_beyond_the_total_of_all_a_writer_has_a_share() -> None:
+    every = Unacknowledged(WINDOW)
+    sent: list[Message] = []
+    first, second = (Outflow(sent.append, call, every) for call in (1, 2))
+    first.write(bytes(WINDOW), NOW)
+    sent.clear()
+    with pytest.raises(TimeoutError):
+        second.write(bytes(CHUNK + 1), NOW)
+    assert [message for message in sent if not isinstance(message, Data)] == [AckSoon(call=2)]
+    second.acknowledged(CHUNK - SHARE + 1)
+    second.write(b"x", NOW)  # whatever becomes of the first
+    writer = threading.Thread(target=second.write, args=(bytes(CHUNK), Deadline(LONG)))
+    writer.start()
+    first.close()
+    writer.join(LONG)
+    assert not writer.is_alive()
 
 
 def test_an_acknowledged_window_lets_the_next_one_go() -> None:
@@ -186,12 +204,12 @@ def test_an_acknowledged_window_lets_the_next_one_go() -> None:
         assert isinstance(message, Data)
         outflow.acknowledged(len(message.data))
 
-    outflow = Outflow(send, 1)
+    outflow = Outflow(send, 1, Unacknowledged(1 << 40))
     outflow.write(bytes(5 * WINDOW), NOW)
 
 
 def test_a_failed_outflow_raises_on_every_write_even_an_empty_one() -> None:
-    outflow = Outflow(lambda message: None, 1)
+    outflow = Outflow(lambda message: None, 1, Unacknowledged(1 << 40))
     outflow.fail(Gone())
     for data in (b"x", b""):
         with pytest.raises(Gone):
@@ -200,7 +218,7 @@ def test_a_failed_outflow_raises_on_every_write_even_an_empty_one() -> None:
 
 def test_a_memoryview_of_wide_items_is_sent_as_its_bytes() -> None:
     sent: list[Message] = []
-    Outflow(sent.append, 1).write(memoryview(b"abcdefgh").cast("I"), NOW)
+    Outflow(sent.append, 1, Unacknowledged(1 << 40)).write(memoryview(b"abcdefgh").cast("I"), NOW)
     assert sent == [Data(call=1, data=b"abcdefgh")]
 
 

@@ -95,11 +95,6 @@ class Held:
             self.began += 1
         self._release.wait(WAIT)
 
-    def is_steady(self) -> bool:
-        """Whether no more begin."""
-        before = self.began
-        return before > 0 and not eventually(lambda: self.began > before, 0.5)
-
 
 def is_steady(done: list[Any]) -> bool:
     """Whether no more is done."""
@@ -129,14 +124,22 @@ class TestRequests:
             with clients(server, 700) as every:
                 for client in every:
                     client.sendall(LARGE)
-                assert eventually(handler.is_steady, WAIT)
-                assert 200 < handler.began < ROOM // 60_000 + 2
+                began = self.limit_is_reached(server, handler)
+                assert 200 < began < ROOM // 60_000 + 2
                 assert growth.test < 50
-                [told] = server.diagnostics
-                assert "more of them wait until some have returned" in told.text
                 release.set()
                 assert {answer(client) for client in every} == {200}
             assert handler.began == 700
+
+    @staticmethod
+    def limit_is_reached(server: HTTPServer, handler: Held) -> int:
+        """Wait until no more handlers may begin; returns how many have."""
+        assert eventually(lambda: bool(server.diagnostics), WAIT)
+        [told] = server.diagnostics
+        assert "more of them wait until some have returned" in told.text
+        count = int(told.text.partition(" handlers run")[0])
+        assert eventually(lambda: handler.began == count, WAIT)
+        return count
 
     def test_one_that_waits_too_long_is_told(self, release: threading.Event) -> None:
         handler = Held(release)
@@ -158,12 +161,10 @@ class TestRequests:
             with clients(server, 300) as every:
                 for client in every:
                     client.sendall(LARGE)
-                assert eventually(handler.is_steady, WAIT)
-                before = handler.began
+                began = self.limit_is_reached(server, handler)
             with clients(server, 1) as [client]:
                 client.sendall(SMALL)
-                assert handler.is_steady()
-                assert handler.began == before
+                assert not eventually(lambda: handler.began > began, 0.5)
                 release.set()
                 assert answer(client) == 200
 
@@ -266,6 +267,25 @@ class TestStreams:
                     wanted -= len(client.recv(1 << 20))
             assert len(handled) == 1000
 
+    def test_open_answers_that_nobody_reads_share_what_is_kept(self) -> None:
+        """However much waits for other clients, each has a share."""
+
+        def handler(request: Any) -> Any:
+            return iter([bytes(MIB)] * 20)
+
+        with HTTPServer(handler=handler, keep=KEEP) as server:
+            growth = Growth(server)
+            with clients(server, 80) as every:
+                for client in every:
+                    client.sendall(SMALL)
+                assert eventually(lambda: len(server.received) == 80, WAIT)
+                with clients(server, 1) as [client]:
+                    client.sendall(SMALL)
+                    read = 0
+                    while read < 20 * MIB:
+                        read += len(client.recv(MIB))
+                assert growth.child < 30
+
     def test_informational_answers_that_nobody_reads_wait(self) -> None:
         sent: list[int] = []
 
@@ -321,7 +341,7 @@ class TestDatagrams:
         with UDPServer(handler=handler) as server, datagrams() as client:
             self.send(server, client, 1500, b"x")
             assert eventually(lambda: handler.began == 512, WAIT)
-            assert handler.is_steady()
+            assert not eventually(lambda: handler.began > 512, 0.5)
             assert psutil.Process().num_threads() - before <= 520
             assert len(server.received) == 1500  # the pipe is read all the same
             [told] = server.diagnostics
@@ -349,8 +369,8 @@ class TestDatagrams:
             texts = [told.text for told in server.diagnostics]
             assert sum("new ones are dropped" in text for text in texts) == 1
             release.set()
-            assert eventually(handler.is_steady, WAIT)
-            assert 200 < handler.began <= ROOM // 60_000
+            assert eventually(lambda: handler.began > 200, WAIT)
+            assert not eventually(lambda: handler.began > ROOM // 60_000, 0.5)
 
     def test_replies_that_a_client_does_not_read_are_dropped_and_delay_no_other(
         self, tmp_path: Any

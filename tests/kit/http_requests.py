@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sidestage.dispatch.streams import Unacknowledged
 from sidestage.errors import ServerStopped
 from sidestage.journal.journal import Journal
 from sidestage.protocols.http.call import HTTPCall, open_call
@@ -17,6 +18,7 @@ class FakeRun:
 
     def __init__(self, *, ended: bool = False) -> None:
         self.sent: list[wire.Message] = []
+        self.unacknowledged = Unacknowledged(1 << 30)
         self._ended = ended
 
     def send(self, *messages: wire.Message) -> None:

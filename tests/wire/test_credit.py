@@ -60,6 +60,16 @@ def test_what_the_client_has_taken_is_acknowledged_by_quarters_of_the_window(
     assert all(ack.size >= WINDOW // 4 and ack.call == 7 for ack in stream.acks)
 
 
+def test_in_a_hurry_it_is_acknowledged_at_once_and_by_quarters_of_a_share() -> None:
+    stream = Stream()
+    stream.flow.wrote(SHARE)
+    assert stream.acks == []
+    stream.flow.hurry()
+    assert stream.acknowledged == SHARE
+    stream.flow.wrote(SHARE // 4)
+    assert stream.acknowledged == SHARE + SHARE // 4
+
+
 def test_nothing_is_acknowledged_while_the_client_does_not_read() -> None:
     stream = Stream()
     stream.flow.client_blocked(True)

@@ -75,7 +75,7 @@ def test_every_message_class_can_be_decoded() -> None:
 
 def test_only_streams_go_in_both_directions() -> None:
     both = set(COMMANDS) & set(EVENTS)
-    assert both == {messages.Data, messages.Ack, messages.End, Trailers}
+    assert both == {messages.Data, messages.Ack, messages.AckSoon, messages.End, Trailers}
 
 
 def test_nothing_on_the_wire_is_a_pickle() -> None:

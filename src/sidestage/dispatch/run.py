@@ -23,12 +23,14 @@ from ..pristine.waits import Deadline, Event
 from ..process.channel import LEAST_PIPE, NEVER, ChannelClosed
 from ..process.pool import Child
 from ..wire import messages as wire
+from ..wire.credit import LEAST_ROOM
 from ..wire.frames import Undecoded
 from . import stacks
 from .calls import Call, ClientLeft, Protocol, current
 from .coroutines import CoroutineRunner
 from .reader import Job, Reader
 from .slot import Slot
+from .streams import Unacknowledged
 from .threads import HandlerThreads
 
 if TYPE_CHECKING:
@@ -86,6 +88,8 @@ class Run:
         self._draining = False
         self._child_waits = False  # in its drain, for no handler to be running
         self._synced = 0
+        # Of all answers that are streams.
+        self.unacknowledged = Unacknowledged(max(journal.keep, LEAST_ROOM))
         self._drops = False  # requests, until half of what is held is done
         self._coroutines: CoroutineRunner | None = None  # until a handler is a coroutine
         self._guard = system.Lock()

@@ -139,12 +139,45 @@ class Inflow:
         return b"".join(self._chunks)
 
 
-class Outflow:
-    """Bytes to the client, at most a window of them unacknowledged."""
+class Unacknowledged:
+    """The bytes of all streams to clients that the child has not passed on."""
 
-    def __init__(self, send: Callable[[Message], None], call: int) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit  # bytes
+        self._size = 0  # bytes
+        self._waiting: set[Outflow] = set()
+        self._guard = system.Lock()
+
+    def add(self, size: int) -> None:
+        """Count ``size`` bytes more, or fewer."""
+        with self._guard:
+            self._size += size
+            waiting: set[Outflow] = set()
+            if self._waiting and self._size <= self._limit // 4 * 3:
+                waiting, self._waiting = self._waiting, waiting
+        for flow in waiting:
+            flow.look()
+
+    def has_room(self, flow: Outflow) -> bool:
+        """Whether ``flow`` may use its whole window; if not, it is told to look again."""
+        with self._guard:
+            if self._size < self._limit:
+                return True
+            self._waiting.add(flow)
+        return False
+
+
+class Outflow:
+    """Bytes to the client, at most a window of them unacknowledged.
+
+    It has only a share of that while ``every``, of all clients, has too much.
+    """
+
+    def __init__(self, send: Callable[[Message], None], call: int, every: Unacknowledged) -> None:
         self._send = send
         self._call = call
+        self._every = every
+        self._hurries = False  # the child was asked to acknowledge soon
         self.sent = 0  # bytes in all
         self._unacknowledged = 0
         self._error: Exception | None = None
@@ -152,8 +185,16 @@ class Outflow:
 
     def acknowledged(self, size: int) -> None:
         """Note that the child has passed ``size`` bytes on to the client."""
-        self._unacknowledged -= size
+        self.count(-size)
         self._changed.notify()
+
+    def look(self) -> None:
+        """Look again whether there is room."""
+        self._changed.notify()
+
+    def close(self) -> None:
+        """Nothing more is sent: count no longer what is not acknowledged."""
+        self.count(-self._unacknowledged)
 
     def fail(self, error: Exception) -> None:
         """Raise ``error`` in every write from now on; the first error counts."""
@@ -162,15 +203,16 @@ class Outflow:
         self._changed.notify()
 
     def count(self, size: int) -> None:
-        """Count ``size`` bytes against the window that were sent in another message."""
+        """Count ``size`` bytes against the window, or fewer if it is negative."""
         self._unacknowledged += size
+        self._every.add(size)
 
     def wait_and_count(self, size: int) -> None:
         """Wait for credit, and count ``size`` bytes; raises the stream's error."""
         self._changed.wait_until(self._ready, Deadline(None))
         if self._error is not None:
             raise _anew(self._error)
-        self._unacknowledged += size
+        self.count(size)
 
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
         """Send all of ``data``; raises TimeoutError at the deadline, or the stream's error.
@@ -184,14 +226,23 @@ class Outflow:
             if self._error is not None:
                 raise anew(self._error)
             chunk, view = bytes(view[:CHUNK]), view[CHUNK:]
-            self._unacknowledged += len(chunk)
+            self.count(len(chunk))
             self.sent += len(chunk)
             self._send(Data(call=self._call, data=chunk))
         if self._error is not None:
             raise anew(self._error)
 
     def _ready(self) -> bool:
-        return self._unacknowledged < WINDOW or self._error is not None
+        if self._unacknowledged < SHARE or self._error is not None:
+            return True
+        if self._unacknowledged >= WINDOW:
+            return False
+        if self._every.has_room(self):
+            return True
+        if not self._hurries:  # else the child keeps back acknowledgements that this waits for
+            self._hurries = True
+            self._send(AckSoon(call=self._call))
+        return False
 
 
 class StreamReader(io.RawIOBase):

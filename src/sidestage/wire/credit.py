@@ -58,6 +58,7 @@ class Backpressure:
         self._transit = transit
         self._unread = 0  # bytes sent to the parent and not acknowledged
         self._owed = 0  # bytes from the parent that are not acknowledged
+        self._step = WINDOW // 4  # bytes from the parent between two acknowledgements
         self._blocked = blocked
         self._hurried = False  # whether the parent was asked to acknowledge soon
 
@@ -109,12 +110,17 @@ class Backpressure:
         self._owed += size
         self._settle()
 
+    def hurry(self) -> None:
+        """Acknowledge in smaller steps from now on, starting with what was written."""
+        self._step = SHARE // 4
+        self._settle()
+
     def client_blocked(self, blocked: bool) -> None:
         """Note that the transport's buffer is full, or no longer is."""
         self._blocked = blocked
         self._settle()
 
     def _settle(self) -> None:
-        if self._owed >= WINDOW // 4 and not self._blocked:
+        if self._owed >= self._step and not self._blocked:
             owed, self._owed = self._owed, 0
             self._send(Ack(call=self._call, size=owed))

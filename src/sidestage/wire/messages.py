@@ -1,7 +1,7 @@
 """The messages that all protocols use on the pipe.
 
 Commands go from the test's process to the server's and events come back. The messages of a stream
-(``Data``, ``Ack``, ``End``) go both ways with the id of a call. A protocol adds its own messages;
+(``Data``, ``Ack`` and others) go both ways with the id of a call. A protocol adds its own messages;
 its folder lists them in a ``Vocabulary``. Nothing is ever pickled: the server's process reads
 hostile bytes, and must not be able to make the test's process run code.
 """
@@ -46,6 +46,12 @@ class Ack(Message, frozen=True, kw_only=True, tag=2):
 
     call: int
     size: int
+
+
+class AckSoon(Message, frozen=True, kw_only=True, tag=4):
+    """Send Acks of a call's stream for fewer bytes: its sender may have no more on their way."""
+
+    call: int
 
 
 class End(Message, frozen=True, kw_only=True, tag=3):
@@ -189,12 +195,6 @@ class Lost(Message, frozen=True, kw_only=True, tag=37):
     answered: tuple[int, int] | None = None  # status and bytes of the child's own answer
 
 
-class AckSoon(Message, frozen=True, kw_only=True, tag=48):
-    """Send Acks of a call's stream for fewer bytes: its sender may have no more on their way."""
-
-    call: int
-
-
 class Diagnostic(Message, frozen=True, kw_only=True, tag=39):
     """A client broke the rules of its protocol, or the server gave up on something."""
 
@@ -273,6 +273,7 @@ COMMANDS: tuple[type[Message], ...] = (
     Idle,
     Data,
     Ack,
+    AckSoon,
     End,
 )
 EVENTS: tuple[type[Message], ...] = (

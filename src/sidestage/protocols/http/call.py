@@ -103,7 +103,7 @@ class HTTPCall(Call):
     def _response_body(self) -> Outflow:
         """The stream for the response's body after its first piece."""
         if self._outflow is None:
-            self._outflow = Outflow(self.run.send, self.id)
+            self._outflow = Outflow(self.run.send, self.id, self.run.unacknowledged)
             if self._error is not None:
                 self._outflow.fail(self._error)
         return self._outflow
@@ -243,6 +243,8 @@ class HTTPCall(Call):
         if len(message.fields) + len(message.body) > _LARGE or self._body is not None:
             request._drop_parsed()
         self._responder = None  # breaks a reference cycle
+        if self._outflow is not None:
+            self._outflow.close()
         if self._body is not None:
             self._body.close()
         # No event of this call comes any more, and another thread may wait for one.

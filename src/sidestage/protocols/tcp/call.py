@@ -29,7 +29,7 @@ class TCPCall(Call):
         super().__init__(run, message.call, message.peer)
         self.connection = message.connection
         self.inflow = Inflow(run.send, message.call)
-        self.outflow = Outflow(run.send, message.call)
+        self.outflow = Outflow(run.send, message.call, run.unacknowledged)
         self.send = run.send
         self.request = Connection(self, message.local)
         self._opened_at = message.at
@@ -52,7 +52,11 @@ class TCPCall(Call):
                 f"close, not {type(result).__name__}: {shown(result)}"
             )
         self.request.close()
+        self._close()
+
+    def _close(self) -> None:
         del self.request  # breaks a reference cycle
+        self.outflow.close()
 
     def fail(self, error: BaseException) -> None:
         self._returned = True
@@ -63,7 +67,7 @@ class TCPCall(Call):
             else:
                 self.request.reset()
         finally:
-            del self.request
+            self._close()
 
     def close(self, *, reset: bool) -> None:
         """Close the connection for the handler, with a reset (RST) if ``reset``."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ....child.net.listener import wire_address
 from ....child.net.stream import Transport
-from ....wire.messages import Ack, Address, Close, Data, End, OpenConnection, SetOption
+from ....wire.messages import Ack, AckSoon, Address, Close, Data, End, OpenConnection, SetOption
 from ..messages import Inform, Respond, Trailers, credit_of
 from ..rules import Refusal
 from .answerers import plain
@@ -479,6 +479,10 @@ class HTTPConnection:
             exchange.flow.acknowledged(message.size)
             self.service.iteration.progress.set()
 
+    def _acknowledge_soon(self, exchange: Exchange, message: AckSoon) -> None:
+        if exchange.flow is not None:
+            exchange.flow.hurry()
+
     def _end_with(self, exchange: Exchange, message: Trailers) -> None:
         if exchange.chunked and not exchange.ended:
             exchange.trailers_out = message.fields
@@ -488,6 +492,7 @@ class HTTPConnection:
         Data: _write_body,
         End: _end,
         Ack: _acknowledge,
+        AckSoon: _acknowledge_soon,
         Inform: _inform,
         Trailers: _end_with,
         Close: _close,

@@ -10,7 +10,7 @@ from ....child.net.listener import wire_address
 from ....child.net.stream import Receiver, Transport
 from ....child.service import Service
 from ....wire.credit import Backpressure
-from ....wire.messages import Ack, Close, Data, End, Message, OpenConnection, SetOption
+from ....wire.messages import Ack, AckSoon, Close, Data, End, Message, OpenConnection, SetOption
 from ..messages import VOCABULARY, Opened, TCPSettings, TranscriptIn
 
 
@@ -165,6 +165,8 @@ class HandledConnection(_Connection):
             case Ack():
                 self.flow.acknowledged(message.size)
                 self.service.iteration.progress.set()
+            case AckSoon():
+                self.flow.hurry()
             case End():
                 self.shut_down = True
                 with contextlib.suppress(OSError):  # reset by the client, which reading reports
