@@ -47,6 +47,9 @@ class ThreadRun:
 
     def close_call(self, call: Call) -> None: ...
 
+    def hold(self, size: int, most: int) -> bool:
+        return True  # one datagram at a time
+
 
 class ThreadBackend:
     """One run of a UDP server in a thread."""

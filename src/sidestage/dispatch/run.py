@@ -48,6 +48,15 @@ def _drop(run: Run, message: Any, journal: Journal[Any]) -> None:
     """Open nothing for a message that comes after the end."""
 
 
+def _tell_full(journal: Journal[Any], count: int) -> None:
+    """No more than ``count`` handlers may run, and more would have to."""
+    _diagnose(journal, f"{count} handlers run: more of them wait until some have returned")
+
+
+def _diagnose(journal: Journal[Any], text: str) -> None:
+    journal.diagnosed(Diagnostic(client_address=OURS, text=text))
+
+
 class Run:
     """A child that serves, as the test's process knows it."""
 
@@ -79,7 +88,9 @@ class Run:
         self.reader = Reader(child.channel, self, child.events)
         child.events = []
         child.channel.behind = False  # whatever the run before has left: it was read to its end
-        self.threads = HandlerThreads(self.reader, protocol.at_once, self._no_thread)
+        # Not a method of this, which would be a cycle.
+        full = functools.partial(_tell_full, journal)
+        self.threads = HandlerThreads(self.reader, protocol.at_once, full)
         self._open_call = protocol.open
         self._tells_first = protocol.tells_first
         self._ready_event = ready
@@ -342,20 +353,13 @@ class Run:
                 runner.resume()  # type: ignore[unreachable]  # not: other threads set it
         return runner
 
-    def _no_thread(self, count: int) -> None:
-        """No more handlers may begin."""
-        self._diagnose(f"{count} handlers run: more of them wait until some have returned")
-
-    def _diagnose(self, text: str) -> None:
-        self.journal.diagnosed(Diagnostic(client_address=OURS, text=text))
-
     def drop_request(self, why: str) -> None:
         """Count a request that gets no call, and tell of the first one."""
         self.journal.dropped_elsewhere(1)
         self.finished += 1
         if not self._drops:
             self._drops = True
-            self._diagnose(f"{self.held} bytes of {why}")
+            _diagnose(self.journal, f"{self.held} bytes of {why}")
 
     def hold(self, size: int, most: int) -> bool:
         """Count ``size`` bytes of a request until its call closes, unless they exceed ``most``."""
