@@ -211,7 +211,7 @@ class Outflow:
         """Wait for credit, and count ``size`` bytes; raises the stream's error."""
         self._changed.wait_until(self._ready, Deadline(None))
         if self._error is not None:
-            raise _anew(self._error)
+            raise anew(self._error)
         self.count(size)
 
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:

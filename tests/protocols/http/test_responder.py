@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidestage.dispatch.streams import Unacknowledged
 from sidestage.protocols.http.call import HTTPCall
 from sidestage.protocols.http.messages import Request, Respond
 from sidestage.protocols.http.responder import Responder, respond, respond_failure
@@ -26,6 +27,7 @@ class Child:
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
+        self.unacknowledged = Unacknowledged(1 << 30)
         run: Any = self
         self.call = HTTPCall(run, REQUEST)
 
