@@ -60,7 +60,7 @@ class Peer(Protocol):
         """Drop the connection now."""
 
 
-class Unfinished:
+class Unrecorded:
     """The bytes of records that are not complete: what does not fit is cut from them."""
 
     def __init__(self, limit: int) -> None:
@@ -101,7 +101,7 @@ class Service:
         room = max(config.keep, LEAST_ROOM)
         self.calls = Calls(self.loop, self.outbox, config.handler_timeout, room)
         self.transit = Transit(room)  # of the streams from clients
-        self.unfinished = Unfinished(config.keep)
+        self.unrecorded = Unrecorded(config.keep)
         self.peers: set[Peer] = set()
         self.next_connection = itertools.count(1).__next__
         self.remove_file: Callable[[], None] = _nothing  # of a Unix socket

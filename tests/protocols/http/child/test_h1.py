@@ -334,14 +334,14 @@ def test_unfinished_bodies_share_what_is_kept_and_give_it_back() -> None:
         connection.data_received(head("POST", "/", "Content-Length: 600"))
         connection.data_received(bytes(600))
     assert [request.cut for request in server.requests] == [350] * 4  # a quarter is kept of each
-    server.service.unfinished.take(900)
+    server.service.unrecorded.take(900)
     for connection in (server.connection, other):
         connection.data_received(head("POST", "/", "Content-Length: 600"))
         connection.data_received(bytes(599))
     server.connection.connection_lost(None)
     other.data_received(bytes(1))
     assert server.requests[-1].cut == 600
-    assert server.service.unfinished.take(1000) == 100
+    assert server.service.unrecorded.take(1000) == 100
 
 
 class TestNoHandlerFree:

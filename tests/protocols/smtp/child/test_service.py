@@ -27,7 +27,7 @@ class Outbox:
     def send(self, message: Message) -> None:
         self.sent.append(message)
 
-    record = send
+    record = note = send
 
     def of(self, kind: type) -> list[Any]:
         return [message for message in self.sent if isinstance(message, kind)]

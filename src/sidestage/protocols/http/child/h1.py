@@ -160,7 +160,7 @@ class HTTPConnection:
         """Give back what ``exchange`` holds."""
         self._cancel_timer(exchange)
         if exchange.stored:
-            self.service.unfinished.give(exchange.stored)
+            self.service.unrecorded.give(exchange.stored)
             exchange.stored = 0
         if exchange.flow is not None:
             exchange.flow.release()
@@ -191,7 +191,7 @@ class HTTPConnection:
         else:
             free = max(0, min(len(data), self.service.record_limit - len(exchange.body)))
             # What is kept is the beginning.
-            free = 0 if exchange.cut else self.service.unfinished.take(free)
+            free = 0 if exchange.cut else self.service.unrecorded.take(free)
             exchange.stored += free
             exchange.body += data[:free]
             exchange.cut += len(data) - free
@@ -267,7 +267,7 @@ class HTTPConnection:
         exchange.answerer = answerer
         answerer.take(exchange)
         if exchange.stored:
-            service.unfinished.give(exchange.stored)
+            service.unrecorded.give(exchange.stored)
             exchange.stored = 0
         if self.blocked and exchange.flow is not None:
             exchange.flow.client_blocked(True)

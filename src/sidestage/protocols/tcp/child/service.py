@@ -232,7 +232,7 @@ class RecordedConnection(_Connection):
 
     def data_received(self, data: bytes | memoryview) -> None:
         free = min(len(data), self.service.record_limit - len(self.data))
-        free = 0 if self.cut else self.service.unfinished.take(free)  # the beginning is kept
+        free = 0 if self.cut else self.service.unrecorded.take(free)  # the beginning is kept
         self.data += data[:free]
         self.cut += len(data) - free
 
@@ -252,7 +252,7 @@ class RecordedConnection(_Connection):
             ended=self.ended if exc is None else "reset by the client",
         )
         self.service.outbox.record(record)
-        self.service.unfinished.give(len(self.data))
+        self.service.unrecorded.give(len(self.data))
         super().connection_lost(exc)
 
 
