@@ -243,7 +243,7 @@ def test_mails_under_way_are_bounded_together(server: Server) -> None:
         server.say(connection, ENVELOPE + b"DATA\r\n", piece * 190)
     server.say(third, ENVELOPE + b"DATA\r\n", piece * 10)
     server.say(third, piece * 180)
-    assert server.service.incoming < 400_000
+    assert server.service.unfinished < 400_000
     server.say(third, b".\r\n")
     assert last(third_out) == "452 4.3.1 too many large mails at once"
     server.say(third, ENVELOPE + b"DATA\r\n", piece * 180)
@@ -254,7 +254,7 @@ def test_mails_under_way_are_bounded_together(server: Server) -> None:
     assert [len(mail.data) for mail in server.outbox.of(MailIn)] == [50_000, 190_000]
     server.say(second, b".\r\n")
     server.say(third, b".\r\n")
-    assert server.service.incoming == 0
+    assert server.service.unfinished == 0
 
 
 def test_one_mail_alone_is_never_too_much(server: Server) -> None:
@@ -270,14 +270,14 @@ def test_a_mail_that_is_broken_off_gives_its_space_back(server: Server) -> None:
     for how in ("closed", "lost"):
         connection, transport = server.connect()
         server.say(connection, ENVELOPE + b"DATA\r\n", b"x" * 600)
-        assert server.service.incoming > 600
+        assert server.service.unfinished > 600
         if how == "closed":
             connection.eof_received()
             server.turn()
             assert transport.ended == "closed"
         else:
             server.lose(connection, ConnectionResetError())
-        assert server.service.incoming == 0
+        assert server.service.unfinished == 0
 
 
 def test_what_nobody_reads_is_not_kept(server: Server) -> None:
