@@ -16,7 +16,7 @@ import pytest
 
 import sidestage
 
-from .errors import StartError
+from .errors import StartError, shown
 from .process.pool import pool
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _account(server: Server[Any]) -> str:
     lines = [repr(server), f"received: {len(received)}"]
     lines += [f"  {record!r}" for record in received[-_SHOWN:]]
     lines += [f"diagnostic: {diagnostic}" for diagnostic in server.diagnostics]
-    lines += [f"handler error: {error!r}" for error in server.errors]
+    lines += [f"handler error: {shown(error)}" for error in server.errors]
     if stderr := server.stderr_tail():
         lines += ["stderr of the server's process:", stderr]
     return "\n".join(lines)

@@ -114,7 +114,11 @@ class Backend(Protocol):
         ...
 
     def handle(self, on: bool, deadline: Deadline) -> None:
-        """Call the handler for what clients send from now on, or answer without it."""
+        """Call the handler for what clients send from now on, or answer without it.
+
+        Does nothing if that is so already. One thread at a time calls it. Raises ServerStopped when
+        it has ended, TimeoutError at the deadline.
+        """
         ...
 
     def in_handler(self) -> bool:

@@ -54,11 +54,13 @@ class HostedBackend:
 
     @property
     def death(self) -> ServerDied | None:
-        return None if self.run is None else self.run.death
+        run = self.run
+        return None if run is None else run.death
 
     @property
     def pid(self) -> int | None:
-        return None if self.run is None else self.run.child.process.launched.pid
+        run = self.run
+        return None if run is None else run.child.process.launched.pid
 
     # Start ---------------------------------------------------------------------------------------
 
@@ -84,7 +86,7 @@ class HostedBackend:
                     ready=plan.ready,
                     loop=plan.loop,
                 )
-                self.run.addresses = self._ahead
+                self.run.addresses, self.run.handled = self._ahead, self._handled
                 fork_hooks.live.add(self.run)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
@@ -167,18 +169,14 @@ class HostedBackend:
                 path = plan.path if plan.directory is None else f"{plan.directory}/{plan.path}"
                 _, _, socket_file = _serving()
                 self._file = socket_file(path)
-            handled = plan.slot.handler is not None
-            if handled:
-                self._start_threads(run, deadline)
-            if handled != self._handled:  # set or removed since ``begin``
-                run.handle(handled, deadline)
+            self._handle(run, deadline)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
         return run.addresses or []
 
-    def _start_threads(self, run: Run, deadline: Deadline) -> None:
+    def _handle(self, run: Run, deadline: Deadline) -> None:
         try:
-            run.start_threads(deadline)
+            run.handle(self._plan.slot.handler is not None, deadline)
         except RuntimeError as error:
             if isinstance(error, SidestageError):
                 raise
@@ -187,8 +185,10 @@ class HostedBackend:
     def _bound(self, deadline: Deadline) -> Run:
         run = self.run
         if run is None:  # by a signal handler, which came into this start
-            raise StateError(f"{self._plan.label} was stopped while it started")
+            raise self._stopped_meanwhile()
         run.reader.wait_until(run.answered, deadline)
+        if self.run is not run:
+            raise self._stopped_meanwhile()
         # One that has bound ahead does not answer, so it may have died since it was taken.
         ended = run.child.waited and run.child.process.has_ended()
         if run.addresses is not None and not ended:
@@ -204,14 +204,17 @@ class HostedBackend:
         self.begin(deadline)
         return self._bound(deadline)
 
+    def _stopped_meanwhile(self) -> StateError:
+        return StateError(f"{self._plan.label} was stopped while it started")
+
     # Stop ----------------------------------------------------------------------------------------
 
     def ask(self, seconds: float) -> None:
-        if self.run is not None:
-            _, ladder, _ = _serving()
+        if (run := self.run) is not None:
+            _, make_ladder, _ = _serving()
             reuse = not self._plan.is_outside
-            self._ladder = ladder(self.run, seconds, self._rungs, reuse=reuse)
-            self._ladder.ask()
+            self._ladder = ladder = make_ladder(run, seconds, self._rungs, reuse=reuse)
+            ladder.ask()
 
     def end(self) -> StopReport:
         run, ladder = self.run, self._ladder
@@ -228,10 +231,12 @@ class HostedBackend:
         run.ended = True
         bound = run.failure is None
         if not bound and run.reader.connected and not self._plan.is_outside:
-            self.run = None  # first: it must not be released twice
             run.detach(Deadline(0.0))
-            pool.release(run.child)
-        else:
+            if run.retire(Deadline(0.0)) and run.claim("returned"):
+                pool.release(run.child)
+            else:
+                end([run.child])
+        elif run.claim("ended"):
             run.child.process.kill()  # first: a collection may come anywhere; this needs no lock
             run.detach(Deadline(0.0))
             end([run.child])
@@ -246,22 +251,24 @@ class HostedBackend:
     # While it serves -----------------------------------------------------------------------------
 
     def sync(self, deadline: Deadline) -> None:
-        if self.run is not None:
-            self.run.sync(deadline)
+        if (run := self.run) is not None:
+            run.sync(deadline)
 
     def catch_up(self, deadline: Deadline) -> None:
-        if self.run is not None:
-            self.run.catch_up(deadline)
+        if (run := self.run) is not None:
+            run.catch_up(deadline)
 
     def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        return self.run is not None and self.run.reader.wait_until(condition, deadline)
+        run = self.run
+        return run is not None and run.reader.wait_until(condition, deadline)
 
     def handle(self, on: bool, deadline: Deadline) -> None:
-        if self.run is not None:
-            self.run.handle(on, deadline)
+        if (run := self.run) is not None:
+            run.handle(on, deadline)
 
     def in_handler(self) -> bool:
-        return self.run is not None and self.run.current_call() != 0
+        run = self.run
+        return run is not None and run.current_call() != 0
 
     def facts(self) -> ServerStats:
         with importing_once():
@@ -279,7 +286,8 @@ class HostedBackend:
         raise StateError(f"{self._plan.label} has no process")
 
     def stderr_tail(self) -> str:
-        return "" if self.run is None else self.run.child.stderr_tail()
+        run = self.run
+        return "" if run is None else run.child.stderr_tail()
 
     # Errors --------------------------------------------------------------------------------------
 

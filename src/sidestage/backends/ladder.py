@@ -56,6 +56,7 @@ class Ladder:
         self._deadline = Deadline(seconds)
         self._ask = Deadline(seconds * rungs.ask)
         self._stderr_start = 0
+        self._asked = True
 
     def ask(self) -> None:
         """The first rung, without waiting for it."""
@@ -64,19 +65,21 @@ class Ladder:
             answer = _ANSWER_SECONDS * min(self._seconds, 1.0)
             drain = self._seconds * self._rungs.drain
             drain = min(drain, self._seconds * self._rungs.ask - answer)
-            run.ask_to_stop(drain, self._ask, ahead=self._reuse and enabled())
+            self._asked = run.ask_to_stop(drain, self._ask, ahead=self._reuse and enabled())
 
     def climb(self) -> StopReport:
         """Climb until the child is back in the pool, or has ended and is reaped."""
         run = self._run
         if run.death is None:
-            run.reader.wait_until(run.has_stopped, self._ask)
+            if self._asked:
+                run.reader.wait_until(run.has_stopped, self._ask)
             if run.stopped is not None and not run.stopped.open:
                 run.settle(self._ask)
         open_now = self._open_connections()
         run.detach(self._deadline)
         if run.stopped is not None:
-            if run.stopped.clean and self._reuse:
+            reuse = self._reuse and run.stopped.clean and run.retire(self._deadline)
+            if reuse and run.claim("returned"):
                 pool.release(run.child, self._deadline)
             else:
                 end([run.child], self._deadline.sooner(END_SECONDS).left())

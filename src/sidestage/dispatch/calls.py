@@ -6,7 +6,6 @@ knows no protocol.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -118,7 +117,7 @@ class Call:
     def failed(self, error: BaseException) -> None:
         """Note what the handler raised, and answer with the protocol's failure."""
         run = self.run
-        if isinstance(error, ServerStopped) and (run.stopping or run.ended):
+        if isinstance(error, ServerStopped) and (run.stopping or run.ended or run.broken):
             pass  # expected; but the child must not wait for more
         elif isinstance(error, ClientLeft):
             text = f"the client left before the handler was done with {self.describe()}"
@@ -132,8 +131,12 @@ class Call:
                 f"for {self.describe()} from {self.client_address or 'an unnamed client'}"
             )
             run.journal.failed(error, why, connection=self.connection)
-        with contextlib.suppress(ServerStopped, ConnectionError):  # nobody is there to answer
+        try:
             self.fail(error)
+        except (ServerStopped, ConnectionError):  # nobody is there to answer
+            pass
+        except BaseException as other:  # noqa: BLE001 - of the error's own class; the call must end
+            run.journal.failed(other, connection=self.connection)
 
 
 class ClientLeft(ConnectionResetError):

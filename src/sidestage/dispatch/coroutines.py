@@ -40,7 +40,7 @@ class CoroutineRunner:
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
         self._own = False
-        self._guard = system.Lock()
+        self._guard = system.RLock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended = Wakeup()
         self._running = False
@@ -84,14 +84,24 @@ class CoroutineRunner:
                 import asyncio
 
                 self._loop, self._own = asyncio.new_event_loop(), True
-                self._begin(self._loop)
+                try:
+                    self._begin(self._loop)
+                except BaseException:  # no thread can be had: the next handler may have one
+                    self._loop.close()
+                    self._loop, self._own = None, False
+                    raise
             return self._loop
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         _unfinished.add(self)
         _wait_at_exit()
         self._running, self._thread = True, None
-        system.start_thread(self._run, (loop,))
+        try:
+            system.start_thread(self._run, (loop,))
+        except BaseException:
+            self._running = False
+            _unfinished.discard(self)
+            raise
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tracers = Tracers()
@@ -152,7 +162,7 @@ class CoroutineRunner:
         """In a forked copy: drop our loop, which only the original goes on to run."""
         loop, self._loop = self._loop, None
         _unfinished.discard(self)
-        self._guard = system.Lock()
+        self._guard = system.RLock()
         if self._own and loop is not None and running_loop() is not loop:
             _abandon(loop)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from typing import Any, Protocol
 
 from ..pristine import system
@@ -36,16 +37,18 @@ class EpollGate:
     and with it one release and acquisition of the GIL.
     """
 
+    _epoll: Any = None
+
     def __init__(self, fd: int) -> None:
+        self._wakers: list[int] = []
         self.ended = False
         self._fd = fd
         assert system.eventfd is not None
-        self._epoll: Any = None
-        self._waker = system.eventfd(0, _EFD_FLAGS)
         try:
+            system.note(self._wakers, system.eventfd, 0, _EFD_FLAGS)
             self._epoll = system.make_epoll()
             self._epoll.register(fd, _EPOLLIN | _EDGE)
-            self._epoll.register(self._waker, _EPOLLIN | _EDGE)
+            self._epoll.register(self._wakers[0], _EPOLLIN | _EDGE)
         except BaseException:  # the error refers to this frame, and might keep them open
             self.close()
             raise
@@ -57,12 +60,18 @@ class EpollGate:
 
     def wake(self) -> None:
         assert system.eventfd_write is not None
-        system.eventfd_write(self._waker, 1)
+        system.eventfd_write(self._wakers[0], 1)
 
     def close(self) -> None:
         if self._epoll is not None:
             self._epoll.close()
-        system.close_quietly(self._waker)
+        # In one call of C, as in ``system.note``: each is closed once.
+        with contextlib.suppress(IndexError):  # after the last one
+            deque(map(system.close, iter(self._wakers.pop, None)), maxlen=0)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_wakers"):  # else its ``__init__`` was interrupted
+            self.close()
 
 
 class LockGate:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..pristine import system, waits
-from ..pristine.waits import Deadline, Wakeup
-from ..process.channel import Channel, ChannelClosed
+from ..pristine.waits import Deadline, Turn, Wakeup
+from ..process.channel import NEVER, Channel, ChannelClosed
 from ..wire.frames import WireError
 from ..wire.messages import Message
 from . import stacks
@@ -21,6 +21,11 @@ from . import stacks
 Job = Callable[[], None]
 
 _NOW = Deadline(0.0)
+# A signal handler may end the turn of the thread that it has come into, which only learns of it
+# once it looks up from its wait.
+_LOOK_UP_SECONDS = 0.1
+_BUSY_LOOK_UP_SECONDS = 0.01  # where another thread may take what this one waits for
+HANDLERS: waits.Caller = (0,)  # has the turn once handler threads run
 
 
 class Sink(Protocol):
@@ -40,6 +45,14 @@ class Sink(Protocol):
         """
 
 
+class Readers(Protocol):
+    """The handler threads, as far as they read."""
+
+    def wait_for_caller(self) -> bool:
+        """Whether none of them can read before the caller goes on."""
+        ...
+
+
 class Reader:
     """The events of one run, and the jobs that they have made."""
 
@@ -56,8 +69,12 @@ class Reader:
         self._sink = weakref.ref(sink)  # which holds this: nothing here may wait for a collection
         self._events: deque[Message] = deque(events)  # received, not taken
         self._taking = False  # what was read is being taken
-        self._reading = system.Lock()  # held by the thread that reads
+        self._depth = 0  # of the calls that take it: one may come into another
+        self.nested = False  # one has, so events may have been taken in another order
+        self._reading = Turn()  # whose it is to wait for events
+        self._receiving = system.RLock()  # while they are received and taken, and nobody waits
         self._heir: int | None = None  # the caller that takes over the reading
+        self.readers: weakref.ref[Readers] | None = None  # the handler threads, which hold this
 
     # For whoever waits ---------------------------------------------------------------------------
 
@@ -74,22 +91,27 @@ class Reader:
         return True
 
     def _wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        reading, me = self._reading, (system.caller_id(),)
+
         def wakes() -> bool:
             if condition() or self.finished:
                 return True
-            return not self._reading.locked() and self._may_read()
+            return not reading.locked() and self._may_read()
 
         while not condition():
             if self.finished:
                 break
-            if self._may_read() and self._reading.acquire(False):
-                try:
+            try:
+                if self._may_read() and reading.take(me):
                     in_time = self._read_until(condition, deadline)
-                finally:
-                    self._reading.release()
+                elif self._must_read(me):
+                    in_time = self._read_inside(condition, deadline)
+                else:
+                    in_time = self.changed.wait_until(wakes, deadline)
+            finally:
+                if reading.holder is me:
+                    reading.holder = None
                     self.changed.notify()
-            else:
-                in_time = self.changed.wait_until(wakes, deadline)
             if not in_time:
                 break
         else:
@@ -100,29 +122,59 @@ class Reader:
         heir = self._heir
         return heir is None or heir == system.caller_id()
 
+    def _must_read(self, me: waits.Caller) -> bool:
+        """Whether the caller keeps from reading whoever has the turn.
+
+        A signal handler has come into a call that reads, or code of the test runs inside of one: a
+        ``__del__``, a handler of logging. That call goes on only after it.
+        """
+        reading = self._reading
+        if reading.is_mine(me) or self._receiving._is_owned():
+            return True
+        readers = self.readers() if reading.holder is HANDLERS and self.readers else None
+        return readers is not None and readers.wait_for_caller()
+
+    def is_inside(self) -> bool:
+        """Whether the caller has come into a call that reads, which goes on after it."""
+        return self._reading.is_mine((system.caller_id(),)) or bool(self._receiving._is_owned())
+
     def _read_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        if self._events:  # left by a reader that was interrupted, by Ctrl-C say
-            self.read(receive=False)
-            if self.finished or condition():
-                return True
-        while self._may_read():  # else nothing may come that ends this turn
-            if not self.channel.poll(deadline):
-                return False
+        holder = self._reading.holder
+        if self._events or self.channel.has_left:  # by a reader that was interrupted, by Ctrl-C say
             self.read()
-            if self.finished or condition():
+        while not (self.finished or condition()):
+            # Else nothing may come that ends this turn, or it has ended.
+            if not self._may_read() or self._reading.holder is not holder:
                 return True
+            if self.channel.poll(deadline, at_most=_LOOK_UP_SECONDS):
+                self.read()
+            elif deadline.passed():
+                return False
+        return True
+
+    def _read_inside(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Read in the place of whoever has the turn, and cannot go on before this returns."""
+        if self._events or self.channel.has_left:
+            self.read()
+        while not (self.finished or condition()):
+            if self.channel.poll(deadline, at_most=_BUSY_LOOK_UP_SECONDS):
+                self.read()
+            elif deadline.passed():
+                return False
         return True
 
     def catch_up(self, deadline: Deadline) -> bool:
         """Take all events that are in the pipe; returns ``False`` at the deadline."""
-        if self._may_read() and self._reading.acquire(False):
-            try:
+        reading, me = self._reading, (system.caller_id(),)
+        try:
+            if (self._may_read() and reading.take(me)) or self._must_read(me):
                 while not self.finished and self.read():
                     continue
-            finally:
-                self._reading.release()
+                return True
+        finally:
+            if reading.holder is me:
+                reading.holder = None
                 self.changed.notify()
-            return True
         return self.changed.wait_until(self._is_up_to_date, deadline)
 
     def _is_up_to_date(self) -> bool:
@@ -131,25 +183,31 @@ class Reader:
 
     # For the handler threads ---------------------------------------------------------------------
 
-    def hand_over(self, wake: Callable[[], None]) -> None:
-        """Have the caller's threads read from now on, and nobody else.
+    def hand_over(self, wake: Callable[[], None], deadline: Deadline = NEVER) -> None:
+        """Have handler threads read from now on, and nobody else.
 
         ``wake`` asks the child for something: the answer ends the turn of a thread that reads at
-        present.
+        present. Raises TimeoutError if that has not ended it by the deadline.
         """
-        if self._reading.acquire(False):
+        reading, me = self._reading, (system.caller_id(),)
+        if reading.take(HANDLERS):
             return
-        self._heir = system.caller_id()
+        if reading.is_mine(me):  # a signal handler has come into a wait, which finds that out
+            reading.holder = HANDLERS
+            return
+        self._heir = me[0]
         try:
             wake()
-            waits.acquire(self._reading, -1.0)  # released only by ``take_back``
+            if not self.changed.wait_until(lambda: reading.take(HANDLERS), deadline):
+                raise TimeoutError("another thread is still reading from the server's process")
         finally:
             self._heir = None
             self.changed.notify()
 
     def take_back(self) -> None:
         """Let whoever waits read again: no handler threads could be started."""
-        self._reading.release()
+        if self._reading.holder is HANDLERS:
+            self._reading.holder = None
         self.changed.notify()
 
     def next_job(self, *, any_job: bool = True) -> Job | None:
@@ -172,39 +230,43 @@ class Reader:
 
     # Reading -------------------------------------------------------------------------------------
 
-    def read(self, *, receive: bool = True) -> bool:
-        """Receive events and take them; returns whether there may be more at once.
-
-        Without ``receive``, take those that an interrupted reader has left.
-        """
+    def read(self) -> bool:
+        """Receive events and take them; returns whether there may be more at once."""
         more = False
-        self._taking = True
-        if receive:
+        with self._receiving:
+            self._depth += 1
+            if self._depth > 1:
+                self.nested = True
             try:
-                more = self.channel.receive_into(self._events)
-            except ChannelClosed:
-                self._disconnect()
-            except WireError as error:
-                self._disconnect(f"what it sent cannot be read: {error}")
-        events, sink = self._events, self._sink()
-        try:
-            while events:
-                event = events.popleft()
-                if sink is None:  # nobody holds the run any more
-                    continue
+                self._taking = True
                 try:
-                    job = sink.event(event)
-                except Exception as error:  # noqa: BLE001 - reported to the test; reading goes on
-                    sink.defect(error)
-                else:
-                    if job is not None:
-                        self.jobs.append(job)
-        finally:
-            self._taking = bool(events)
-            self.changed.notify()
+                    more = self.channel.receive_into(self._events)
+                except ChannelClosed:
+                    self._disconnect()
+                except WireError as error:
+                    self._disconnect(f"what it sent cannot be read: {error}")
+                events, sink = self._events, self._sink()
+                while events:
+                    event = events.popleft()
+                    if sink is None:  # nobody holds the run any more
+                        continue
+                    try:
+                        job = sink.event(event)
+                    except Exception as error:  # noqa: BLE001 - reported to the test; reading goes on
+                        sink.defect(error)
+                    else:
+                        if job is not None:
+                            self.jobs.append(job)
+            finally:
+                self._depth -= 1
+                self._taking = bool(self._events) or self._depth > 0
+                self.changed.notify()
         return more
 
     def _disconnect(self, why: str = "") -> None:
+        if not self.connected:  # this call has come into that one, which is not done
+            self.finished = True
+            return
         self.connected = False
         sink = self._sink()
         try:
@@ -216,3 +278,4 @@ class Reader:
     def forget(self) -> None:
         """In a forked copy: nothing will come."""
         self.finished, self.connected = True, False
+        self._reading, self._receiving = Turn(), system.RLock()

@@ -13,7 +13,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ServerDied, ServerStopped, SidestageError
 from ..journal.facts import Diagnostic, Label
@@ -42,6 +42,9 @@ _SETTLE_SECONDS = 0.1  # for a handler to notice that its client is gone
 _LOOP_SECONDS = 1.0  # for a loop of ours to end; a coroutine that blocks it is left behind
 _LEAST_SECONDS = 0.1  # of these, also where the stop has no time left
 _EXIT_SECONDS = 1.0  # for a process whose pipe has ended to have ended itself
+
+
+Fate = Literal["returned", "ended"]  # of the child, at the end of the run
 
 
 def _drop(run: Run, message: Any, journal: Journal[Any]) -> None:
@@ -82,6 +85,8 @@ class Run:
         self.death: ServerDied | None = None
         self.stopping = False
         self.ended = False
+        self.broken = False  # no handler can answer any more: the child has ended
+        self.handled = False  # whether the child was told to have handlers called
         self.finished = 0  # calls
         self.held = 0  # bytes of requests that the child does not count
         self.context = contextvars.copy_context()
@@ -103,7 +108,9 @@ class Run:
         self.unacknowledged = Unacknowledged(max(journal.keep, LEAST_ROOM))
         self._drops = False  # requests, until half of what is held is done
         self._coroutines: CoroutineRunner | None = None  # until a handler is a coroutine
-        self._guard = system.Lock()
+        self._fate: Fate | None = None
+        self._user = child.channel.user
+        self._guard = system.RLock()
 
     def answered(self) -> bool:
         """Whether the child has said how binding went."""
@@ -123,8 +130,9 @@ class Run:
         if self.ended:
             raise self._gone()
         try:
-            self.child.channel.send(*messages, deadline=deadline)
+            self.child.channel.send(*messages, deadline=deadline, user=self._user)
         except ChannelClosed:
+            self.broken = True
             raise self._gone() from None
 
     def _gone(self) -> ServerStopped:
@@ -139,17 +147,25 @@ class Run:
             return False
         return self.reader.wait_until(lambda: self._synced >= token, deadline)
 
-    def ask_to_stop(self, drain: float, deadline: Deadline, *, ahead: bool = False) -> None:
+    def ask_to_stop(self, drain: float, deadline: Deadline, *, ahead: bool = False) -> bool:
         """Have the child stop, draining for at most ``drain`` seconds; waits for no answer.
 
-        With ``ahead`` it binds for the next server then.
+        With ``ahead`` it binds for the next server then. Returns whether it could be told, or has
+        ended.
         """
         self.stopping = True
+        if self.threads.is_outside_handler():  # handlers may have to wait for the caller
+            drain = 0.0
         stop = wire.Stop(
             drain=drain, caller=self.current_call(), finished=self.finished, ahead=ahead
         )
-        with contextlib.suppress(ChannelClosed, TimeoutError):
-            self.child.channel.send(stop, deadline=deadline)
+        try:
+            self.child.channel.send(stop, deadline=deadline, user=self._user)
+        except ChannelClosed:
+            pass
+        except TimeoutError:
+            return False
+        return True
 
     def sync(self, deadline: Deadline) -> None:
         """Make everything that the child knows known here."""
@@ -174,14 +190,16 @@ class Run:
             self.sync(deadline)
 
     def handle(self, on: bool, deadline: Deadline) -> None:
-        """Run handlers for what clients send from now on, or have the child answer by itself."""
-        if on:
-            self.start_threads(deadline)
-        self.send(wire.Handle(on=on), deadline=deadline)
+        """Run handlers for what clients send from now on, or have the child answer by itself.
 
-    def start_threads(self, deadline: Deadline) -> None:
-        """Have handler threads, which alone read from now on."""
-        self.threads.start(lambda: self.sync(deadline))
+        One thread at a time may call it. Raises ServerStopped, TimeoutError at the deadline, and
+        RuntimeError if no thread can be had.
+        """
+        if on:
+            self.threads.start(lambda: self.sync(deadline), deadline)
+        if self.handled is not on:
+            self.send(wire.Handle(on=on), deadline=deadline)
+            self.handled = on
 
     # From the child ----------------------------------------------------------------------------
 
@@ -295,6 +313,7 @@ class Run:
 
     def disconnected(self, why: str) -> None:
         """The pipe from the child has ended; ``why`` as in ``Sink``."""
+        self.broken = True
         for call in list(self._calls.values()):
             call.broken(self._gone())
         if self.ended:
@@ -430,6 +449,24 @@ class Run:
             seconds = max(_LEAST_SECONDS, deadline.sooner(_LOOP_SECONDS).left())
             self._coroutines.close(Deadline(seconds))
         self._open_call = _drop
+
+    def retire(self, deadline: Deadline) -> bool:
+        """Let nothing more of this run reach the child; returns whether another may have it.
+
+        Not if the caller has come into a call of this run, which would go on with that other's.
+        """
+        reader = self.reader
+        if reader.nested or reader.is_inside():
+            return False
+        return self.child.channel.retire(deadline)
+
+    def claim(self, fate: Fate) -> bool:
+        """Whether the caller is to return the child to the pool, or to end it.
+
+        Whoever stops the run decides, once. A signal handler may come into a stop, and end the run.
+        """
+        self._fate = self._fate or fate
+        return self._fate == fate
 
     def wait_for_threads(self) -> None:
         """Let threads begin that were started."""

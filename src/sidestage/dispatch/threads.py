@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
+from ..process.channel import NEVER
 from . import stacks
 from .gate import Gate, make_gate
 from .reader import Job, Reader
@@ -37,33 +39,74 @@ class HandlerThreads:
         self._full = full  # told their number when more would have to run
         self._held = False  # whether jobs wait for that
         self._awaited = 0  # handlers that are coroutines
-        self._guard = system.Lock()
+        self._guard = system.RLock()
         self._gate: Gate | None = None
+        self._closed = False
+        self._left = False  # the gate has to be closed by one of these threads
         self._idle = 0  # threads at the gate
         self._watching = 0
         self._threads: set[int] = set()
-        self._starting: set[object] = set()
+        self._starting: dict[object, list[int]] = {}  # threads that are there, and do not run yet
         self._leader: int | None = None
         self._busy = False  # the leader runs a handler
         self._begun = 0  # handlers that leaders have run
         self._eager = False  # a handler has just blocked, and more wait: lose no time
         self._stuck: set[int] = set()  # threads in a handler that have lost the lead
         self._bell = Wakeup()  # for those that watch, when they are to leave
+        reader.readers = weakref.ref(self)
 
-    def start(self, wake: Callable[[], None]) -> None:
-        """Run handlers in threads from now on; ``wake`` is as in ``Reader.hand_over``."""
-        if self._gate is not None:
+    def start(self, wake: Callable[[], None], deadline: Deadline = NEVER) -> None:
+        """Run handlers in threads from now on; does nothing after ``close``.
+
+        ``wake`` and ``deadline`` are as in ``Reader.hand_over``. One thread at a time may call it.
+        """
+        if self._gate is not None or self._closed:
             return
-        self._reader.hand_over(wake)
         try:
-            self._gate = make_gate(self._reader.channel.events_fd)
-            self._start_thread()
+            self._reader.hand_over(wake, deadline)
+            if self._open_gate():
+                self._start_thread()
         except BaseException:
-            gate, self._gate = self._gate, None
-            if gate is not None:
-                gate.close()
-            self._reader.take_back()
+            if not (self._starting or self._threads):
+                self._close_gate()
+                self._reader.take_back()
             raise
+
+    def _open_gate(self) -> bool:
+        """Make the gate; returns ``False`` if ``close`` has come first."""
+        try:
+            gate = make_gate(self._reader.channel.events_fd)
+        except OSError:
+            if self._closed:  # the descriptor may be closed by now, or another one
+                return False
+            raise
+        with self._guard:
+            if not self._closed:
+                self._gate = gate
+        if self._gate is gate:
+            return True
+        gate.close()
+        return False
+
+    def _close_gate(self) -> None:
+        with self._guard:
+            gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.close()
+
+    def wait_for_caller(self) -> bool:
+        """Whether none of them can read before the caller goes on."""
+        return self.is_outside_handler() or not (self._threads or self._begin())
+
+    def is_outside_handler(self) -> bool:
+        """Whether the caller runs in one of these threads, but not in a handler.
+
+        That is code of the test that runs inside of ours: a ``__del__``, a handler of logging.
+        """
+        me = system.thread_id()
+        if me not in self._threads or me in self._stuck:
+            return False
+        return not (self._busy and self._leader == me)
 
     @property
     def running(self) -> bool:
@@ -72,33 +115,35 @@ class HandlerThreads:
 
     def run_soon(self, job: Job) -> None:
         """Have a handler thread run ``job``, which ends a call."""
-        with self._guard:
-            late = self._reader.finished and self._gate is not None  # the threads leave
-            if not late:
-                self._reader.endings.append(job)
-        if late:
-            self._start_thread(job)
-        else:
+        reader = self._reader
+        reader.endings.append(job)
+        if not reader.finished or self._gate is None:
             self._wake()
+            return
+        try:
+            reader.endings.remove(job)  # the threads leave
+        except ValueError:  # but one has seen it
+            return
+        self._start_thread(job)
 
     # One thread ----------------------------------------------------------------------------------
 
     def _start_thread(self, job: Job | None = None) -> None:
         token = object()
-        with self._guard:
-            self._starting.add(token)
+        begun: list[int] = []
         try:
-            system.start_thread(self._work, (token, job))
+            self._starting[token] = begun
+            system.note(begun, system.start_thread, self._work, (token, job))
         except BaseException:
-            with self._guard:
-                self._starting.discard(token)
+            if not begun:
+                self._starting.pop(token, None)
             raise
 
     def _work(self, token: object, job: Job | None) -> None:
         me = system.thread_id()
         with self._guard:
-            self._starting.discard(token)
             self._threads.add(me)
+            self._starting.pop(token, None)
         self._reader.changed.notify()
         try:
             tracers = Tracers()
@@ -135,8 +180,11 @@ class HandlerThreads:
         try:
             gate.wait()
         finally:
-            with self._guard:  # only now: close() must not close the gate before
+            with self._guard:
                 self._idle -= 1
+                last = self._left and not self._idle
+            if last:
+                self._close_gate()
         if gate.ended:
             reader.hung_up = True
         return not (reader.finished or reader.parked)  # type: ignore[redundant-expr]  # by others
@@ -265,19 +313,21 @@ class HandlerThreads:
 
     def finish(self) -> None:
         """The last event has come: the thread that reads must stop."""
-        with self._guard:  # a job that ends a call is queued before this, or sees it
-            self._reader.finished = True
+        self._reader.finished = True
 
     def close(self) -> None:
         """Let the idle threads go; those in a handler leave when it returns."""
+        comes_into_us: bool = self._guard._is_owned()
+        with self._guard:
+            self._closed = True
         if not self._reader.finished:
             self._reader.finished = True
             self._reader.changed.notify()
         self._settle()
         with self._guard:
-            gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.close()
+            self._left = self._idle > 0  # to the last one that waits at it
+        if not self._left and not comes_into_us:  # else it is in use, and closed with this object
+            self._close_gate()
 
     def _settle(self) -> None:
         """Wait until the only threads left are in a handler."""
@@ -285,17 +335,24 @@ class HandlerThreads:
             self._wake()
             if self._watching:
                 self._bell.notify()
-            self._reader.changed.wait_until(self._all_work, Deadline(_EXIT_SECONDS), brief=True)
+            # One that this very call has come into cannot leave, nor can what waits for it.
+            held_up = self.is_outside_handler() or self._guard._is_owned()
+            seconds = 0.0 if held_up else _EXIT_SECONDS
+            self._reader.changed.wait_until(self._all_work, Deadline(seconds), brief=True)
 
     def _all_work(self) -> bool:
         with self._guard:
             working = len(self._stuck) + (self._leader is not None and self._busy)
-            return not self._starting and len(self._threads) == working
+            return not self._begin() and len(self._threads) == working
+
+    def _begin(self) -> bool:
+        """Whether a thread was started and has not begun to run."""
+        return any(self._starting.values())
 
     def wait_for_threads(self) -> None:
         """Let threads begin that were started."""
         self._reader.changed.wait_until(
-            lambda: not self._starting, Deadline(_EXIT_SECONDS), brief=True
+            lambda: not self._begin(), Deadline(_EXIT_SECONDS), brief=True
         )
 
     def park(self) -> None:
@@ -316,10 +373,8 @@ class HandlerThreads:
 
     def forget(self) -> None:
         """In a forked copy: close the descriptors; there are no threads."""
-        gate, self._gate = self._gate, None
-        self._guard = system.Lock()
-        if gate is not None:
-            gate.close()
+        self._guard = system.RLock()
+        self._close_gate()
 
 
 def _forget_dummy(ident: int) -> None:

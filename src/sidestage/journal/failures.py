@@ -22,7 +22,7 @@ class Failures:
         self._raised = 0  # how many of the errors were raised
         self._more = 0  # errors that were not kept, and not told yet
         self._frames: dict[int, TracebackType | None] = {}  # of errors that are kept, by their id
-        self._guard = system.Lock()
+        self._guard = system.RLock()
 
     def add(self, error: BaseException, why: str) -> bool:
         """Keep an error that a handler has raised, and note ``why``; returns whether it is kept.

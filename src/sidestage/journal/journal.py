@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from ..errors import ServerDied
-from ..pristine.system import Lock
+from ..pristine.system import RLock
 from ..pristine.waits import Clock
 from .facts import Diagnostic
 from .failures import MOST, Failures
@@ -83,7 +83,7 @@ class Journal(Generic[R]):
         self._lasting: list[Entry] = []  # errors, deaths and diagnostics of ours
         self._size = 0  # bytes, of records and notes, and what is held
         self._held = 0  # bytes, of records that are not complete
-        self._guard = Lock()  # handlers' threads let records grow while others are added
+        self._guard = RLock()  # handlers' threads let records grow while others are added
 
     # Writing -----------------------------------------------------------------------------------
 

@@ -22,13 +22,14 @@ class InterruptibleLock:
     which releases the lock first.
     """
 
-    __slots__ = ("__exit__", "_acquisitions", "acquire", "locked", "release")
+    __slots__ = ("__exit__", "_acquisitions", "_is_owned", "acquire", "locked", "release")
 
     def __init__(self, make: Callable[[], Any]) -> None:
         lock = make()
         self.acquire: Callable[..., bool] = lock.acquire
         self.release: Callable[[], None] = lock.release
         self.locked: Callable[[], bool] = lock.locked
+        self._is_owned: Callable[[], bool] = getattr(lock, "_is_owned", lock.locked)  # of an RLock
         self.__exit__: Callable[..., None] = lock.__exit__
         self._acquisitions = iter(lock.acquire, None)  # endless: it never returns None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import errno
 import functools
+import itertools
 import select
 import sys
 from collections import deque
@@ -132,16 +133,28 @@ def caller_id() -> int:
     return thread_id() if greenlet is None else id(greenlet.getcurrent())
 
 
-def write_pipe(fd: int, data: Any) -> int:
-    """Write to a pipe; returns the bytes written.
+def note(results: list[T], call: Callable[..., T], *arguments: Any) -> T:
+    """Call a function written in C; returns what it returns, and appends it to ``results``.
 
+    One call of C does both. So whoever is interrupted by a signal handler that raises just then
+    finds it there: a descriptor to close, a process to end.
+    """
+    results.extend(itertools.starmap(call, (arguments,)))
+    return results[-1]
+
+
+def write_pipe(fd: int, data: Any, counts: list[int]) -> None:
+    """Write to a pipe, and append to ``counts`` how many bytes were written.
+
+    One call of C does both. So ``counts`` is right even if a signal handler raises just then.
     Raises BrokenPipeError if nobody reads it, also where SIGPIPE would end the process.
     """
     if not _SIGPIPE or _handler_of(_SIGPIPE) != _SIG_DFL:  # Python ignores it by default
-        return write(fd, data)
+        counts.extend(map(write, (fd,), (data,)))
+        return
     before = _mask(signals.SIG_BLOCK, [_SIGPIPE])
     try:
-        return write(fd, data)
+        counts.extend(map(write, (fd,), (data,)))
     except BrokenPipeError:
         if _SIGPIPE not in before:
             _take_signal([_SIGPIPE], 0)

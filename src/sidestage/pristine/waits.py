@@ -6,15 +6,20 @@ Where gevent runs, the other greenlets of the thread go on during a wait.
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import system
 
 T = TypeVar("T")
+
+_release = operator.methodcaller("release")
 
 
 class Clock:
@@ -126,23 +131,71 @@ def poll_fd(fd: int, events: int, seconds: float) -> int:
     return ready[0][1] if ready else 0
 
 
-class Wakeup:
-    """Wakes threads that wait for a condition, without polling and whatever a test patches."""
+class Turn:
+    """A lock that knows its holder, for work that may wait.
 
-    __slots__ = ("_guard", "_waiters")
+    A signal handler may come into any line of the holder, and raise, or call the same code again.
+    So give it back where no call can be interrupted before it takes effect::
+
+        me = caller()
+        try:
+            if turn.take(me): ...
+        finally:
+            if turn.holder is me:
+                turn.holder = None
+    """
+
+    __slots__ = ("holder",)
 
     def __init__(self) -> None:
-        self._guard = system.Lock()
-        self._waiters: list[Any] = []
+        self.holder: Caller | None = None
+
+    def take(self, me: Caller) -> bool:
+        """Take it if it is free; returns whether ``me`` has it."""
+        # No call is in this line: neither a signal handler nor another thread comes into it.
+        self.holder = me if self.holder is None else self.holder
+        return self.holder is me
+
+    def is_mine(self, me: Caller) -> bool:
+        """Whether the caller has it already, further up its stack."""
+        holder = self.holder
+        return holder is not None and holder[0] == me[0]
+
+    def locked(self) -> bool:
+        """Whether anybody has it."""
+        return self.holder is not None
+
+
+# Known by identity: one call of a thread, or greenlet.
+Caller = tuple[int]
+
+
+def caller() -> Caller:
+    """Who holds a turn in the calling thread, or greenlet: another one for each call."""
+    return (system.caller_id(),)
+
+
+class Wakeup:
+    """Wakes threads that wait for a condition, without polling and whatever a test patches.
+
+    It has no lock. A signal handler, or a ``__del__`` that the collector runs, may come at any
+    moment into a thread that notifies or waits, and do so itself.
+    """
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: deque[Any] = deque()
 
     def notify(self) -> None:
         """Have every waiting thread check its condition again."""
         if not self._waiters:  # a thread lists itself before it checks
             return
-        with self._guard:
-            waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.release()
+        # In one call of C: an exception of a signal handler leaves none of them asleep.
+        try:  # noqa: SIM105 - a context manager takes as long as the call
+            deque(map(_release, iter(self._waiters.popleft, None)), maxlen=0)
+        except IndexError:  # after the last one
+            pass
 
     def wait_until(
         self, condition: Callable[[], bool], deadline: Deadline, *, brief: bool = False
@@ -154,21 +207,25 @@ class Wakeup:
         while not condition():
             waiter = system.Lock()
             waiter.acquire()
-            with self._guard:
+            woken = False
+            try:
                 self._waiters.append(waiter)
-            if condition():
-                self._withdraw(waiter)
-                return True
-            left = deadline.left()
-            if not (waiter.acquire(True, left) if brief else blocking(waiter.acquire, True, left)):
-                self._withdraw(waiter)
-                return condition()
+                if condition():
+                    return True
+                left = deadline.left()
+                woken = bool(
+                    waiter.acquire(True, left) if brief else blocking(waiter.acquire, True, left)
+                )
+                if not woken:
+                    return condition()
+            finally:
+                if not woken:
+                    self._withdraw(waiter)
         return True
 
     def _withdraw(self, waiter: Any) -> None:
-        with self._guard:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        with contextlib.suppress(ValueError):  # it was woken at the last moment
+            self._waiters.remove(waiter)
 
 
 if TYPE_CHECKING:

@@ -3,6 +3,9 @@
 Pipes, not sockets, because tests block and patch sockets. Both descriptors are non-blocking and the
 kernel times every wait, so neither a patched clock nor a stuck child can hold a caller past its
 deadline. A closed or broken channel raises ChannelClosed, for readers and writers alike.
+
+A signal handler, or a ``__del__`` that the collector runs, may come between any two lines here, and
+raise, or use the same channel. So what was read or written is noted in the call of C that does it.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from collections.abc import Sequence
 
 from ..pristine import system, waits
 from ..pristine.system import POLLIN, POLLOUT
-from ..pristine.waits import Deadline
-from ..wire.frames import FrameBuffer, ReadSize, WireError, encode
+from ..pristine.waits import Deadline, Turn, Wakeup
+from ..wire.frames import FrameReader, ReadSize, WireError, encode
 from ..wire.messages import EVENTS, Message
 
 NEVER = Deadline(None)
@@ -35,42 +38,86 @@ class Channel:
         self.events_fd = events_fd
         self.commands_fd = commands_fd
         self.closed = False
-        self.buffer = FrameBuffer(EVENTS)
+        self.user = object()  # who may send; the next one is another
+        self.buffer = FrameReader(EVENTS)
         self.small = False  # nothing can be said of how full the pipe was
         self.behind = False  # the pipe may have been full: more than was read may be on its way
         self._read_size = ReadSize()
-        self._writing = system.Lock()
+        self._parts: deque[bytes | bytearray] = deque()  # read, not decoded
+        self._needed = 0  # bytes of parts, until there is something to decode
+        self._version = object()  # of the parts; another one once they were looked at
+        self._writing = Turn()
+        self._written = Wakeup()
+        self._frame: tuple[int, list[int]] = (0, [])  # the last one: its size, the sizes written
         assert system.set_blocking is not None
         system.set_blocking(events_fd, False)
         system.set_blocking(commands_fd, False)
 
-    def send(self, *messages: Message, deadline: Deadline = NEVER) -> None:
+    def send(
+        self, *messages: Message, deadline: Deadline = NEVER, user: object | None = None
+    ) -> None:
         """Write all of ``messages``; raises ChannelClosed, or TimeoutError at the deadline.
 
-        Raises what ``frames.encode`` raises, before anything is written.
+        Raises ChannelClosed too if ``user`` is given and is no longer the user of the channel, and
+        what ``frames.encode`` raises, before anything is written.
         """
         frames = encode(*messages)
-        if not self._writing.acquire(False) and not waits.acquire(self._writing, deadline.left()):
-            raise TimeoutError("another thread is still writing to the server's process")
+        size, counts = len(frames), list[int]()
+        writing, me, before = self._writing, (system.caller_id(),), self._frame
         try:
-            written = self._write_some(frames, deadline)
-            if written < len(frames):
-                self._write(memoryview(frames)[written:], deadline)
+            if not writing.take(me):
+                self._wait_to_write(me, deadline)
+            if user is not None and user is not self.user:
+                raise ChannelClosed
+            self._frame = (size, counts)
+            done = 0
+            while done < size:
+                self._write_some(memoryview(frames)[done:] if done else frames, counts, deadline)
+                done = sum(counts)
         finally:
-            self._writing.release()
-
-    def _write(self, rest: memoryview, deadline: Deadline) -> None:
-        try:
-            while rest:
-                rest = rest[self._write_some(rest, deadline) :]
-        finally:  # after half a frame, no other can be written
-            if rest:
+            if self._frame[1] is counts:
+                self._frame = before
+            if 0 < sum(counts) < size:  # after half a frame, no other can be written
                 self.closed = True
+            if writing.holder is me:
+                writing.holder = None
+                self._written.notify()
 
-    def _write_some(self, view: memoryview | bytearray, deadline: Deadline) -> int:
+    def retire(self, deadline: Deadline) -> bool:
+        """Take nothing more from the present user, and wait until what it writes is written.
+
+        Returns ``False`` if it is not by the deadline, or as the caller has come into a ``send``.
+        """
+        writing, me = self._writing, (system.caller_id(),)
+        try:
+            if not writing.take(me) and (
+                writing.is_mine(me)
+                or not self._written.wait_until(lambda: writing.take(me), deadline)
+            ):
+                return False
+            self.user = object()
+            return True
+        finally:
+            if writing.holder is me:
+                writing.holder = None
+                self._written.notify()
+
+    def _wait_to_write(self, me: waits.Caller, deadline: Deadline) -> None:
+        writing = self._writing
+        if writing.is_mine(me):  # this call has come into that one, which cannot go on before
+            size, counts = self._frame
+            if 0 < sum(counts) < size:
+                raise TimeoutError("the call that this one interrupts has written half a frame")
+        elif not self._written.wait_until(lambda: writing.take(me), deadline):
+            raise TimeoutError("another thread is still writing to the server's process")
+
+    def _write_some(
+        self, view: memoryview | bytearray, counts: list[int], deadline: Deadline
+    ) -> None:
         while not self.closed:
             try:
-                return system.write_pipe(self.commands_fd, view)
+                system.write_pipe(self.commands_fd, view, counts)
+                return
             except BlockingIOError:
                 pass
             except OSError as error:
@@ -79,9 +126,15 @@ class Channel:
                 raise TimeoutError("the server's process does not read its commands")
         raise ChannelClosed
 
-    def poll(self, deadline: Deadline) -> bool:
-        """Wait for something to receive; returns ``False`` at the deadline."""
-        return bool(waits.poll_fd(self.events_fd, POLLIN, deadline.left()))
+    def poll(self, deadline: Deadline, *, at_most: float | None = None) -> bool:
+        """Wait for something to receive; returns ``False`` at the deadline.
+
+        It waits ``at_most`` that many seconds.
+        """
+        left = deadline.left()
+        if at_most is not None and not 0 <= left < at_most:
+            left = at_most
+        return bool(waits.poll_fd(self.events_fd, POLLIN, left))
 
     def receive(self) -> Sequence[Message]:
         """The events that have come so far, possibly none.
@@ -92,24 +145,56 @@ class Channel:
         self.receive_into(events)
         return events
 
-    def receive_into(self, events: list[Message] | deque[Message]) -> bool:
+    # Not split: it runs for each read from a pipe.
+    def receive_into(  # noqa: C901 - a part of it that is a function costs each read a call
+        self, events: list[Message] | deque[Message]
+    ) -> bool:
         """Append the events that have come so far; returns whether more may be there already.
 
         Raises ChannelClosed at the end, and WireError after what came before the broken frame.
         """
+        part = map(system.read, (self.events_fd,), (self._read_size.bytes,))
+        parts = self._parts
+        size = -1
         try:
-            data = system.read(self.events_fd, self._read_size.bytes)
+            parts.extend(part)
+            size = len(parts[-1])
         except BlockingIOError:
-            return False
+            if not parts or not self.has_left:
+                return False
         except OSError as error:
             raise ChannelClosed from error
-        if not data:
+        if not size:
             raise ChannelClosed
-        if len(data) >= _PAGE:
+        if size >= _PAGE:
             self.behind = True
-        try:
-            events.extend(self.buffer.feed(data))
-        except WireError as error:
-            events.extend(error.before)
-            raise
-        return self._read_size.got(len(data))
+        decoded = False
+        while not decoded:  # a call that comes into this one may decode the same bytes first
+            version, parts = self._version, self._parts
+            if len(parts) == 1:
+                whole = parts[0]
+            elif sum(map(len, parts)) < self._needed:
+                self._version = object()
+                break
+            else:
+                whole = b"".join(parts)
+            try:
+                messages = self.buffer.feed(whole)
+            except WireError as error:
+                events.extend(error.before)
+                error.before = []
+                raise
+            rest, needed = self.buffer.rest, self.buffer.needed
+            found, left, after = iter(messages), deque((rest,) if rest else ()), object()
+            # No call in here that a signal handler could interrupt, until all is noted.
+            if self._version is version:
+                decoded = True
+                self._version, self._parts, self._needed = after, left, needed
+                events.extend(found)
+        return size >= 0 and self._read_size.got(size)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether a call that was interrupted has left something to decode."""
+        parts = self._parts
+        return bool(parts) and sum(map(len, parts)) >= self._needed

@@ -44,6 +44,7 @@ class ForkClient:
         self.surroundings: Surroundings | None = None
         self._impossible = not sys.platform.startswith("linux")
         self._said = b""
+        self._asking = False
 
     def fork(self, protocol: str | None = None, deadline: Deadline = _NEVER) -> Launched | None:
         """A new process, or ``None`` if none can be forked; raises StartError.
@@ -51,8 +52,9 @@ class ForkClient:
         The fork server imports what serves ``protocol`` first, once for all that it forks. It may
         take half of the time until ``deadline``: what is left is for an interpreter instead.
         """
-        if self._impossible:
+        if self._impossible or self._asking:  # a signal handler has come into this call
             return None
+        self._asking = True
         left = deadline.left()
         seconds = self._answer_seconds if left < 0 else min(self._answer_seconds, left / 2)
         try:
@@ -60,7 +62,7 @@ class ForkClient:
                 self._boot()
             elif not self.process.can_answer():  # killed, or stopped by a signal
                 raise _Refusal(lasting=False)
-            return connect(functools.partial(self._ask, protocol or _NO_PROTOCOL, seconds=seconds))
+            return connect(functools.partial(self._note, protocol or _NO_PROTOCOL, seconds))
         except _Refusal as refusal:
             self._impossible = refusal.lasting
             self.kill(deadline)
@@ -68,6 +70,8 @@ class ForkClient:
         except BaseException:  # such as Ctrl-C: a process that nobody takes may come yet
             self.kill(deadline)
             raise
+        finally:
+            self._asking = False
 
     def _boot(self) -> None:
         if new_pid_namespace():  # it would answer with a pid that is another process's here
@@ -82,6 +86,18 @@ class ForkClient:
             launched.abandon()
             raise
 
+    def _note(
+        self,
+        protocol: str,
+        seconds: float,
+        commands_fd: int,
+        events_fd: int,
+        stderr_fd: int,
+        pids: list[int],
+    ) -> None:
+        pids.append(self._ask(protocol, commands_fd, events_fd, stderr_fd, seconds=seconds))
+        self._said = b""
+
     def _ask(
         self,
         protocol: str,
@@ -94,14 +110,14 @@ class ForkClient:
         assert self.process is not None
         request = f"{protocol} {commands_fd} {events_fd} {stderr_fd}\n".encode()
         try:
-            system.write_pipe(self.process.launched.commands_fd, request)
+            system.write_pipe(self.process.launched.commands_fd, request, [])
         except OSError:
             raise _Refusal(lasting=False) from None
         deadline = Deadline(seconds)
         while not self._said.endswith(b"\n"):
             if not self._hear(deadline):
                 raise _Refusal(lasting=deadline.passed() and seconds >= self._answer_seconds)
-        pid, self._said = int(self._said), b""
+        pid = int(self._said)
         if not pid:
             raise _Refusal(lasting=True)
         return pid
@@ -138,6 +154,7 @@ class ForkClient:
 
     def forget(self) -> None:
         """In a forked copy of this process: close the descriptors, leave the fork server alone."""
+        self._asking = False
         process, self.process = self.process, None
         if process is not None:
             process.close()

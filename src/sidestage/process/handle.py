@@ -47,30 +47,33 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     """A launched child: signals it, waits for it, reads its stderr, closes its descriptors."""
 
     _start_method = None
+    _pidfds: list[int] | tuple[()] = ()
+    _owns = False  # it is made, and ends its process
 
     def __init__(self, launched: Launched) -> None:
         super().__init__(name="sidestage")
-        self._held: set[int] = set()
+        self._pidfds = pidfds = list[int]()
         self.launched = launched
         self.owner = system.getpid()
         # Plain numbers, not multiprocess's Connection objects: those close their number when
         # they are collected, in a forked copy too, where it may belong to something else by then.
-        self._held = {launched.events_fd, launched.commands_fd, launched.stderr_fd}
         # The base class's start() would add it to the children that multiprocess ends at the exit
         # of any copy of this process.
         self._popen = _Adopted(self)
         self._sentinel = self._popen.sentinel
-        self._pidfd = _open_pidfd(launched.pid)
-        if self._pidfd is not None:
-            self._held.add(self._pidfd)
+        self._pidfd = _open_pidfd(launched.pid, pidfds)
         self._root = _psutil_process(launched.pid) if self._pidfd is None else None
         self._tree = ProcessTree(launched.pid, self._pidfd)
         self._reaped = False
         self._exit_code: int | None = None
+        launched.owned = self._owns = True  # at last: until here, ``launched`` ends it
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Kill a process that nothing refers to any more, as after an interrupted start."""
-        if finalizing() or self.owner != system.getpid() or not self._held:
+        if not self._owns:  # its ``__init__`` was interrupted
+            self._close_pidfd()
+            return
+        if finalizing() or self.owner != system.getpid() or not self.descriptors():
             return  # when this process ends, the child sees it and ends too
         self.kill()
         self.wait(Deadline(_KILLED_SECONDS))
@@ -201,7 +204,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def stderr_size(self) -> int:
         """Number of bytes written to stdout and stderr so far; 0 once closed."""
-        held = self.launched.stderr_fd in self._held
+        held = self.launched.stderr_fd in self.launched.held
         return system.fstat(self.launched.stderr_fd).st_size if held else 0
 
     def stderr_tail(self, since: int = 0) -> str:
@@ -247,21 +250,21 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def descriptors(self) -> frozenset[int]:
         """The descriptors that this process holds for the child."""
-        return frozenset(self._held)
+        return frozenset({*self.launched.held, *self._pidfds})
 
     def close_commands(self) -> None:
         """Close the pipe to the child, which ends when it sees that."""
-        self._close(self.launched.commands_fd)
+        self.launched.close_one(self.launched.commands_fd)
 
     def close(self) -> None:
         """Close every descriptor; may be called again, and in a forked copy."""
-        for fd in list(self._held):
-            self._close(fd)
-        self._pidfd = None
+        self.launched.close()
+        self._close_pidfd()
 
-    def _close(self, fd: int) -> None:
-        if fd in self._held:
-            self._held.discard(fd)
+    def _close_pidfd(self) -> None:
+        self._pidfd = None
+        pidfds, self._pidfds = self._pidfds, ()
+        for fd in pidfds:
             system.close_quietly(fd)
 
     @staticmethod
@@ -283,11 +286,11 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
             process.close()
 
 
-def _open_pidfd(pid: int) -> int | None:
+def _open_pidfd(pid: int, opened: list[int]) -> int | None:
     if system.pidfd_open is None:
         return None
     try:
-        return system.pidfd_open(pid, 0)
+        return system.note(opened, system.pidfd_open, pid, 0)
     except OSError:
         return None
 

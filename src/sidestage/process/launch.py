@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -41,9 +42,21 @@ class Launched:
     ``surroundings`` is what it was started with, where the pool is to know.
     """
 
-    __slots__ = ("commands_fd", "events_fd", "pid", "stderr_fd", "surroundings")
+    __slots__ = (
+        "commands_fd",
+        "events_fd",
+        "held",
+        "owned",
+        "owner",
+        "pid",
+        "stderr_fd",
+        "surroundings",
+    )
 
     def __init__(self, pid: int, events_fd: int, commands_fd: int, stderr_fd: int) -> None:
+        self.held = {events_fd, commands_fd, stderr_fd}  # those that are not closed yet
+        self.owned = False  # by a ServerProcess, which ends it
+        self.owner = system.getpid()
         self.pid = pid
         self.events_fd = events_fd
         self.commands_fd = commands_fd
@@ -52,13 +65,28 @@ class Launched:
 
     def abandon(self) -> None:
         """Kill, reap and close a process that nobody will own; it may not read its pipe yet."""
+        if self.owned:
+            return
+        self.owned = True
         self.close()
         end_by_pid(self.pid)
 
     def close(self) -> None:
         """Close the descriptors and leave the process alone."""
-        for fd in (self.commands_fd, self.events_fd, self.stderr_fd):
-            system.close(fd)
+        for fd in list(self.held):
+            self.close_one(fd)
+
+    def close_one(self, fd: int) -> None:
+        """Close a descriptor, unless it was closed already."""
+        if fd in self.held:
+            self.held.discard(fd)
+            system.close_quietly(fd)
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        """End a process that nothing refers to any more, as after an interrupted start."""
+        unowned = not getattr(self, "owned", True)  # it has none if ``__init__`` was interrupted
+        if unowned and not finalizing() and self.owner == system.getpid():
+            self.abandon()
 
 
 def end_by_pid(pid: int) -> None:
@@ -86,22 +114,24 @@ def launch(module: str = "host", *arguments: int) -> Launched:
     return connect(functools.partial(_spawn, module, arguments))
 
 
-def connect(start: Callable[[int, int, int], int]) -> Launched:
+def connect(start: Callable[[int, int, int, list[int]], None]) -> Launched:
     """Make the pipes and have ``start`` make the process; raises StartError.
 
-    ``start`` gets the process's own descriptors for commands, events and stderr, and returns its
-    pid.
+    ``start`` gets the process's own descriptors for commands, events and stderr, and a list to note
+    its pid in.
     """
-    kept: list[int] = []
-    lent: list[int] = []
+    opened: list[int] = []
+    pids: list[int] = []
     try:
-        events_fd, child_events = _pipe(kept, lent)
-        child_commands, commands_fd = _pipe(lent, kept)
-        stderr_fd = _above_standard_streams(_unlinked_file(), kept)
-        pid = start(child_commands, child_events, stderr_fd)
+        events_fd, child_events = _pipe(opened)
+        child_commands, commands_fd = _pipe(opened)
+        stderr_fd = _above_standard_streams(_unlinked_file(opened), opened)
+        start(child_commands, child_events, stderr_fd, pids)
+        launched = Launched(pids[0], events_fd, commands_fd, stderr_fd)
     except BaseException as error:
-        for fd in kept:
-            system.close(fd)
+        _close(opened)
+        for pid in pids:
+            end_by_pid(pid)
         if not isinstance(error, OSError):
             raise
         raise StartError(
@@ -109,10 +139,8 @@ def connect(start: Callable[[int, int, int], int]) -> Launched:
             f"no process could be started for the server: {error.strerror or error}"
             f"{_cause(error.errno)}",
         ) from error
-    finally:
-        for fd in lent:
-            system.close(fd)
-    return Launched(pid, events_fd, commands_fd, stderr_fd)
+    _close([child_commands, child_events])
+    return launched
 
 
 def _cause(number: int | None) -> str:
@@ -141,49 +169,54 @@ def new_pid_namespace() -> bool:
         return True
 
 
-def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:
-    reader, writer = system.pipe()
-    try:
-        reader = _above_standard_streams(reader, readers)
-    except OSError:
-        system.close(writer)
-        raise
-    return reader, _above_standard_streams(writer, writers)
+def _close(opened: list[int]) -> None:
+    for fd in opened:
+        system.close_quietly(fd)
 
 
-def _above_standard_streams(fd: int, owner: list[int]) -> int:
-    """``fd``, moved above 0-2 if the test has closed one of those; appended to ``owner``."""
-    if fd < _FIRST_FREE:
-        import fcntl
-
-        low = fd
-        try:
-            fd = system.second(fcntl).fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
-        finally:
-            system.close(low)
-    owner.append(fd)
-    return fd
+def _pipe(opened: list[int]) -> tuple[int, int]:
+    before = len(opened)
+    made = itertools.chain.from_iterable(itertools.starmap(system.pipe, ((),)))
+    opened.extend(made)  # in one call of C, as in ``system.note``
+    reader, writer = opened[before:]
+    return _above_standard_streams(reader, opened), _above_standard_streams(writer, opened)
 
 
-def _unlinked_file() -> int:
+def _above_standard_streams(fd: int, opened: list[int]) -> int:
+    """``fd``, moved above 0-2 if the test has closed one of those."""
+    if fd >= _FIRST_FREE:
+        return fd
+    import fcntl
+
+    moved = system.note(opened, system.second(fcntl).fcntl, fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    opened.remove(fd)
+    system.close(fd)
+    return moved
+
+
+def _unlinked_file(opened: list[int]) -> int:
     if system.memfd_create is not None:
-        return system.memfd_create("sidestage-stderr", 1)  # MFD_CLOEXEC
+        return system.note(opened, system.memfd_create, "sidestage-stderr", 1)  # MFD_CLOEXEC
     import tempfile  # pragma: no cover
 
     fd, path = tempfile.mkstemp(prefix="sidestage-")  # pragma: no cover - not on Linux
+    opened.append(fd)
     system.unlink(path)
     return fd
 
 
 def _spawn(
-    module: str, arguments: Iterable[int], commands_fd: int, events_fd: int, stderr_fd: int
-) -> int:
+    module: str,
+    arguments: Iterable[int],
+    commands_fd: int,
+    events_fd: int,
+    stderr_fd: int,
+    pids: list[int],
+) -> None:
     numbers = (commands_fd, events_fd, system.getpid(), *arguments)
     assert system.posix_spawn is not None
-    return system.posix_spawn(
-        _executable,
-        _command_line(module, numbers),
-        dict(os.environ),
+    spawn = functools.partial(
+        system.posix_spawn,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, _DEV_NULL, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, stderr_fd, 1),
@@ -199,6 +232,7 @@ def _spawn(
         setsigmask=[],
         setsigdef=_signals_to_reset(),
     )
+    system.note(pids, spawn, _executable, _command_line(module, numbers), dict(os.environ))
 
 
 def _command_line(module: str, numbers: Iterable[int]) -> list[str]:

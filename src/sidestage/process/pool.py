@@ -70,7 +70,7 @@ class Pool:
     def __init__(self, *, cap: int = CAP, end_seconds: float = END_SECONDS) -> None:
         self._cap = cap
         self.end_seconds = end_seconds
-        self._lock = system.Lock()
+        self._lock = system.RLock()
         self._idle: list[Child] = []
         self._booting: list[Launched] = []  # not owned by a ServerProcess yet
         self._fork_client: ForkClient | None = None
@@ -200,7 +200,10 @@ class Pool:
                 return None
             for child in reversed(self._idle):
                 if here in (None, child.surroundings) and (suits is None or suits(child)):
-                    self._idle.remove(child)
+                    try:
+                        self._idle.remove(child)
+                    except ValueError:  # a signal handler has come into this call, and has taken it
+                        continue
                     return child
         return None
 
@@ -287,7 +290,7 @@ class Pool:
         if self._fork_client is not None:
             self._fork_client.forget()
         self._launched = None
-        self._lock = system.Lock()
+        self._lock = system.RLock()
         self._idle, self._booting = [], []
         self._owner = system.getpid()
 

@@ -7,16 +7,18 @@ finishes at its next call, what it has moved.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backends.base import Backend
-from ..errors import StateError
+from ..dispatch.slot import Slot
+from ..errors import ServerStopped, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal
-from ..pristine import system
-from ..pristine.waits import Deadline, Event, Wakeup
+from ..pristine import system, waits
+from ..pristine.waits import Deadline, Event, Turn, Wakeup
 
 
 class State(enum.Enum):
@@ -45,22 +47,33 @@ _MOVING = frozenset({State.STARTING, State.STOPPING})
 _Turn = tuple[int]
 
 
+class _Handling(NamedTuple):
+    """Whether a backend calls a handler, or answers alone."""
+
+    backend: Backend
+    handled: bool
+
+
 class Lifecycle:
     """The life of one server; threads may move it, and wait for what the others do."""
 
-    def __init__(self, label: Label, journal: Journal[Any], ready: Event) -> None:
+    def __init__(self, label: Label, journal: Journal[Any], ready: Event, slot: Slot) -> None:
         self.backend: Backend | None = None  # from READY until it has stopped
         self.report = StopReport(rung="none")
         self._label = label
         self._journal = journal
         self._ready = ready
+        self._slot = slot
+        self._following = Turn()  # whose it is to make the backend follow the slot
+        self._changes = 0  # of the slot
+        self._told: _Handling | None = None  # as it was made to, last
         self._state = State.NEW
         self._turn: _Turn | None = None  # of the last start or stop
         self._starting: Backend | None = None
         self._deadline = Deadline(None)  # of the start
         self._stopping: Backend | None = None
         self._owner = system.getpid()
-        self._guard = system.Lock()
+        self._guard = system.RLock()
         self._moved = Wakeup()
 
     # State ---------------------------------------------------------------------------------------
@@ -95,16 +108,17 @@ class Lifecycle:
         ``of`` is the backend that the caller has looked at: another thread may have replaced it.
         """
         with self._guard:
-            legal = to in MOVES[self._state] and (of is None or of is self.backend)
-            if legal:
-                self._state, self._turn = to, turn or self._turn
-                if to is State.READY:
-                    self._ready.set()
-                else:
-                    self._ready.clear()
+            was, turn = self._state, turn or self._turn
+            moved = to in MOVES[was] and (of is None or of is self.backend)
+            # A signal handler may have moved it since; none comes into this line.
+            self._state, self._turn, moved = (to, turn, True) if moved and self._state is was else (self._state, self._turn, False)  # fmt: skip  # noqa: E501
+            ready = self._ready
+            # Again if a signal handler has moved the state meanwhile.
+            while moved and ready.is_set() is not (self._state is State.READY):
+                (ready.set if self._state is State.READY else ready.clear)()
         if to not in _MOVING:
             self._moved.notify()  # whoever waits for the end of a start or a stop
-        return legal
+        return moved
 
     def _illegal(self, to: State) -> StateError:
         if to is State.STARTING:
@@ -118,6 +132,38 @@ class Lifecycle:
     def settle(self, deadline: Deadline) -> bool:
         """Wait until nobody is starting or stopping it; returns ``False`` at the deadline."""
         return self._moved.wait_until(lambda: self._state not in _MOVING, deadline)
+
+    def follow_slot(self, deadline: Deadline) -> None:
+        """Have what serves now, if anything, call the handler that is set now.
+
+        Several threads may set one at the same time. Whoever starts the server meanwhile looks for
+        itself, once it is READY. Raises TimeoutError at the deadline, RuntimeError if no thread
+        can be had.
+        """
+        self._changes += 1
+        following, me = self._following, waits.caller()
+        while (wanted := self._wanted()) is not None and wanted != self._told:
+            try:
+                if following.take(me):
+                    with contextlib.suppress(ServerStopped):  # meanwhile: its next run will have it
+                        wanted.backend.handle(wanted.handled, deadline)
+                    self._told = wanted
+                elif following.is_mine(me):
+                    return  # a signal handler has come into this call, which sees it afterwards
+                elif not self._moved.wait_until(lambda: not following.locked(), deadline):
+                    raise TimeoutError(
+                        f"another thread is still setting a handler of {self._label}"
+                    )
+            finally:
+                if following.holder is me:
+                    following.holder = None
+                    self._moved.notify()
+
+    def _wanted(self) -> _Handling | None:
+        backend = self.backend
+        if backend is None or self._state is not State.READY or self.forked_copy:
+            return None
+        return _Handling(backend, self._slot.handler is not None)
 
     # Start ---------------------------------------------------------------------------------------
 
@@ -155,7 +201,7 @@ class Lifecycle:
         if dead is not None:
             dead.ask(0.0)
             dead.end()
-            self.backend = None
+            self.backend = self._told = None
 
     def _unwanted(self, backend: Backend) -> StateError:
         """The error when a signal handler stops the server in the middle of its start."""
@@ -172,15 +218,17 @@ class Lifecycle:
         if backend is None:
             raise StateError(f"{self._label} has no start to finish: call begin_start first")
         try:
-            bound = backend.finish(self._deadline)
+            changes = self._changes
+            note_bound(backend.finish(self._deadline))
             if self._starting is not backend:
                 raise self._unwanted(backend)
-            note_bound(bound)
             self.backend = backend
             if not self._move(State.READY):
                 raise self._illegal(State.READY)
             self._notice_death()  # it may have died, and cleared the event, before it was set
             self._starting = None
+            if self._changes != changes:  # a handler was set meanwhile
+                self.follow_slot(self._deadline)
         except BaseException:
             self.cancel_start()
             raise
@@ -192,7 +240,7 @@ class Lifecycle:
         self._ready.clear()
         # Kept until it is abandoned: if this is interrupted, too, the next stop repeats it.
         self._starting = backend = self._starting or self.backend
-        self.backend = None
+        self.backend = self._told = None
         if backend is not None:
             backend.abandon()
         self._move(State.FAILED)
@@ -223,9 +271,14 @@ class Lifecycle:
             raise
         return True
 
-    def finish_stop(self) -> StopReport:
-        """The second half: wait until the backend has stopped, by force if need be."""
+    def finish_stop(self, *, begun: bool = False) -> StopReport:
+        """The second half: wait until the backend has stopped, by force if need be.
+
+        With ``begun``, the caller has made the first half, and a signal handler may have ended it.
+        """
         backend = self._stopping
+        if backend is None and begun:
+            return self.report
         if backend is None:
             raise StateError(f"{self._label} has no stop to finish: call begin_stop first")
         try:
@@ -258,11 +311,12 @@ class Lifecycle:
         self._stopped()
 
     def _stopped(self) -> None:
-        self.backend = self._stopping = None
+        self.backend = self._stopping = self._told = None
         self._move(State.STOPPED)
 
     def drop(self) -> None:
         """End the backend of a server that nobody holds any more."""
         backend, self.backend = self.backend, None
+        self._told = None
         if backend is not None:
             backend.abandon()

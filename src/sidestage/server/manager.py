@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..dispatch.coroutines import running_loop
@@ -48,11 +49,18 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
             raise TypeError(f"{name!r} must be a server, not {server!r}")
         if name in self._servers:
             raise ValueError(f"there is a server named {name!r} already: {self._servers[name]!r}")
+        if self._servers.setdefault(name, server) is not server:  # by another thread, just now
+            raise ValueError(f"there is a server named {name!r} already: {self._servers[name]!r}")
         if server.name is None:
             server.name = name
         if self._started:
-            server.start()
-        self._servers[name] = server
+            try:
+                server.start()
+            except BaseException:
+                self._servers.pop(name, None)
+                raise
+            if not self.started:  # another thread stops it meanwhile, and may have missed this one
+                server.stop()
         return server
 
     # Lookup ------------------------------------------------------------------------------------
@@ -72,6 +80,11 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._servers
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._started
 
     def __repr__(self) -> str:
         return f"<ServerManager {list(self._servers.values())!r}>"
@@ -94,7 +107,7 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
             raise StateError(f"{self!r} runs already; stop it first")
         begun: list[Server[Any]] = []
         try:
-            for server in self._servers.values():
+            for server in list(self._servers.values()):
                 server.begin_start(loop)
                 begun.append(server)
             for server in begun:
@@ -113,12 +126,13 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
         __tracebackhide__ = True
         limit = seconds("timeout", timeout)
         self._started = False
-        reports, errors = _stop_all(list(self._servers.values()), limit)
+        servers = self._servers.copy()
+        reports, errors = _stop_all(list(servers.values()), limit)
         if len(errors) == 1:
             raise errors[0]
         if errors:
             raise BaseExceptionGroup(f"{len(errors)} servers had errors to report", errors)
-        return dict(zip(self._servers, reports, strict=True))
+        return dict(zip(servers, reports, strict=True))
 
     def _stop_quietly(self) -> None:
         self._started = False
@@ -140,9 +154,18 @@ def _stop_all(
     """Ask all servers to stop, then finish each stop; returns their reports and errors."""
     errors: list[BaseException] = []
     deadline = Deadline(limit)
-    halves = [server.begin_stop(deadline.left()) for server in servers]
-    for server, begun in zip(servers, halves, strict=True):
-        for step in (server.finish_stop, server.raise_errors) if begun else (server.raise_errors,):
+    halves: list[Callable[[], object]] = []
+    for server in servers:
+        try:
+            begun = server.begin_stop(deadline.left())
+        except BaseException as error:  # noqa: BLE001 - raised once all have stopped
+            errors.append(error)
+            begun = False
+        # Another thread may be stopping it: then wait for that.
+        wait = functools.partial(server._not_stopped_here, deadline)
+        halves.append(server.finish_stop if begun else wait)
+    for server, finish in zip(servers, halves, strict=True):
+        for step in (finish, server.raise_errors):
             try:
                 step()
             except BaseException as error:  # noqa: BLE001 - raised once all have stopped

@@ -17,7 +17,7 @@ from ..backends.base import Backend, Plan
 from ..backends.hosted import HostedBackend
 from ..dispatch.coroutines import running_loop
 from ..dispatch.slot import Slot
-from ..errors import ForcedStopWarning, ServerDied, ServerStopped, StateError, WaitTimeout
+from ..errors import ForcedStopWarning, StateError, WaitTimeout
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Received
 from ..pristine import system
@@ -110,7 +110,7 @@ class Server(StartedInContext, Generic[R]):
         self._slot = self._make_slot(handler_or_none(handler))
         ready = Event()
         self.ready: threading.Event = ready
-        self._lifecycle = Lifecycle(self._label, self._journal, ready)
+        self._lifecycle = Lifecycle(self._label, self._journal, ready, self._slot)
         self._bound: list[Address] = []
 
     def _parse(self, address: addresses.AddressLike) -> addresses.Listen:
@@ -210,21 +210,16 @@ class Server(StartedInContext, Generic[R]):
 
     @handler.setter
     def handler(self, handler: Callable[..., Any] | None) -> None:
-        previous, self._slot.handler = self._slot.handler, handler_or_none(handler)
-        lifecycle = self._lifecycle
-        backend = lifecycle.backend
-        if backend is None or lifecycle.state is not State.READY or lifecycle.forked_copy:
-            return
-        if handler is not None and previous is None:
-            try:
-                backend.handle(True, Deadline(self._sync_seconds))
-            except BaseException:  # no thread to be had, say: then it is as it was before
-                self._slot.handler = None
-                with contextlib.suppress(ServerStopped):
-                    backend.handle(False, Deadline(self._sync_seconds))
-                raise
-        elif handler is None and previous is not None:
-            backend.handle(False, Deadline(self._sync_seconds))
+        slot, lifecycle = self._slot, self._lifecycle
+        slot.handler = handler_or_none(handler)
+        try:
+            lifecycle.follow_slot(Deadline(self._sync_seconds))
+        except BaseException:  # no thread to be had, say: then there is none
+            if handler is not None and slot.handler is handler:
+                slot.handler = None
+                with contextlib.suppress(TimeoutError):
+                    lifecycle.follow_slot(Deadline(self._sync_seconds))
+            raise
 
     @property
     def received(self) -> Received[R]:
@@ -320,11 +315,11 @@ class Server(StartedInContext, Generic[R]):
         self._catch_up()
         self._raise_all()
 
-    def _raise_all(self) -> None:
+    def _raise_all(self, *, with_death: bool = False) -> None:
         __tracebackhide__ = True
         failures, lifecycle = self._journal.failures, self._lifecycle
         if (failures.errors or failures.death) and not lifecycle.forked_copy:  # the original does
-            failures.raise_new(self._label, with_death=lifecycle.backend is None)
+            failures.raise_new(self._label, with_death=with_death or lifecycle.backend is None)
 
     # Start -------------------------------------------------------------------------------------
 
@@ -417,15 +412,17 @@ class Server(StartedInContext, Generic[R]):
         __tracebackhide__ = True
         deadline = Deadline(self.stop_timeout if timeout is None else seconds("timeout", timeout))
         try:
-            if self._lifecycle.begin_stop(deadline):
-                report = self.finish_stop()
-            else:
-                report = self._not_stopped_here(deadline)
+            report = self._stop(deadline)
         except Exception:  # a warning that is an error, say; but Ctrl-C goes before all else
             self._raise_all()
             raise
         self._raise_all()
         return report
+
+    def _stop(self, deadline: Deadline) -> StopReport:
+        if self._lifecycle.begin_stop(deadline):
+            return self._finish_stop(begun=True)
+        return self._not_stopped_here(deadline)
 
     def begin_stop(self, timeout: float) -> bool:
         """Begin to stop within ``timeout`` seconds, without waiting.
@@ -436,9 +433,12 @@ class Server(StartedInContext, Generic[R]):
 
     def finish_stop(self) -> StopReport:
         """Wait until the server has stopped; warns ForcedStopWarning, raises no handler's error."""
-        report = self._lifecycle.finish_stop()
-        if report.rung not in ("ask", "died"):
-            warnings.warn(f"{self.describe()} {report}", ForcedStopWarning, stacklevel=3)
+        return self._finish_stop(begun=False)
+
+    def _finish_stop(self, *, begun: bool) -> StopReport:
+        report = self._lifecycle.finish_stop(begun=begun)
+        if report.rung not in ("ask", "died", "none"):
+            warnings.warn(f"{self.describe()} {report}", ForcedStopWarning, stacklevel=4)
         return report
 
     def _last_report(self) -> StopReport:
@@ -461,13 +461,23 @@ class Server(StartedInContext, Generic[R]):
     def restart(self) -> Self:
         """Stop and start again on the same port; what was received is kept.
 
-        A process that had died is replaced. Raises what ``stop`` and ``start`` raise.
+        It starts again whatever the stop has to report, and raises that afterwards: ServerDied if
+        the process had ended on its own, the exception of a handler, or an ExceptionGroup of all.
+        Raises StartError if it cannot start; then the next ``stop`` raises what this one had to.
         """
+        __tracebackhide__ = True
         if self._bound and not isinstance(self._bound[0], str):
             self._listen = self._listen.at_port(int(self._bound[0][1]))
-        with contextlib.suppress(ServerDied):
-            self.stop()
-        return self.start()
+        forced: ForcedStopWarning | None = None
+        try:
+            self._stop(Deadline(self.stop_timeout))
+        except ForcedStopWarning as warning:  # where warnings are errors
+            forced = warning
+        self.start()
+        self._raise_all(with_death=True)
+        if forced is not None:
+            raise forced
+        return self
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         lifecycle: Lifecycle | None = getattr(self, "_lifecycle", None)

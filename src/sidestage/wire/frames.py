@@ -152,24 +152,34 @@ class FrameBuffer:
         if known != self._kinds:
             self._kinds, self._decode = known, _decoder(known)
 
-    # Not split: it runs for each read from a pipe.
     def feed(self, data: bytes) -> list[Any]:
         """Return the messages of the frames that ``data`` completes, in order.
 
         An Undecoded is in the place of each that cannot be decoded. Raises WireError.
         """
-        if self._broken is not None:
-            raise WireError(self._broken)
         whole: bytes | bytearray = data
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed:
                 return []
             whole, self._rest = self._rest, bytearray()
+        messages, at, self._needed = self.split(whole)
+        if at < len(whole):
+            self._rest += memoryview(whole)[at:]
+        return messages
+
+    # Not split: it runs for each read from a pipe.
+    def split(self, whole: bytes | bytearray) -> tuple[list[Any], int, int]:
+        """Decode the complete frames at the beginning of ``whole``, and keep nothing.
+
+        Returns their messages, their size, and how many bytes a frame needs that begins there.
+        Raises WireError.
+        """
+        if self._broken is not None:
+            raise WireError(self._broken)
         messages: list[Any] = []
         view = memoryview(whole)
-        at, size = 0, len(whole)
-        self._needed = HEAD
+        at, size, needed = 0, len(whole), HEAD
         while size - at >= HEAD:
             (length,) = _LENGTH.unpack_from(view, at)
             if length > MAX_FRAME:
@@ -179,16 +189,14 @@ class FrameBuffer:
                 raise error
             end = at + HEAD + length
             if end > size:
-                self._needed = end - at
+                needed = end - at
                 break
             try:
                 messages += self._decode(view[at + HEAD : end])
             except (msgspec.DecodeError, RecursionError):
                 messages += self._decode_each(view[at + HEAD : end])
             at = end
-        if at < size:
-            self._rest += view[at:]
-        return messages
+        return messages, at, needed
 
     def _decode_each(self, frame: memoryview) -> list[Any]:
         """Decode what can be decoded of a frame."""
@@ -216,3 +224,22 @@ class FrameBuffer:
         fields = kind.__struct_fields__
         call = _field(items, fields.index("call") + 1) if "call" in fields else 0
         return Undecoded(printable(f"{kind.__name__}: {error}"), kind, call)
+
+
+class FrameReader(FrameBuffer):
+    """Decodes the frames in what it is given, and collects nothing.
+
+    What is left goes into ``rest``, and into ``needed`` how many bytes that needs. The caller gives
+    it again, with what came since.
+    """
+
+    def __init__(self, kinds: Iterable[type[Message]]) -> None:
+        super().__init__(kinds)
+        self.rest: bytes | bytearray = b""
+        self.needed = 0
+
+    def feed(self, data: bytes | bytearray) -> list[Any]:
+        """Return the messages of the frames in ``data``, as in FrameBuffer."""
+        messages, at, self.needed = self.split(data)
+        self.rest = data[at:]
+        return messages

@@ -226,7 +226,7 @@ def _text_of(error: BaseException) -> str:
     """The text of ``error``, even if its ``__str__`` raises: the client needs an answer."""
     try:
         return str(error)
-    except Exception as other:  # noqa: BLE001 - whatever its __str__ raises
+    except BaseException as other:  # noqa: BLE001 - whatever its __str__ raises
         return f"(its text cannot be had: {type(other).__name__})"
 
 
