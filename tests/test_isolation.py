@@ -102,7 +102,8 @@ class TestTheServerDies:
         with HTTPServer() as server:
             port = server.port
             kill(server)
-            server.restart()
+            with pytest.raises(ServerDied):
+                server.restart()
             assert server.port == port
             urllib.request.urlopen(server.url, timeout=10).close()
 

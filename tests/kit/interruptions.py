@@ -5,8 +5,13 @@ from __future__ import annotations
 import linecache
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
+
+import sidestage
+
+_OURS = str(Path(str(sidestage.__file__)).parent)
 
 
 class Interruption(BaseException):
@@ -74,3 +79,53 @@ def _leaves_with(frame: FrameType, entered: set[int]) -> bool:
     left = frame.f_lineno in entered
     entered.add(frame.f_lineno)
     return left
+
+
+class CallTracer:
+    """Calls ``act`` at one of the moments at which CPython runs signal handlers.
+
+    These are the beginning of a function and the end of a call of C, in all of our code that the
+    calling thread runs. They are counted; ``at`` is the index of the one to act at.
+    """
+
+    def __init__(self, at: int, act: Callable[[], object] = interrupt) -> None:
+        self.count = 0
+        self.where = "nowhere"
+        self._at = at
+        self._act = act
+
+    @property
+    def ended(self) -> bool:
+        """Whether the work was done before the chosen moment came."""
+        return self.count <= self._at
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Call ``work``; an Interruption ends it and is not raised."""
+        sys.setprofile(self._notice)
+        try:
+            work()
+        except Interruption:
+            pass
+        finally:
+            sys.setprofile(None)
+
+    def _notice(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(_OURS):
+            return
+        index, self.count = self.count, self.count + 1
+        if index == self._at:
+            if _is_lost_in(frame):
+                self._at += 1
+                return
+            called = f", after {argument}" if event == "c_return" else ""
+            self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}{called}"
+            self._act()
+
+
+def _is_lost_in(frame: FrameType | None) -> bool:
+    """Whether Python ignores what is raised there, but for a message."""
+    while frame is not None:
+        if frame.f_code.co_name in ("__del__", "<genexpr>"):
+            return True
+        frame = frame.f_back
+    return False

@@ -169,7 +169,7 @@ class TestSignal:
     def test_a_waiter_that_gave_up_is_forgotten(self) -> None:
         signal = Wakeup()
         signal.wait_until(lambda: False, Deadline(0.001))
-        assert signal._waiters == []
+        assert not signal._waiters
 
 
 def broken(*arguments: Any, **options: Any) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from kit.interruptions import CallTracer
 from kit.scripts import eventually
 from sidestage.pristine.waits import Deadline
 from sidestage.process.channel import Channel, ChannelClosed
@@ -176,6 +178,107 @@ class TestSend:
             came += pipes.commands_read()
         assert sorted(came, key=lambda message: message.call) == bodies  # type: ignore[attr-defined]
         assert eventually(lambda: outcomes == [[None]] * len(bodies))
+
+
+class TestUsers:
+    def test_one_that_was_retired_sends_nothing_more(self, pipes: Pipes) -> None:
+        channel, user = pipes.channel, pipes.channel.user
+        channel.send(Sync(token=1), user=user)
+        assert channel.retire(NOW)
+        with pytest.raises(ChannelClosed):
+            channel.send(Sync(token=2), user=user)
+        channel.send(Sync(token=3), user=channel.user)
+        assert pipes.commands_read() == [Sync(token=1), Sync(token=3)]
+
+    def test_what_is_being_written_is_waited_for(self, pipes: Pipes) -> None:
+        first = outcome_of(lambda: pipes.channel.send(BIG))
+        os.read(pipes.commands, 1)
+        assert not pipes.channel.retire(Deadline(0.02))
+        pipes.close(pipes.commands)
+        assert eventually(lambda: bool(first))
+        assert pipes.channel.retire(NOW)
+
+
+class TestACallInsideOfAnother:
+    """A signal handler, or a finalizer, comes into a call and uses the same channel."""
+
+    def each_moment(
+        self, work: Callable[[Pipes], object], act: Callable[[Pipes], object]
+    ) -> Iterator[Pipes]:
+        at, ended = 0, False
+        while not ended:
+            pipes = Pipes()
+            tracer = CallTracer(at, lambda pipes=pipes: act(pipes))  # type: ignore[misc]
+            tracer.run(lambda pipes=pipes: work(pipes))  # type: ignore[misc]
+            at, ended = at + 1, tracer.ended
+            if not ended:
+                yield pipes
+            pipes.close_all()
+        assert at > 5
+
+    def test_sends_whole_frames(self) -> None:
+        def send(token: int) -> Callable[[Pipes], None]:
+            return lambda pipes: pipes.channel.send(Sync(token=token), deadline=soon())
+
+        for pipes in self.each_moment(send(1), send(2)):
+            came = pipes.commands_read()
+            assert came in ([Sync(token=1), Sync(token=2)], [Sync(token=2), Sync(token=1)])
+
+    def test_receives_everything_once_and_in_order(self) -> None:
+        events: list[Message] = [End(call=1), End(call=2), End(call=3)]
+        frames = bytes(encode(events[0]) + encode(events[1]) + encode(events[2]))
+        for cut in (len(frames), 9, 3):
+            came: deque[Message] = deque()
+
+            def read(pipes: Pipes, cut: int = cut, came: deque[Message] = came) -> None:
+                came.clear()
+                os.write(pipes.events, frames[:cut])
+                pipes.channel.receive_into(came)
+
+            def read_rest(pipes: Pipes, cut: int = cut, came: deque[Message] = came) -> None:
+                os.write(pipes.events, frames[cut:])
+                pipes.channel.receive_into(came)
+
+            for pipes in self.each_moment(read, read_rest):
+                while pipes.channel.poll(NOW):
+                    pipes.channel.receive_into(came)
+                assert list(came) == events
+
+    def test_that_raises_loses_nothing_that_was_read(self) -> None:
+        events: list[Message] = [End(call=1), End(call=2)]
+
+        def interrupt(pipes: Pipes) -> None:
+            raise Interruption
+
+        frames = encode(events[0]) + encode(events[1])
+        came: deque[Message] = deque()
+
+        def read(pipes: Pipes) -> None:
+            came.clear()
+            os.write(pipes.events, frames)
+            with suppress(Interruption):
+                pipes.channel.receive_into(came)
+
+        for pipes in self.each_moment(read, interrupt):
+            pipes.channel.receive_into(came)  # what is left, if nothing new has come
+            assert list(came) == events
+
+    def test_cannot_send_after_half_a_frame(
+        self, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        raised: list[BaseException] = []
+
+        def come_in(*arguments: Any) -> int:
+            try:
+                pipes.channel.send(Sync(token=2))
+            except TimeoutError as error:
+                raised.append(error)
+            return 0
+
+        monkeypatch.setattr("sidestage.pristine.waits.poll_fd", come_in)
+        with pytest.raises(TimeoutError, match="does not read"):
+            pipes.channel.send(BIG, deadline=soon())
+        assert "half a frame" in str(raised[0])
 
 
 class TestReceive:

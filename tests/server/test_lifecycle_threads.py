@@ -51,7 +51,7 @@ class Meanwhile:
 
     def _has_come_as_far_as_it_can(self) -> bool:
         inside = self._server._lifecycle
-        waits = bool(inside._moved._waiters) or inside._guard.locked()
+        waits = bool(inside._moved._waiters) or inside._guard._is_owned()
         return waits or not self._thread.is_alive()
 
     def end(self) -> None:

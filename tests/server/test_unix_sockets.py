@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sidestage import Datagram, HTTPServer, SMTPServer, StartError, TCPServer, UDPServer
+from sidestage import Datagram, HTTPServer, ServerDied, SMTPServer, StartError, TCPServer, UDPServer
 from sidestage.child.service import service_of
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
@@ -164,7 +164,8 @@ def test_the_path_of_a_process_that_was_killed_is_used_again(path: Path) -> None
     server = TCPServer(path).start()
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
-    server.restart()
+    with pytest.raises(ServerDied):
+        server.restart()
     assert path.exists()
     server.stop()
     assert not path.exists()
