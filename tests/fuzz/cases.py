@@ -16,7 +16,6 @@ from typing import Any
 
 STUCK = 120.0  # seconds for one batch; then the process ends with all its stacks
 _SHOWN = 2000  # characters of an error and of an input in a report
-_SHRINKS = 400  # times that a smaller input is tried
 
 
 class Fault(AssertionError):
@@ -91,6 +90,7 @@ class Target(ABC):
     what: str  # for the table
     share: float  # of all inputs
     batch = 500  # inputs between two looks at the whole
+    shrinks = 400  # times that a smaller input is tried for one that fails
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()  # what came of the inputs
@@ -188,9 +188,9 @@ def _failure(check: Callable[[Any], None], argument: Any) -> str:
 
 def _shrunk(target: Target, case: Case, error: str) -> Case:
     """A smaller input that fails in the same way, if one is found soon."""
-    if case.expected is not None:
+    if case.expected is not None or not target.shrinks:
         return case  # what is expected of less is not known
-    wanted, left = _kind(error), [_SHRINKS]
+    wanted, left = _kind(error), [target.shrinks]
 
     def fails(smaller: Case) -> bool:
         left[0] -= 1
