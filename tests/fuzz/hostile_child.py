@@ -5,7 +5,6 @@ In place of a server's process, ``cat`` copies a file to the pipe for events, an
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import tempfile
@@ -77,7 +76,6 @@ class HostileChild(Target):
 
     def begin(self) -> None:
         pool.close()
-        logging.disable(1 << 64)
         self._real = launch._spawn, ForkClient.fork
         self._file = Path(tempfile.mkstemp(prefix="fuzz-")[1])
         launch._spawn = self._spawn
@@ -86,7 +84,6 @@ class HostileChild(Target):
     def end(self) -> None:
         launch._spawn, ForkClient.fork = self._real
         self._file.unlink()
-        logging.disable(logging.NOTSET)
 
     def _spawn(
         self, module: str, arguments: Iterable[int], commands: int, events: int, stderr: int

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import hostile_child, http_child, http_moments, http_sockets, pipe, tcp_udp_sockets
+from fuzz import (
+    hostile_child,
+    http_child,
+    http_moments,
+    http_sockets,
+    pipe,
+    smtp,
+    tcp_udp_sockets,
+)
 from fuzz.cases import Target
 
 TARGETS: dict[str, Callable[[], Target]] = {
@@ -15,6 +23,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "http-sockets": lambda: http_sockets.HTTPSockets(0.03),
     "tcp-sockets": lambda: tcp_udp_sockets.TCPSockets(0.03),
     "udp-sockets": lambda: tcp_udp_sockets.UDPSockets(0.03),
+    "smtp": lambda: smtp.SMTPCuts(0.1),
+    "smtp-sockets": lambda: smtp.SMTPSockets(0.02),
     "frames": lambda: pipe.Frames(0.15),
     "commands": lambda: pipe.Commands(0.01),
     "events": lambda: hostile_child.HostileChild(0.002),
