@@ -6,12 +6,12 @@ An input depends on the seed, the target and its number alone, so each can be ma
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import logging
 import random
 import traceback
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,26 +84,26 @@ class Result:
         self.failures += other.failures
 
 
-class Target(ABC):
+class Target:
     """Something that reads bytes, and the oracle for what it does with them."""
 
     name: str
     what: str  # for the table
-    share: float  # of all inputs
     batch = 500  # inputs between two looks at the whole
+    whole = False  # it looks at growth, so it runs in one process from its first input to its last
     shrinks = 400  # times that a smaller input is tried for one that fails
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()  # what came of the inputs
         self.growth: dict[str, int] = {}  # KiB
 
-    @abstractmethod
     def make(self, dice: random.Random) -> Case:
         """Make an input."""
+        raise NotImplementedError
 
-    @abstractmethod
     def check(self, case: Case) -> None:
         """Feed it, and raise Fault, or whatever was raised, if something is wrong."""
+        raise NotImplementedError
 
     def begin(self) -> None:
         """Prepare the target, before the first batch."""
@@ -148,9 +148,7 @@ def _batches(numbers: range, size: int) -> Iterator[range]:
         yield numbers[at : at + size]
 
 
-def _run_batch(
-    target: Target, seed: int, batch: range, result: Result, kinds: set[str]
-) -> None:
+def _run_batch(target: Target, seed: int, batch: range, result: Result, kinds: set[str]) -> None:
     target.begin_batch()
     for number in batch:
         case = case_at(target, seed, number)
@@ -161,9 +159,7 @@ def _run_batch(
             result.failures.append(Failure(target.name, seed, number, error, small.data))
     error = _failure(lambda _: target.end_batch(), None)
     if error and _is_new(error, kinds):
-        result.failures.append(
-            Failure(target.name, seed, batch.start, error, context=len(batch))
-        )
+        result.failures.append(Failure(target.name, seed, batch.start, error, context=len(batch)))
 
 
 def _is_new(error: str, kinds: set[str]) -> bool:
@@ -250,6 +246,6 @@ def cut(data: bytes, dice: random.Random, most: int = 6) -> list[bytes]:
     return _between(data, [0, *ends, len(data)])
 
 
-def _between(data: bytes, ends: Sequence[int]) -> list[bytes]:
-    pieces = (data[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True))
+def _between(data: bytes, ends: Iterable[int]) -> list[bytes]:
+    pieces = (data[a:b] for a, b in itertools.pairwise(ends))
     return [piece for piece in pieces if piece]

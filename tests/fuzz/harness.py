@@ -212,7 +212,13 @@ class Child:
     """A service, with one connection after another; ``events`` takes each new message."""
 
     def __init__(
-        self, kind: type[Service], settings: Message, loop: StepLoop, *, handled: bool, **options: Any
+        self,
+        kind: type[Service],
+        settings: Message,
+        loop: StepLoop,
+        *,
+        handled: bool,
+        **options: Any,
     ) -> None:
         given: dict[str, Any] = {"handler_timeout": 30.0, "keep": 1 << 26, **options}
         config = Configure(
@@ -227,9 +233,7 @@ class Child:
         self.service.handled = handled
         self.link = Link(self.messages)
         sock: Any = self.link
-        self.stream = FuzzedStream(
-            self.iteration, sock, ("127.0.0.1", 1), self.service.receiver()
-        )
+        self.stream = FuzzedStream(self.iteration, sock, ("127.0.0.1", 1), self.service.receiver())
         self.stream.link = self.link
         self.stream.start(None)
         self.settle()

@@ -50,9 +50,8 @@ class HostileChild(Target):
     batch = 50
     shrinks = 0
 
-    def __init__(self, share: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.share = share
         self._real: Any = None
         self._before: tuple[set[str], set[str]] = (set(), set())
         self._ends = True
@@ -78,11 +77,11 @@ class HostileChild(Target):
         pool.close()
         self._real = launch._spawn, ForkClient.fork
         self._file = Path(tempfile.mkstemp(prefix="fuzz-")[1])
-        launch._spawn = self._spawn
-        ForkClient.fork = lambda self, protocol: None  # type: ignore[method-assign]
+        launch._spawn = self._spawn  # type: ignore[assignment]  # other names of arguments
+        ForkClient.fork = _none  # type: ignore[method-assign,assignment]
 
     def end(self) -> None:
-        launch._spawn, ForkClient.fork = self._real
+        launch._spawn, ForkClient.fork = self._real  # type: ignore[method-assign]
         self._file.unlink()
 
     def _spawn(
@@ -140,10 +139,14 @@ class HostileChild(Target):
             raise Fault(f"threads are left: {own_threads() - threads}")
 
 
+def _none(client: ForkClient, protocol: str | None) -> None:
+    """No process is forked from a running one."""
+
+
 def _look(server: Any) -> None:
     """Look at all that a test looks at."""
     assert repr(server)
     for record in server.received:
         assert repr(record)
-    assert [str(diagnostic) for diagnostic in server.diagnostics] is not None
+    assert all(str(diagnostic) for diagnostic in server.diagnostics)
     assert server.errors is not None

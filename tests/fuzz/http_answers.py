@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import httptools
@@ -13,6 +13,7 @@ from fuzz.cases import Fault
 _STATUS = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([\t -~\x80-\xff]*)\r\n")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([!-~\x80-\xff](?:[\t -~\x80-\xff]*)|)\r\n")
 _SIZE = re.compile(rb"([0-9a-f]+)\r\n")
+_PART_OF_SIZE = re.compile(rb"(?:[0-9a-f]{1,16}\r?)?")
 
 
 class Answer(NamedTuple):
@@ -113,38 +114,29 @@ def _body(
 
 
 def _chunks(data: bytes, at: int) -> tuple[bytes, int, bool]:
+    """A body in chunks and where it ends; whether it is whole."""
     body = b""
-    for at, piece in _pieces(data, at):
-        if piece is None:
-            return body, at, False
-        if not piece:
-            while (field := _FIELD.match(data, at)) is not None:
-                at = field.end()
-            if data[at : at + 2] == b"\r\n":
-                return body, at + 2, True
-            return body, len(data), False
-        body += piece
-    raise AssertionError("unreachable")
-
-
-def _pieces(data: bytes, at: int) -> Iterator[tuple[int, bytes | None]]:
-    """Each chunk, and where the next begins; ``None`` where one is not complete."""
-    while True:
-        found = _SIZE.match(data, at)
-        if found is None:
-            if len(data) - at > 18 or data[at : at + 1].strip(b"0123456789abcdef\r"):
-                raise Fault(f"no chunk: {data[at : at + 60]!r}")
-            yield len(data), None
-            return
-        size = int(found[1], 16)
-        end = found.end() + size
+    while (found := _SIZE.match(data, at)) is not None:
+        at, size = found.end(), int(found[1], 16)
         if not size:
-            yield found.end(), b""
-            return
+            return _trailers(data, at, body)
+        end = at + size
         if len(data) < end + 2:
-            yield len(data), None
-            return
+            return body, len(data), False
         if data[end : end + 2] != b"\r\n":
             raise Fault(f"a chunk without its end: {data[end : end + 20]!r}")
-        yield end + 2, data[found.end() : end]
+        body += data[at:end]
         at = end + 2
+    if not _PART_OF_SIZE.fullmatch(data, at):
+        raise Fault(f"no chunk: {data[at : at + 60]!r}")
+    return body, len(data), False
+
+
+def _trailers(data: bytes, at: int, body: bytes) -> tuple[bytes, int, bool]:
+    while (field := _FIELD.match(data, at)) is not None:
+        at = field.end()
+    if data.startswith(b"\r\n", at):
+        return body, at + 2, True
+    if b"\n" in data[at:]:
+        raise Fault(f"no trailer: {data[at : at + 60]!r}")
+    return body, len(data), False

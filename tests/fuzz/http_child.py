@@ -171,9 +171,9 @@ class HTTPCuts(Target):
 
     what = "requests in the child, each in one piece and cut at some or all bytes"
 
-    def __init__(self, name: str, share: float, make: Callable[[random.Random], Case]) -> None:
+    def __init__(self, name: str, make: Callable[[random.Random], Case]) -> None:
         super().__init__()
-        self.name, self.share, self._make = name, share, make
+        self.name, self._make = name, make
         self._loop = StepLoop()
 
     def make(self, dice: random.Random) -> Case:
@@ -242,7 +242,7 @@ def _answer(parent: Parent) -> None:
                 parent.send(*_style(call))
             else:
                 size, call.unread = call.unread, 0
-                more = [Ack(call=call.call, size=size)] if size else []
+                more: list[Any] = [Ack(call=call.call, size=size)] if size else []
                 if call.request.expects and not call.body:
                     more.append(Inform(call=call.call, status=100, reason="Continue", headers=()))
                 parent.send(*more)
@@ -277,14 +277,12 @@ def _outcome(child: Child, parent: Parent) -> Outcome:
             recorded.append(_recorded(request, body, trailers))
     stream, link = child.stream, child.link
     ended = link.closed or stream.is_closing() or stream.lingers
-    diagnostics = [message.text for message in child.messages.of(Diagnostic)]
-    refusals = [text for text in diagnostics if text.startswith("sent ")]
+    diagnosed = [message.text for message in child.messages.of(Diagnostic)]
+    refusals = [text for text in diagnosed if text.startswith("sent ")]
     answers = read_answers(bytes(link.out), [*methods, None], ended=ended)
-    _check_answers(answers, answered, diagnostics, refusals, ended=ended)
+    _check_answers(answers, answered, refusals, ended=ended)
     bodies = () if "CONNECT" in methods else tuple(answer.body for answer in answers)
-    return Outcome(
-        tuple(recorded), tuple(answer.status for answer in answers), bodies, ended
-    )
+    return Outcome(tuple(recorded), tuple(answer.status for answer in answers), bodies, ended)
 
 
 def _recorded(request: Request, body: bytes, trailers: bytes) -> Expected:
@@ -301,10 +299,10 @@ def _recorded(request: Request, body: bytes, trailers: bytes) -> Expected:
 
 
 def _check_answers(
-    answers: list[Answer], answered: int, diagnostics: list[str], refusals: list[str], *, ended: bool
+    answers: list[Answer], answered: int, refusals: list[str], *, ended: bool
 ) -> None:
-    if len(diagnostics) > 1:
-        raise Fault(f"several diagnostics: {diagnostics}")
+    if len(refusals) > 1:
+        raise Fault(f"refused more than once: {refusals}")
     if len(answers) != answered + len(refusals):
         raise Fault(
             f"{len(answers)} answers, but {answered} requests were answered and "
@@ -319,9 +317,7 @@ def _check_answers(
         raise Fault("a response without its end, and the connection goes on")
 
 
-def _compare_expected(
-    expected: tuple[Expected, ...], outcome: Outcome, *, handled: bool
-) -> None:
+def _compare_expected(expected: tuple[Expected, ...], outcome: Outcome, *, handled: bool) -> None:
     wanted = tuple(request._replace(closes=False) for request in expected)
     got = outcome.recorded
     if handled and outcome.ended:  # a handler has closed the connection

@@ -30,9 +30,8 @@ class HTTPMoments(Target):
     name = "http-moments"
     what = "requests in the child, answered, timed out, reset, blocked and stopped at any moment"
 
-    def __init__(self, share: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.share = share
         self._loop = StepLoop()
 
     def make(self, dice: random.Random) -> Case:
@@ -237,5 +236,3 @@ class _Story:
             body = bytes(self.sent[call.call])
             if call.request.method != "HEAD" and not body.startswith(answer.body):
                 raise Fault("an answer has another body than was given")
-
-

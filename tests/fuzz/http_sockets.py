@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import zlib
 from collections import defaultdict
@@ -50,10 +51,8 @@ def _look(request: Any) -> Any:
         lambda: request.form,
         lambda: request.files,
     ):
-        try:
+        with contextlib.suppress(ValueError, LookupError):  # LookupError: an unknown charset
             read()
-        except (ValueError, LookupError):  # LookupError: an unknown charset
-            pass
     return b"looked"
 
 
@@ -71,8 +70,8 @@ class HTTPSockets(Sockets):
     kind = HTTPServer
     handlers = (None, _answer, _look)
 
-    def __init__(self, share: float) -> None:
-        super().__init__(share)
+    def __init__(self) -> None:
+        super().__init__()
         self._clients: list[_Client] = []
 
     def make(self, dice: random.Random) -> Case:
@@ -145,4 +144,3 @@ def _end(client: Any) -> None:
         client.shutdown(1)
     except OSError:  # the server has reset the connection
         return
-

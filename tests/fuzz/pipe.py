@@ -9,16 +9,16 @@ import logging
 import os
 import random
 import resource
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
 
 from fuzz import pipe_messages
 from fuzz.cases import Case, Fault, Target, byte_by_byte, cut
 from kit.messages import COMMANDS, EVENTS, VOCABULARIES
 from sidestage.child.host import Host
 from sidestage.child.owner_watch import OwnerWatch
-from sidestage.wire.frames import PIPE_SIZE, FrameBuffer, WireError, encode, pack
 from sidestage.wire import messages
+from sidestage.wire.frames import PIPE_SIZE, FrameBuffer, WireError, encode, pack
 from sidestage.wire.messages import (
     Configure,
     LogLine,
@@ -47,9 +47,8 @@ class Frames(Target):
     what = "frames of the pipe, cut and changed"
     batch = 5000
 
-    def __init__(self, share: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.share = share
         self._peak = 0
 
     def make(self, dice: random.Random) -> Case:
@@ -121,9 +120,8 @@ class Commands(Target):
     name = "commands"
     what = "commands to a server's process"
 
-    def __init__(self, share: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.share = share
         self._handlers: list[logging.Handler] = []
 
     def make(self, dice: random.Random) -> Case:
@@ -141,72 +139,90 @@ class Commands(Target):
         asyncio.set_event_loop(None)
 
     def check(self, case: Case) -> None:
-        commands, to_host = os.pipe()
-        from_host, events = os.pipe()
-        os.set_blocking(from_host, False)
-        host = _Host(commands, events, _Watch())
-        stderr = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(stderr):
-                self._drive(host, case, to_host, from_host)
-        finally:
-            logging.getLogger().handlers[:] = self._handlers
-            host.loop.close()
-            for fd in (commands, to_host, from_host, events):
-                os.close(fd)
+        with _HostedHere() as host:
+            try:
+                # The first part apart: the messages of its protocol are known after it only.
+                host.feed(case.parts[:1])
+                host.feed(cut(b"".join(case.parts[1:]), case.dice(), 4))
+                self.seen["obeyed" if host.obeys() else "waits for the rest"] += 1
+            except _Ended as ended:
+                self.seen["ended"] += 1
+                if ended.args != (1,):
+                    raise Fault(f"the child ends with {ended.args}") from None
+            finally:
+                logging.getLogger().handlers[:] = self._handlers
 
-    def _drive(self, host: Host, case: Case, to_host: int, from_host: int) -> None:
-        os.set_blocking(host._commands_fd, False)
-        host.loop.add_reader(host._commands_fd, host._iteration.act)
-        host._selector.last = host._selector.get_key(host._commands_fd)
-        host._descriptors = 1 << 30  # the others of this process do not count
-        buffer = FrameBuffer(EVENTS)
-        buffer.learn(kind for vocabulary in VOCABULARIES.values() for kind in vocabulary.events)
-        came: list[Any] = []
 
-        def turn() -> None:
-            host.loop.call_soon(host.loop.stop)
-            host.loop.run_forever()
-            with contextlib.suppress(BlockingIOError):
-                came.extend(buffer.feed(os.read(from_host, 1 << 20)))
+class _HostedHere:
+    """A host that is driven step by step, and both ends of its pipes."""
 
-        def answered(kind: type[Any], *commands: Any) -> None:
-            came.clear()
-            os.write(to_host, encode(*commands))
-            for _ in range(_TURNS):
-                if any(isinstance(event, kind) for event in came):
-                    return
-                turn()
-            raise Fault(f"no {kind.__name__} after {commands}, but {came}")
+    def __init__(self) -> None:
+        commands, self._to_host = os.pipe()
+        self._from_host, events = os.pipe()
+        os.set_blocking(commands, False)
+        os.set_blocking(self._from_host, False)
+        self._fds = commands, self._to_host, self._from_host, events
+        self._stderr = contextlib.redirect_stderr(io.StringIO())
+        self._came: list[Any] = []
+        self._buffer = FrameBuffer(EVENTS)
+        self._buffer.learn(kind for words in VOCABULARIES.values() for kind in words.events)
+        self.host = _Host(commands, events, _Watch())
+        self.host.loop.add_reader(commands, self.host._iteration.act)
+        self.host._selector.last = self.host._selector.get_key(commands)
+        self.host._descriptors = 1 << 30  # the others of this process do not count
 
-        try:
-            # The first part apart: the messages of its protocol are known after it only.
-            for part in (case.parts[:1], *cut(b"".join(case.parts[1:]), case.dice(), 4)):
-                for piece in _pieces(b"".join(part) if isinstance(part, tuple) else part):
-                    os.write(to_host, piece)
-                    turn()
-            turn()
-            _check_events(came)
-            if host._buffer._rest:
-                self.seen["waits for the rest"] += 1
+    def __enter__(self) -> Self:
+        self._stderr.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stderr.__exit__(None, None, None)
+        for task in asyncio.all_tasks(self.host.loop):
+            task.cancel()
+        for _ in range(3):
+            self._run()
+        if self.host.service is not None:
+            self.host.service.close_listeners()
+        self.host.loop.close()
+        for fd in self._fds:
+            os.close(fd)
+
+    def _run(self) -> None:
+        self.host.loop.call_soon(self.host.loop.stop)
+        self.host.loop.run_forever()
+
+    def _turn(self) -> None:
+        self._run()
+        with contextlib.suppress(BlockingIOError):
+            self._came += self._buffer.feed(os.read(self._from_host, 1 << 20))
+
+    def feed(self, parts: Iterable[bytes]) -> None:
+        """Write the parts, and let the host read each; raises Fault for a defect it reports."""
+        for part in parts:
+            for piece in _pieces(part):
+                os.write(self._to_host, piece)
+                self._turn()
+        self._turn()
+        _check_events(self._came)
+
+    def obeys(self) -> bool:
+        """Stop and serve once more; ``False`` if it waits for the rest of a frame."""
+        if self.host._buffer._rest:
+            return False
+        self._ask(Stopped, Stop(drain=0.0, caller=0))
+        self._ask(Ready, _configure("tcp"))
+        self._ask(Synced, Sync(token=1))
+        self._ask(Stopped, Stop(drain=0.0, caller=0))
+        return True
+
+    def _ask(self, kind: type[Any], command: Any) -> None:
+        self._came.clear()
+        os.write(self._to_host, encode(command))
+        for _ in range(_TURNS):
+            if any(isinstance(event, kind) for event in self._came):
                 return
-            answered(Stopped, Stop(drain=0.0, caller=0))
-            answered(Ready, _configure("tcp"))
-            answered(Synced, Sync(token=1))
-            answered(Stopped, Stop(drain=0.0, caller=0))
-            self.seen["obeyed"] += 1
-        except _Ended as ended:
-            self.seen["ended"] += 1
-            if ended.args != (1,):
-                raise Fault(f"the child ends with {ended.args}") from None
-        finally:
-            for task in asyncio.all_tasks(host.loop):
-                task.cancel()
-            for _ in range(3):
-                host.loop.call_soon(host.loop.stop)
-                host.loop.run_forever()
-            if host.service is not None:
-                host.service.close_listeners()
+            self._turn()
+        raise Fault(f"no {kind.__name__} after {command}, but {self._came}")
 
 
 def _pieces(part: bytes) -> Iterator[bytes]:

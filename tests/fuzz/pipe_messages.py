@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import random
 import types
-from collections.abc import Callable
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from fuzz.mutations import mutate
 from sidestage.wire.frames import encode
@@ -20,7 +20,7 @@ Make = Callable[[random.Random], Any]
 
 def message(dice: random.Random, kind: type[Any]) -> Any:
     """A message of this class."""
-    return kind(**{name: make(dice) for name, make in _fields(kind)})
+    return kind(**{name: make(dice) for name, make in _fields(cast(Hashable, kind))})
 
 
 def frames(dice: random.Random, kinds: tuple[type[Any], ...]) -> tuple[bytes, ...]:
@@ -60,8 +60,8 @@ _BOMBS = (
 
 
 @functools.cache
-def _fields(kind: type[Any]) -> tuple[tuple[str, Make], ...]:
-    return tuple((name, _of_type(hint)) for name, hint in get_type_hints(kind).items())
+def _fields(kind: Hashable) -> tuple[tuple[str, Make], ...]:
+    return tuple((name, _of_type(hint)) for name, hint in get_type_hints(cast(type, kind)).items())
 
 
 _PLAIN: dict[Any, Make] = {

@@ -21,16 +21,18 @@ _OPTIONS = (
     b" SIZE=\xd9\xa5", b" BODY=BINARYMIME", b" X=Y", b" AUTH=<>", b" =", b" SMTPUTF8=1", b" NOTIFY",
 )  # fmt: skip
 _VERBS = (
-    b"HELO t", b"EHLO t", b"EHLO", b"HELO", b"DATA", b"DATA x", b"RSET", b"RSET x", b"NOOP", b"NOOP x",
-    b"VRFY a@b", b"VRFY", b"VRFY <", b"EXPN x", b"HELP", b"HELP MAIL", b"HELP x", b"AUTH PLAIN",
-    b"AUTH PLAIN AGEAYg==", b"AUTH LOGIN", b"AUTH", b"STARTTLS", b"STARTTLS x", b"BDAT 5 LAST", b"QUIT x",
-    b"GET / HTTP/1.1", b"MAIL", b"MAIL FROM:", b"RCPT", b"RCPT TO:", b"MAIL FROM", b"data", b"ETRN x",
-    b"XCLIENT ADDR=1.2.3.4", b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2", b"", b" ", b"\0", b"\xff\xfe", b".",
-    b"EHLO " + b"x" * 600, b"NOOP " + b"y" * 2000, b"HELO \xe9", b"EHLO \xff", b"_handle", b"__CLASS__",
+    b"HELO t", b"EHLO t", b"EHLO", b"HELO", b"DATA", b"DATA x", b"RSET", b"RSET x", b"NOOP",
+    b"NOOP x", b"VRFY a@b", b"VRFY", b"VRFY <", b"EXPN x", b"HELP", b"HELP MAIL", b"HELP x",
+    b"AUTH PLAIN", b"AUTH PLAIN AGEAYg==", b"AUTH LOGIN", b"AUTH", b"STARTTLS", b"STARTTLS x",
+    b"BDAT 5 LAST", b"QUIT x", b"GET / HTTP/1.1", b"MAIL", b"MAIL FROM:", b"RCPT", b"RCPT TO:",
+    b"MAIL FROM", b"data", b"ETRN x", b"XCLIENT ADDR=1.2.3.4", b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2",
+    b"", b" ", b"\0", b"\xff\xfe", b".", b"EHLO " + b"x" * 600, b"NOOP " + b"y" * 2000,
+    b"HELO \xe9", b"EHLO \xff", b"_handle", b"__CLASS__",
 )  # fmt: skip
 _LINES = (
-    b"", b"text", b".", b"..", b".x", b". ", b"Subject: \xe9", b"\0", b"\xff", b"x" * 998, b"x" * 999,
-    b"x" * 1000, b"x" * 1001, b"x" * 5000, b"a\rb", b"a\nb", b"\n.", b"\r.", b"\n.\n", b"\r\r", b".\r",
+    b"", b"text", b".", b"..", b".x", b". ", b"Subject: \xe9", b"\0", b"\xff", b"x" * 998,
+    b"x" * 999, b"x" * 1000, b"x" * 1001, b"x" * 5000, b"a\rb", b"a\nb", b"\n.", b"\r.", b"\n.\n",
+    b"\r\r", b".\r",
 )  # fmt: skip
 
 

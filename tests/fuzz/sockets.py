@@ -70,11 +70,11 @@ class Sockets(Target):
     kind: type[Any]
     handlers: tuple[Handler | None, ...]
     batch = 200
+    whole = True
     shrinks = 0
 
-    def __init__(self, share: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.share = share
         self.handler: Handler | None = None
         self.server: Any = None
         self._batches = 0
@@ -169,5 +169,3 @@ class Sockets(Target):
 def sizes(dice: random.Random, most: int) -> int:
     """A size of which the small ones and the borders are likely."""
     return dice.choice((0, 1, dice.randrange(100), dice.randrange(most + 1), most))
-
-

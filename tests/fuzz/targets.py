@@ -1,31 +1,44 @@
-"""What is fuzzed."""
+"""What is fuzzed, and how many of all inputs each target gets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
-from fuzz import (
-    hostile_child,
-    http_child,
-    http_moments,
-    http_sockets,
-    pipe,
-    smtp,
-    tcp_udp_sockets,
-)
 from fuzz.cases import Target
+from fuzz.hostile_child import HostileChild
+from fuzz.http_child import HTTPCuts, bodies, heads, pipelines
+from fuzz.http_moments import HTTPMoments
+from fuzz.http_sockets import HTTPSockets
+from fuzz.pipe import Commands, Frames
+from fuzz.smtp import SMTPCuts, SMTPSockets
+from fuzz.tcp_udp_sockets import TCPSockets, UDPSockets
 
-TARGETS: dict[str, Callable[[], Target]] = {
-    "http-heads": lambda: http_child.HTTPCuts("http-heads", 0.25, http_child.heads),
-    "http-bodies": lambda: http_child.HTTPCuts("http-bodies", 0.15, http_child.bodies),
-    "http-pipelines": lambda: http_child.HTTPCuts("http-pipelines", 0.2, http_child.pipelines),
-    "http-moments": lambda: http_moments.HTTPMoments(0.1),
-    "http-sockets": lambda: http_sockets.HTTPSockets(0.03),
-    "tcp-sockets": lambda: tcp_udp_sockets.TCPSockets(0.03),
-    "udp-sockets": lambda: tcp_udp_sockets.UDPSockets(0.03),
-    "smtp": lambda: smtp.SMTPCuts(0.1),
-    "smtp-sockets": lambda: smtp.SMTPSockets(0.02),
-    "frames": lambda: pipe.Frames(0.15),
-    "commands": lambda: pipe.Commands(0.01),
-    "events": lambda: hostile_child.HostileChild(0.002),
+
+class Entry(NamedTuple):
+    """A target, and its share of all inputs."""
+
+    make: Callable[[], Target]
+    share: float
+
+
+TARGETS: dict[str, Entry] = {
+    "http-sockets": Entry(HTTPSockets, 0.015),
+    "smtp-sockets": Entry(SMTPSockets, 0.007),
+    "tcp-sockets": Entry(TCPSockets, 0.008),
+    "udp-sockets": Entry(UDPSockets, 0.01),
+    "events": Entry(HostileChild, 0.002),
+    "commands": Entry(Commands, 0.008),
+    "http-heads": Entry(partial(HTTPCuts, "http-heads", heads), 0.28),
+    "http-bodies": Entry(partial(HTTPCuts, "http-bodies", bodies), 0.2),
+    "http-pipelines": Entry(partial(HTTPCuts, "http-pipelines", pipelines), 0.15),
+    "http-moments": Entry(HTTPMoments, 0.08),
+    "smtp": Entry(SMTPCuts, 0.04),
+    "frames": Entry(Frames, 0.2),
 }
+
+
+def inputs_of(name: str, total: int) -> int:
+    """How many of all inputs the target gets."""
+    return max(1, round(total * TARGETS[name].share))

@@ -40,8 +40,8 @@ class TCPSockets(Sockets):
     kind = TCPServer
     handlers = (_echo, None, _first)
 
-    def __init__(self, share: float) -> None:
-        super().__init__(share)
+    def __init__(self) -> None:
+        super().__init__()
         self._sent: list[bytes | None] = []  # None: it is not known how much has come
 
     def make(self, dice: random.Random) -> Case:
@@ -63,7 +63,9 @@ class TCPSockets(Sockets):
                 return
             if whole and self.handler is not _first:
                 client.shutdown(socket.SHUT_WR)
-            self._compare_echo(read_all(client) if data or self.handler is not _first else b"", data)
+            self._compare_echo(
+                read_all(client) if data or self.handler is not _first else b"", data
+            )
 
     def _compare_echo(self, came: bytes, data: bytes) -> None:
         if self.handler is None and came:
@@ -101,8 +103,8 @@ class UDPSockets(Sockets):
     kind = UDPServer
     handlers = (lambda datagram: datagram.packet, None)
 
-    def __init__(self, share: float) -> None:
-        super().__init__(share)
+    def __init__(self) -> None:
+        super().__init__()
         self._sent: list[bytes] = []
         self._client = socket.socket()
 
