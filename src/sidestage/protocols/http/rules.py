@@ -38,6 +38,9 @@ class Refusal(NamedTuple):
     reason: str
     why: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}" + (f": {self.why}" if self.why else "")
+
 
 class Refused(Exception):
     """A head that a rule refuses."""

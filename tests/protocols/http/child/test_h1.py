@@ -252,6 +252,47 @@ def test_a_malformed_body_ends_the_wait_for_it(before: bytes) -> None:
     assert waiting.cancelled
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", " \t", "\t ", " \t \t"])
+def test_blanks_around_a_coding_do_not_matter(blank: str) -> None:
+    server = Server(handled=False)
+    server.feed(
+        head("POST", "/", f"Transfer-Encoding:{blank}chunked{blank}") + b"1\r\nx\r\n0\r\n\r\n"
+    )
+    [request] = server.requests
+    assert request.body == b"x"
+    assert request.fields.endswith(blank.encode())
+
+
+def test_a_refusal_is_diagnosed_when_it_is_sent() -> None:
+    server = Server()
+    server.feed(head() + b"\0")
+    assert not server.outbox.of(Diagnostic)
+    server.respond(server.requests[0])
+    [diagnostic] = server.outbox.of(Diagnostic)
+    assert diagnostic.text.startswith("sent 400 Bad Request: ")
+    assert b"HTTP/1.1 400 " in server.transport.out
+
+
+def test_a_refusal_that_cannot_be_sent_is_diagnosed_as_that() -> None:
+    """The response before it has closed the connection."""
+    server = Server()
+    server.feed(head() + b"\0")
+    server.service.command(
+        Respond(
+            call=server.requests[0].call,
+            status=200,
+            reason="OK",
+            headers=(("Connection", "close"),),
+            body=b"",
+            length=0,
+            more=False,
+        )
+    )
+    [diagnostic] = server.outbox.of(Diagnostic)
+    assert diagnostic.text.startswith("too late to send 400 Bad Request: ")
+    assert b"HTTP/1.1 400 " not in server.transport.out
+
+
 def test_a_client_is_not_read_while_the_handler_does_not_read() -> None:
     server = Server()
     server.feed(head("POST", "/", f"Content-Length: {WINDOW * 3}"), bytes(WINDOW))

@@ -154,6 +154,8 @@ class HTTPConnection:
     def _drop_queue(self) -> None:
         for exchange in self.queue:
             self._leave_queue(exchange)
+            if exchange.refusal is not None:
+                self._diagnose(f"too late to send {exchange.refusal}")
         self.queue.clear()
 
     def _leave_queue(self, exchange: Exchange) -> None:
@@ -512,11 +514,6 @@ class HTTPConnection:
             return
         exchange.refusal = refusal
         exchange.keep_alive = False
-        why = f": {refusal.why}" if refusal.why else ""
-        if exchange.answered > Answered.PASSED:
-            self._diagnose(f"too late to send {refusal.status} {refusal.reason}{why}")
-        else:
-            self._diagnose(f"sent {refusal.status} {refusal.reason}{why}")
         if exchange.answered is not Answered.QUEUED:
             self._refuse_late(exchange, refusal)
             return
@@ -536,6 +533,8 @@ class HTTPConnection:
 
     def _answer_refusal(self, exchange: Exchange, refusal: Refusal) -> None:
         exchange.on(Event.REFUSE)
+        exchange.refusal = None
+        self._diagnose(f"sent {refusal}")
         response = plain(refusal.status, refusal.reason)
         self.transport.write(head_of(exchange, response) + response.body)
         self._drop_queue()

@@ -28,6 +28,8 @@ from ..rules import (
 _CACHED = 32  # heads
 LONG = 1 << 12  # bytes; longer ones are not cached
 _FIELD = re.compile(rb"(%b):([\t -~\x80-\xff]*)\r\n" % TOKEN.pattern)
+# Tabs after a field's value (RFC 9110 5.5): after `chunked` the parser knows only spaces.
+_TABS = re.compile(rb"(?<=[!-~\x80-\xff])[ \t]*\t[ \t]*(?=\r\n)")
 _FIELDS = re.compile(rb"(?:%b)*\r\n" % _FIELD.pattern)
 
 
@@ -62,9 +64,12 @@ def parse_head(head: bytes) -> Head:
     found = _Fields()
     error: httptools.HttpParserError | None = None
     parser = httptools.HttpRequestParser(found)
+    fields = head[line.size :]
+    if b"\t" in fields:
+        fields = _TABS.sub(b"", fields)
     try:
         # Every method and target looks the same to the parser: some change how it goes on.
-        parser.feed_data(b"POST / HTTP/1.%d\r\n%b" % (line.minor, head[line.size :]))
+        parser.feed_data(b"POST / HTTP/1.%d\r\n%b" % (line.minor, fields))
     except httptools.HttpParserUpgrade:  # RFC 9110 7.8: an offer, which is ignored
         pass
     except httptools.HttpParserError as raised:
