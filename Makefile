@@ -26,7 +26,7 @@ PYTHON ?= $(call first,sys.version_info < (3, 11),\
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the targets share one environment
 .PHONY: help demo test test-all coverage check format format-check lint types imports docs docs-test \
-	bench matrix soak clean
+	bench matrix soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zX0-9.-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ matrix-3.%: $(VENV)/.stamp-venv
 
 soak: $(VENV)/.stamp-test ## wear servers out for twenty minutes: cycles, kills, load
 	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+fuzz: $(VENV)/.stamp-test ## feed all readers of bytes a million hostile inputs: some minutes
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 # test-3.12, check-3.12, coverage-3.12: the same on one version, in a .venv-3.12 of its own
 test-3.% check-3.% coverage-3.%:

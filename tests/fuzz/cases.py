@@ -75,13 +75,16 @@ class Result:
     growth: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
-    def add(self, other: Result) -> None:
-        """Add what another run of the same target has done."""
+    def add(self, other: Result) -> list[Failure]:
+        """Add what another run of the same target has done; returns its faults of new kinds."""
         self.inputs += other.inputs
         self.seen.update(other.seen)
         for name, more in other.growth.items():
             self.growth[name] = max(more, self.growth.get(name, more))
-        self.failures += other.failures
+        known = {_kind(failure.error) for failure in self.failures}
+        new = [failure for failure in other.failures if _kind(failure.error) not in known]
+        self.failures += new
+        return new
 
 
 class Target:

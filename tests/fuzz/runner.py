@@ -35,8 +35,7 @@ def main() -> int:
     began = time.monotonic()
     results = {name: Result(name) for name in options.only}
     for result in _run_all(options):
-        results[result.target].add(result)
-        for failure in result.failures:
+        for failure in results[result.target].add(result):
             _say(f"\n{failure}")
     failed = sum(len(result.failures) for result in results.values())
     figures = "\n".join(_table(results.values(), options.seed, time.monotonic() - began))
