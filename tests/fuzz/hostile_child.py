@@ -76,13 +76,14 @@ class HostileChild(Target):
     def begin(self) -> None:
         pool.close()
         self._real = launch._spawn, ForkClient.fork
-        self._file = Path(tempfile.mkstemp(prefix="fuzz-")[1])
+        self._directory = tempfile.TemporaryDirectory(prefix="fuzz-")
+        self._file = Path(self._directory.name, "events")
         launch._spawn = self._spawn  # type: ignore[assignment]  # other names of arguments
         ForkClient.fork = _none  # type: ignore[method-assign,assignment]
 
     def end(self) -> None:
         launch._spawn, ForkClient.fork = self._real  # type: ignore[method-assign]
-        self._file.unlink()
+        self._directory.cleanup()
 
     def _spawn(
         self, module: str, arguments: Iterable[int], commands: int, events: int, stderr: int

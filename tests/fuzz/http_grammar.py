@@ -211,6 +211,8 @@ LINES = (
     b"5 ;a\r\nhello\r\n",
     b"-5\r\nhello\r\n",
     b"0x5\r\nhello\r\n",
+    b"5;" + b"x" * 900 + b"\r\nhello\r\n",
+    b"5;" + b"x" * 70_000 + b"\r\nhello\r\n",
     b"fffffffffffffffff\r\n",
     b"ffffffffffffffff\r\n",
     b"7fffffff\r\n",

@@ -32,13 +32,16 @@ class HTTPMoments(Target):
 
     def __init__(self) -> None:
         super().__init__()
-        self._loop = StepLoop()
+        self._loop: Any = None
 
     def make(self, dice: random.Random) -> Case:
         parts, _ = requests(dice, 4)
         if dice.random() < 0.4:
             parts = (*parts, *hostile(dice, SEEDS, 2))
         return Case(parts, dice.getrandbits(32))
+
+    def begin(self) -> None:
+        self._loop = StepLoop()
 
     def end(self) -> None:
         self._loop.close()

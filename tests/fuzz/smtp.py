@@ -80,10 +80,13 @@ class SMTPCuts(Target):
 
     def __init__(self) -> None:
         super().__init__()
-        self._loop = StepLoop()
+        self._loop: Any = None
 
     def make(self, dice: random.Random) -> Case:
         return make(dice)
+
+    def begin(self) -> None:
+        self._loop = StepLoop()
 
     def end(self) -> None:
         self._loop.close()

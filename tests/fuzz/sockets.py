@@ -79,7 +79,7 @@ class Sockets(Target):
         self.server: Any = None
         self._batches = 0
         self._pid = 0
-        self._before: dict[str, int] = {}
+        self._before: dict[int, dict[str, int]] = {}  # by handler
 
     @abstractmethod
     def ask(self) -> None:
@@ -105,14 +105,10 @@ class Sockets(Target):
         server, self.server = self.server, None
         try:
             self._check(server)
-        except BaseException:
+        finally:
             server.stop()
-            raise
-        now = self._measured()
-        if self._batches == _WARM_UP:
-            self._before = now
-        elif self._batches > _WARM_UP:
-            self._compare_growth(now)
+        if not server.stop_report.clean:
+            raise Fault(f"the stop was not clean: {server.stop_report}")
 
     def _check(self, server: Any) -> None:
         self.server = server
@@ -127,9 +123,7 @@ class Sockets(Target):
                 raise Fault(f"an exception in the child: {diagnostic.text}")
         if tail := server.stderr_tail():
             raise Fault(f"the child has written to stderr: {tail}")
-        server.stop()
-        if not server.stop_report.clean:
-            raise Fault(f"the stop was not clean: {server.stop_report}")
+        self._check_growth()
 
     def end(self) -> None:
         if self.server is not None:  # an interrupted batch
@@ -150,20 +144,24 @@ class Sockets(Target):
             "child_threads": child.num_threads(),
         }
 
-    def _compare_growth(self, now: dict[str, int]) -> None:
-        if not eventually(lambda: not self._excess(now := self._measured())):
-            raise Fault(f"growth: {self._excess(now)}")
-        for name in ("test_kib", "child_kib"):
-            more = now[name] - self._before[name]
-            self.growth[name] = max(more, self.growth.get(name, more))
+    def _check_growth(self) -> None:
+        """Compare with the first batch after the warm-up that had the same handler."""
+        if self._batches <= _WARM_UP:
+            return
+        before = self._before.setdefault(self._batches % len(self.handlers), self._measured())
 
-    def _excess(self, now: dict[str, int]) -> dict[str, int]:
-        more = {name: now[name] - self._before[name] for name in now}
-        return {
-            name: count
-            for name, count in more.items()
-            if count > (_GROWTH if name.endswith("kib") else 0)
-        }
+        def excess() -> dict[str, int]:
+            more = {name: count - before[name] for name, count in self._measured().items()}
+            for name in ("test_kib", "child_kib"):
+                self.growth[name] = max(more[name], self.growth.get(name, 0))
+            return {
+                name: count
+                for name, count in more.items()
+                if count > (_GROWTH if name.endswith("kib") else 0)
+            }
+
+        if not eventually(lambda: not excess()):
+            raise Fault(f"growth: {excess()}")
 
 
 def sizes(dice: random.Random, most: int) -> int:

@@ -227,6 +227,46 @@ def test_a_head_is_refused_by_its_size_alone(size: int, complete: bool, refused:
     assert len(server.requests) == 3000 + (complete and not refused)
 
 
+@pytest.mark.parametrize("size", [1, 900, 5000])
+@pytest.mark.parametrize(
+    "line, status",
+    [
+        (b"GET / HTTP/1.1", b"431"),
+        (b"GET / HTTP/2.0", b"505"),
+        (b"nonsense", b"400"),
+        (b"GET / HTTP/1.1\r\n: x", b"400"),
+    ],
+)
+def test_a_large_head_is_refused_alike_however_it_comes(
+    line: bytes, status: bytes, size: int
+) -> None:
+    """For what is wrong in its beginning, else for its size."""
+    large = line + b"\r\nHost: t\r\nX: " + b"x" * 1500 + b"\r\n: y\r\n\r\n"
+    server = Server(handled=False, head_limit=1000)
+    server.feed(*(large[at : at + size] for at in range(0, len(large), size)))
+    assert server.transport.out.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize("size", [1, 900, 5000])
+@pytest.mark.parametrize(
+    "body, status",
+    [
+        (b"1;" + b"x" * 1500 + b"\r\n", b"431"),
+        (b"1;" + b"x" * 1500 + b"\0\r\n", b"431"),
+        (b"1;\0" + b"x" * 1500 + b"\r\n", b"400"),
+        (b"0\r\nX: " + b"x" * 1500 + b"\r\n: y\r\n\r\n", b"431"),
+        (b"0\r\n: y\r\nX: " + b"x" * 1500 + b"\r\n\r\n", b"400"),
+    ],
+)
+def test_large_lines_in_a_body_are_refused_alike_however_they_come(
+    body: bytes, status: bytes, size: int
+) -> None:
+    server = Server(handled=False, head_limit=1000)
+    server.feed(head("POST", "/", "Transfer-Encoding: chunked"))
+    server.feed(*(body[at : at + size] for at in range(0, len(body), size)))
+    assert server.transport.out.startswith(b"HTTP/1.1 " + status)
+
+
 # Bodies ----------------------------------------------------------------------------------------
 
 

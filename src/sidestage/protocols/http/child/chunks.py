@@ -53,16 +53,26 @@ class Chunks:
                     return self._keep(pieces, data, at)
                 at += 2
                 self._ends = False
-            elif (found := _SIZE.match(data, at)) is not None:
-                at = found.end()
-                self._left = int(found[1], 16)
-                self._last = not self._left
-            elif _PART_OF_SIZE.fullmatch(data, at):
+            elif (end_of_line := self._take_size(data, at)) is None:
                 return self._keep(pieces, data, at)
             else:
-                start = bytes(data[at : at + 20])
-                raise malformed(f"{start!r} is no size of a chunk (RFC 9112 7.1)")
+                at = end_of_line
         return pieces, None
+
+    def _take_size(self, data: bytes | memoryview, at: int) -> int | None:
+        """Take a size's line; returns where it ends, ``None`` if it is not complete."""
+        if (found := _SIZE.match(data, at)) is not None:
+            if found.end() - at > self._limit:
+                raise too_large()
+            self._left = int(found[1], 16)
+            self._last = not self._left
+            return found.end()
+        if _PART_OF_SIZE.fullmatch(data, at):
+            return None
+        if _PART_OF_SIZE.fullmatch(data, at, at + self._limit):
+            raise too_large()
+        start = bytes(data[at : at + 20])
+        raise malformed(f"{start!r} is no size of a chunk (RFC 9112 7.1)")
 
     def _keep(
         self, pieces: list[bytes], data: bytes | memoryview, at: int
@@ -77,6 +87,7 @@ class Chunks:
             return data[2:]
         fields, end, rest = data.partition(b"\r\n\r\n")
         if len(fields) > self._limit:
+            parse_trailers(data[: self._limit])  # as if they had come in pieces
             raise too_large()
         if not end:
             parse_trailers(data)

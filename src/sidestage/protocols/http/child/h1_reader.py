@@ -117,6 +117,7 @@ class RequestReader:
             return b""
         self._head, self._incomplete = b"", None
         if end > self._head_limit:
+            Incomplete().feed(whole[: self._head_limit])  # as if it had come in pieces
             raise too_large()
         exchange = self.incoming
         assert exchange is not None
@@ -136,8 +137,9 @@ class RequestReader:
         self._head = whole
         if self._incomplete is None:
             self._incomplete = Incomplete()
-        self._incomplete.feed(piece)
-        if len(whole) > self._head_limit:
+        excess = max(0, len(whole) - self._head_limit)
+        self._incomplete.feed(piece[: max(0, len(piece) - excess)])
+        if excess:
             raise too_large()
 
     def _begin_body(self, exchange: Exchange, length: int | None) -> None:
