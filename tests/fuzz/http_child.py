@@ -34,7 +34,8 @@ class Handled:
         self.request = request
         self.body = bytearray(request.body)
         self.trailers = request.trailers
-        self.complete = not request.more
+        # What a tunnel carries comes after the request (RFC 9110 9.3.6).
+        self.complete = not request.more and request.method != "CONNECT"
         self.lost = self.responded = self.ended = False
         self.unread = len(request.body)
 
