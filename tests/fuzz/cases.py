@@ -9,13 +9,15 @@ import faulthandler
 import itertools
 import logging
 import random
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-STUCK = 120.0  # seconds for one batch; then the process ends with all its stacks
+STUCK = 240.0  # seconds for one batch; then the process ends with all its stacks
+SLOW = 3.0  # seconds of processor time for one input; most take a thousandth of a second
 _SHOWN = 2000  # characters of an error and of an input in a report
 
 
@@ -155,9 +157,14 @@ def _run_batch(target: Target, seed: int, batch: range, result: Result, kinds: s
     target.begin_batch()
     for number in batch:
         case = case_at(target, seed, number)
+        began = time.process_time()
         error = _failure(target.check, case)
+        if not error and (seconds := time.process_time() - began) > SLOW:
+            error = f"slow: {seconds:.1f} s of processor time for {len(case.data)} bytes"
         result.inputs += 1
-        if error and _is_new(error, kinds):
+        if error.startswith("slow") and _is_new(error, kinds):
+            result.failures.append(Failure(target.name, seed, number, error, case.data))
+        elif error and _is_new(error, kinds):
             small = _shrunk(target, case, error)
             result.failures.append(Failure(target.name, seed, number, error, small.data))
     error = _failure(lambda _: target.end_batch(), None)

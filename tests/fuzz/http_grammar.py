@@ -217,6 +217,15 @@ LINES = (
     b"ffffffffffffffff\r\n",
     b"7fffffff\r\n",
     b"hello",
+    # Long runs: nothing may take more time than in proportion to their length.
+    b"x" * 30_000,
+    b"X: " + b"\t" * 30_000 + b"y\r\n",
+    b"X: y" + b" \t" * 15_000 + b"\0\r\n",
+    b"X: " + b"," * 30_000 + b"\r\n",
+    b"Transfer-Encoding: " + b", " * 15_000 + b"\r\n",
+    b"Connection: " + b"close, " * 8_000 + b"\r\n",
+    b"5" + b" \t" * 15_000 + b";\0\r\n",
+    b"a:b\r\n" * 8_000,
 )
 
 _HEAD = b"POST /%b HTTP/1.1\r\nHost: t\r\n"

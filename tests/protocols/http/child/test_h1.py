@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -265,6 +266,27 @@ def test_large_lines_in_a_body_are_refused_alike_however_they_come(
     server.feed(head("POST", "/", "Transfer-Encoding: chunked"))
     server.feed(*(body[at : at + size] for at in range(0, len(body), size)))
     assert server.transport.out.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        head("POST", "/", "Transfer-Encoding: chunked") + b"0\r\n" + b"x" * 60_000,
+        head("POST", "/", "Transfer-Encoding: chunked") + b"0\r\n" + b"x: y\r\n" * 10_000,
+        head("POST", "/", "Transfer-Encoding: chunked") + b"1;" + b"\t" * 60_000,
+        head("GET", "/", "X: y" + "\t" * 60_000 + "z"),
+        head("GET", "/", "X: y" + "\t " * 30_000 + "\0"),
+        head("GET", "/", "x" * 60_000),
+        head("GET", "/", "Transfer-Encoding: " + "," * 60_000),
+        head("GET", "/" + "%" * 60_000),
+    ],
+)
+def test_no_bytes_take_long(data: bytes) -> None:
+    """Everything takes time in proportion to its length: a hundredth of a second, not minutes."""
+    server = Server(handled=False, head_limit=1 << 17)
+    began = time.process_time()
+    server.feed(data[:-1], data[-1:])
+    assert time.process_time() - began < 2.0
 
 
 # Bodies ----------------------------------------------------------------------------------------
