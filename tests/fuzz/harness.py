@@ -117,7 +117,7 @@ class Messages:
         encode(message)
         self.sent.append(message)
 
-    record = send
+    record = note = send
 
     def flush(self) -> None:
         self.flushed = len(self.sent)
@@ -225,6 +225,8 @@ class Child:
             protocol="", settings=b"", host="", port=0, path=None, cwd=None, poll_interval=1.0,
             backlog=1, **given,
         )  # fmt: skip
+        loop.timers.clear()  # of one that has failed
+        loop.failures.clear()
         self.loop = loop
         self.messages = Messages()
         outbox: Any = self.messages

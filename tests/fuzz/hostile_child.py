@@ -79,7 +79,7 @@ class HostileChild(Target):
         self._directory = tempfile.TemporaryDirectory(prefix="fuzz-")
         self._file = Path(self._directory.name, "events")
         launch._spawn = self._spawn  # type: ignore[assignment]  # other names of arguments
-        ForkClient.fork = _none  # type: ignore[method-assign,assignment]
+        ForkClient.fork = _none  # type: ignore[method-assign]
 
     def end(self) -> None:
         launch._spawn, ForkClient.fork = self._real  # type: ignore[method-assign]
@@ -140,7 +140,7 @@ class HostileChild(Target):
             raise Fault(f"threads are left: {own_threads() - threads}")
 
 
-def _none(client: ForkClient, protocol: str | None) -> None:
+def _none(*arguments: Any, **options: Any) -> None:
     """No process is forked from a running one."""
 
 

@@ -288,7 +288,6 @@ class HTTPConnection:
     def _refuse_waiting(self, exchange: Exchange, refusal: Refusal) -> None:
         self.reader.end()
         exchange.refusal, exchange.keep_alive = refusal, False
-        self._diagnose(f"sent {refusal.status} {refusal.reason}: {refusal.why}")
         self._advance()
 
     def _continue(self, exchange: Exchange) -> None:
