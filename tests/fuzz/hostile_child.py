@@ -86,10 +86,16 @@ class HostileChild(Target):
         self._directory.cleanup()
 
     def _spawn(
-        self, module: str, arguments: Iterable[int], commands: int, events: int, stderr: int
-    ) -> int:
+        self,
+        module: str,
+        arguments: Iterable[int],
+        commands: int,
+        events: int,
+        stderr: int,
+        pids: list[int],
+    ) -> None:
         wait = "" if self._ends else "; exec cat <&3 >/dev/null"
-        return os.posix_spawn(
+        pid = os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", f"cat{wait}"],
             {},
@@ -102,6 +108,7 @@ class HostileChild(Target):
             ],
             setpgroup=0,
         )
+        pids.append(pid)
 
     def check(self, case: Case) -> None:
         dice = case.dice()
