@@ -70,7 +70,7 @@ class EpollGate:
             deque(map(system.close, iter(self._wakers.pop, None)), maxlen=0)
 
     def __del__(self) -> None:
-        if hasattr(self, "_wakers"):  # else its ``__init__`` was interrupted
+        if getattr(self, "_wakers", None):  # else it is closed, or ``__init__`` was interrupted
             self.close()
 
 
