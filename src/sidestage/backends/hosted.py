@@ -67,7 +67,8 @@ class HostedBackend:
     def begin(self, deadline: Deadline) -> None:
         plan = self._plan
         try:
-            with fork_hooks.launching(deadline):
+            fork_hooks.wait_for_launch(deadline)
+            with fork_hooks.launch_lock:
                 child = self._resumed(deadline) or pool.acquire(
                     functools.partial(self._configure, deadline),
                     protocol=None if plan.is_outside else plan.protocol,

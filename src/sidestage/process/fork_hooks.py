@@ -11,6 +11,8 @@ The end of the test's process needs the same list of what serves: see ``wait_for
 from __future__ import annotations
 
 import importlib
+import itertools
+import operator
 import os
 import sys
 import warnings
@@ -73,33 +75,17 @@ live = Registry()
 launch_lock = system.RLock()  # held from launch to owner, so no fork sees a process between
 
 
-class launching:  # noqa: N801 - reads as a keyword: `with launching(deadline):`
-    """Holds ``launch_lock`` in its body; raises TimeoutError if another thread keeps it longer.
+def wait_for_launch(deadline: Deadline) -> None:
+    """Wait until no other thread holds ``launch_lock``; raises TimeoutError at the deadline.
 
-    A signal handler may raise as soon as the lock is acquired: then nothing must keep it.
+    Acquire it by ``with`` then, which no signal handler can leave locked. What happens here is one
+    call of C, for the same reason.
     """
-
-    __slots__ = ("_deadline", "_lock")
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-        self._lock = launch_lock
-
-    def __enter__(self) -> None:
-        lock = self._lock
-        if lock._is_owned():  # a signal handler starts a server in the middle of a start
-            lock.acquire()
-            return
-        try:
-            if not lock.acquire(True, self._deadline.left()):
-                raise TimeoutError("another thread is still launching a process")
-        except BaseException:
-            if lock._is_owned():
-                lock.release()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    steps = ((launch_lock.acquire, True, deadline.left()), (launch_lock.release,))
+    try:
+        list(itertools.starmap(operator.call, steps))
+    except RuntimeError:  # not acquired, so not released
+        raise TimeoutError("another thread is still launching a process") from None
 
 
 _copy_hooks: list[Callable[[], None]] = []

@@ -8,6 +8,7 @@ run ``__main__`` again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -124,7 +125,15 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         Returns ``True`` too if what it ``also`` waits for has come.
         """
         assert system.waitid is not None
-        change = system.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | also)
+        pidfd = self._pidfd
+        if pidfd is None:  # a signal handler has come into this call, and has ended the process
+            return True
+        try:
+            change = system.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | also)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return True  # the same, a moment later
         if change is None:
             return False
         if change.si_code in _ENDS:

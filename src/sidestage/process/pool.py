@@ -183,13 +183,19 @@ class Pool:
         return launched
 
     def _take_booting(self, here: Surroundings | None = None) -> Launched | None:
-        """Remove a process that may serve ``here``, by default anywhere, and is not owned yet."""
+        """Remove a process that may serve ``here``, by default anywhere, and is not owned yet.
+
+        Those that may not are ended: no start would take them.
+        """
         with self._lock:
-            suitable = (one for one in self._booting if here in (None, one.surroundings))
-            found = next(suitable, None)
-            if found is not None:
-                self._booting.remove(found)
-            return found
+            booting, self._booting = self._booting, []
+            fitting = [one for one in booting if here in (None, one.surroundings)]
+            found = fitting.pop() if fitting else None
+            self._booting += fitting
+        for launched in booting:
+            if launched is not found and launched not in fitting:
+                launched.abandon()
+        return found
 
     def _take(
         self, here: Surroundings | None = None, suits: Callable[[Child], bool] | None = None
