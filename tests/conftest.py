@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -27,6 +28,12 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 
 if measuring():
     start_in_children()
+
+with contextlib.suppress(ModuleNotFoundError):  # only some tests need it
+    from hypothesis import settings
+
+    settings.register_profile("untimed", deadline=None)  # a busy machine fails no test
+    settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:

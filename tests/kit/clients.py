@@ -6,11 +6,13 @@ other protocols for Sidestage.
 
 from __future__ import annotations
 
+import random
 import socket
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from kit.scripts import eventually
@@ -336,3 +338,16 @@ def allow_forced_stops(driver: Driver) -> None:
         from sidestage import ForcedStopWarning
 
         warnings.simplefilter("ignore", ForcedStopWarning)
+
+
+def port_of_nobody() -> int:
+    """A free port that the kernel gives to no socket that asks for none: no other test takes it."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port

@@ -25,7 +25,7 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from kit.clients import connect, read_all
+from kit.clients import connect, port_of_nobody, read_all
 from kit.fake_children import host
 from kit.runs import pid_of
 from kit.scripts import all_gone, eventually, run_script
@@ -618,9 +618,9 @@ class TestAnotherServer:
         self.check(HTTPServer(head_limit=12_345), HTTPTalk, pid, ahead)
 
     def test_at_a_fixed_port(self) -> None:
-        pid, port = served(HTTPServer)
+        pid, _ = served(HTTPServer)
         ahead = listening(pid)
-        self.check(HTTPServer(("127.0.0.1", port)), HTTPTalk, pid, ahead)
+        self.check(HTTPServer(("127.0.0.1", port_of_nobody())), HTTPTalk, pid, ahead)
 
     def test_at_the_port_that_is_bound_ahead(self) -> None:
         pid, _ = served(HTTPServer)

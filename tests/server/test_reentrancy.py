@@ -9,6 +9,7 @@ import contextlib
 import gc
 import logging
 import signal
+import threading
 import urllib.error
 import urllib.request
 import weakref
@@ -149,11 +150,27 @@ def each_attempt(case: Case, act: Work | None) -> Iterator[Attempt]:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_signal_handler_may_call_the_server_at_any_moment(case: Case, act: Work) -> None:
     assert len(list(each_attempt(case, act))) > 10
+    assert another_thread_may_start_one()
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_an_exception_at_any_moment_leaves_nothing_locked(case: Case) -> None:
     assert len(list(each_attempt(case, None))) > 10
+    assert another_thread_may_start_one()
+
+
+def another_thread_may_start_one() -> bool:
+    """Whether no lock that a start needs was left locked by this thread."""
+    states = list[State]()
+
+    def work() -> None:
+        with HTTPServer() as server:
+            states.append(server.state)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return states == [State.READY]
 
 
 @contextlib.contextmanager

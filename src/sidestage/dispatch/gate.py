@@ -68,9 +68,15 @@ class EpollGate:
         # In one call of C, as in ``system.note``: each is closed once.
         with contextlib.suppress(IndexError):  # after the last one
             deque(map(system.close, iter(self._wakers.pop, None)), maxlen=0)
+        # Without a finalizer now: Ctrl-C is lost where it comes into one.
+        self.__class__ = EpollGate
+
+
+class _OpenGate(EpollGate):
+    """One that closes itself if nobody does, as a stop may be interrupted."""
 
     def __del__(self) -> None:
-        if getattr(self, "_wakers", None):  # else it is closed, or ``__init__`` was interrupted
+        if hasattr(self, "_wakers"):  # else its ``__init__`` was interrupted
             self.close()
 
 
@@ -105,5 +111,5 @@ class LockGate:
 def make_gate(fd: int) -> Gate:
     """The best gate for this platform; it waits for ``fd`` to become readable."""
     if system.make_epoll is not None and system.eventfd is not None:
-        return EpollGate(fd)
+        return _OpenGate(fd)
     return LockGate(fd)
