@@ -69,7 +69,7 @@ class EpollGate:
         with contextlib.suppress(IndexError):  # after the last one
             deque(map(system.close, iter(self._wakers.pop, None)), maxlen=0)
         # Without a finalizer now: Ctrl-C is lost where it comes into one.
-        self.__class__ = EpollGate
+        object.__setattr__(self, "__class__", EpollGate)
 
 
 class _OpenGate(EpollGate):
