@@ -55,7 +55,7 @@ atexit.register = _noted  # type: ignore[assignment]  # a callable
 def footprint() -> dict[str, Any]:
     """All that is noted, by its name."""
     mp: Any = multiprocessing.process
-    policy: Any = asyncio.get_event_loop_policy()
+    policy: Any = _policy()
     dispatch: Any = pickle
     loggers = logging.root.manager.loggerDict
     status = Path("/proc/self/status").read_text().splitlines()
@@ -107,6 +107,10 @@ def footprint() -> dict[str, Any]:
         "exit handlers": list(_exit_handlers),
         "fork hooks": list(_fork_hooks),
     }
+
+
+# Without the warning of 3.14, which has both.
+_policy: Any = getattr(asyncio.events, "_get_event_loop_policy", asyncio.get_event_loop_policy)
 
 
 def _of_the_test(line: str) -> str:
