@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.child_coverage import SETTINGS
 from kit.fake_children import StartFakeChild, fake_child, kill_and_reap, read_line
 from kit.scripts import all_gone, run_python, run_script
 from sidestage.pristine import system
@@ -167,3 +168,9 @@ class TestIdentity:
         monkeypatch.setattr(system, "kill", lambda pid, number: killed.append(pid))
         launched.abandon()
         assert killed == []
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that have another user, root or namespace cannot write what coverage counts."""
+    monkeypatch.delenv(SETTINGS, raising=False)

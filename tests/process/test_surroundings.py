@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.child_coverage import SETTINGS
 from kit.scripts import all_gone, run_script
 from sidestage.pristine import system
 from sidestage.process.surroundings import surroundings
@@ -208,3 +209,9 @@ def test_the_umask_is_set_only_to_what_it_was(monkeypatch: pytest.MonkeyPatch) -
     finally:
         os.umask(own)
     assert seen == [own, 0o31, 0o31]
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that have another user, root or namespace cannot write what coverage counts."""
+    monkeypatch.delenv(SETTINGS, raising=False)
