@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.child_coverage import SETTINGS
 from kit.scripts import run_script
 
 FOOTPRINT = (Path(__file__).parent / "kit" / "footprint.py").read_text()
@@ -132,3 +133,9 @@ def test_a_start_needs_no_directory_for_temporary_files() -> None:
                 print(server.port > 0)
     """
     assert run_script(source) == "True\n"
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that can write nowhere cannot write what coverage counts."""
+    monkeypatch.delenv(SETTINGS, raising=False)
