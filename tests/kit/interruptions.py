@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import sys
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -23,32 +25,46 @@ def interrupt() -> None:
     raise Interruption
 
 
-class LineTracer:
-    """Counts the lines of ``module`` that run, and calls ``act`` before the one with index ``at``.
+class Tracer(ABC):
+    """Counts moments of some work, and calls ``act`` at the one with index ``at``.
 
     Only the thread that calls ``run`` is traced.
     """
 
-    def __init__(self, module: ModuleType, at: int, act: Callable[[], object] = interrupt) -> None:
+    def __init__(self, at: int, act: Callable[[], object] = interrupt) -> None:
         self.count = 0
         self.where = "nowhere"
-        self._file = module.__file__
         self._at = at
         self._act = act
 
     @property
     def ended(self) -> bool:
-        """Whether all lines ran before the chosen one came."""
+        """Whether the work was done before the chosen moment came."""
         return self.count <= self._at
 
     def run(self, work: Callable[[], object]) -> None:
         """Call ``work``; an Interruption ends it and is not raised."""
+        with contextlib.suppress(Interruption), self._tracing():
+            work()
+
+    @abstractmethod
+    def _tracing(self) -> contextlib.AbstractContextManager[None]:
+        """Trace in the body."""
+
+
+class LineTracer(Tracer):
+    """The moments are those before each line of ``module``."""
+
+    def __init__(self, module: ModuleType, at: int, act: Callable[[], object] = interrupt) -> None:
+        super().__init__(at, act)
+        self._file = module.__file__
+
+    @contextlib.contextmanager
+    def _tracing(self) -> Iterator[None]:
         before = sys.gettrace()
         sys.settrace(self._enter)
         try:
-            work()
-        except Interruption:
-            pass
+            yield
         finally:
             sys.settrace(before)
 
@@ -81,31 +97,17 @@ def _leaves_with(frame: FrameType, entered: set[int]) -> bool:
     return left
 
 
-class CallTracer:
-    """Calls ``act`` at one of the moments at which CPython runs signal handlers.
+class CallTracer(Tracer):
+    """The moments are those at which CPython runs signal handlers.
 
-    These are the beginning of a function and the end of a call of C, in all of our code that the
-    calling thread runs. They are counted; ``at`` is the index of the one to act at.
+    These are the beginning of a function and the end of a call of C, in all of our code.
     """
 
-    def __init__(self, at: int, act: Callable[[], object] = interrupt) -> None:
-        self.count = 0
-        self.where = "nowhere"
-        self._at = at
-        self._act = act
-
-    @property
-    def ended(self) -> bool:
-        """Whether the work was done before the chosen moment came."""
-        return self.count <= self._at
-
-    def run(self, work: Callable[[], object]) -> None:
-        """Call ``work``; an Interruption ends it and is not raised."""
+    @contextlib.contextmanager
+    def _tracing(self) -> Iterator[None]:
         sys.setprofile(self._notice)
         try:
-            work()
-        except Interruption:
-            pass
+            yield
         finally:
             sys.setprofile(None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import urllib.error
 import urllib.request
 
@@ -17,3 +19,9 @@ def fetch(url: str) -> bytes:
         error.close()  # Python 3.14 warns of one that is not closed
         raise
     return body
+
+
+def fetch_quietly(url: str) -> None:
+    """Have a URL answered, or not."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        fetch(url)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import socket
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +14,7 @@ from kit.fake_backend import FakeBackend, FakeHost, FakeServer, Gate
 from kit.processes import signal_server
 from kit.runs import pid_of, run_of
 from kit.scripts import eventually
+from kit.web import fetch, fetch_quietly
 from sidestage import (
     HTTPServer,
     Server,
@@ -34,12 +32,6 @@ from sidestage.process.channel import Channel
 from sidestage.wire.messages import Idle
 
 WAIT = 10.0  # seconds at most for what comes at once
-
-
-def fetch(server: HTTPServer) -> bytes:
-    with urllib.request.urlopen(server.url, timeout=WAIT) as response:
-        body: bytes = response.read()
-        return body
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:
@@ -83,9 +75,9 @@ class TestHandlersThatAreSet:
         go.set()
         assert ends(first, *others)
         server.handler = lambda request: "set"
-        assert fetch(server) == b"set"
+        assert fetch(server.url) == b"set"
         server.handler = None
-        assert fetch(server) == b""
+        assert fetch(server.url) == b""
         server.stop()
 
     @pytest.mark.parametrize("wanted", [b"late", b""])
@@ -101,7 +93,7 @@ class TestHandlersThatAreSet:
 
         server._note_bound = set_late  # type: ignore[method-assign]
         with server:
-            assert fetch(server) == wanted
+            assert fetch(server.url) == wanted
 
     def test_while_another_thread_stops_the_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The stop comes before what handler threads wait at is there."""
@@ -116,7 +108,7 @@ class TestHandlersThatAreSet:
         monkeypatch.undo()
         assert server.state is State.STOPPED
         with server:
-            assert fetch(server) == b"next"
+            assert fetch(server.url) == b"next"
 
     def test_when_the_process_has_died(self) -> None:
         server = HTTPServer().start()
@@ -125,7 +117,7 @@ class TestHandlersThatAreSet:
         with pytest.raises(ServerDied):
             server.stop()
         with server:
-            assert fetch(server) == b"next"
+            assert fetch(server.url) == b"next"
 
     def test_while_another_thread_waits_for_records(self) -> None:
         server = HTTPServer().start()
@@ -133,7 +125,7 @@ class TestHandlersThatAreSet:
         waiting = in_thread(lambda: came.append(len(server.wait_for(1, timeout=WAIT))))
         assert eventually(run_of(server).reader._reading.locked)
         server.handler = lambda request: "handled"
-        assert fetch(server) == b"handled"
+        assert fetch(server.url) == b"handled"
         assert ends(waiting)
         assert came == [1]
         server.stop()
@@ -181,7 +173,7 @@ class TestADeath:
             raise ValueError("expected")
 
         server = HTTPServer(handler=fail).start()
-        fetch_quietly(server)
+        fetch_quietly(server.url)
         signal_server(server)
         with pytest.raises(ExceptionGroup) as caught:
             server.restart()
@@ -194,11 +186,11 @@ class TestADeath:
             raise ValueError("expected")
 
         server = HTTPServer(handler=fail).start()
-        fetch_quietly(server)
+        fetch_quietly(server.url)
         with pytest.raises(ValueError, match="expected"):
             server.restart()
         server.handler = lambda request: "again"
-        assert fetch(server) == b"again"
+        assert fetch(server.url) == b"again"
         server.stop()
 
     def test_a_restart_that_cannot_start_leaves_them_to_the_next_stop(self) -> None:
@@ -233,15 +225,6 @@ class TestADeath:
         assert len(raised) == 1
         with pytest.raises(ServerDied):
             server.stop()
-
-
-def fetch_quietly(server: HTTPServer) -> None:
-    try:
-        fetch(server)
-    except urllib.error.HTTPError as error:
-        error.close()
-    except (OSError, http.client.HTTPException):
-        pass
 
 
 class TestTwoStops:

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kit.clients import connect, read_all
 from kit.interruptions import CallTracer
 from kit.runs import run_of
 from kit.scripts import eventually, gone
+from kit.web import fetch, fetch_quietly
 from sidestage import (
     ForcedStopWarning,
     HTTPServer,
@@ -37,12 +39,6 @@ EACH = 60
 SLOW = 3.0  # seconds; a call waits for five if it waits for one that it has come into
 
 Work = Callable[[HTTPServer], object]
-
-
-def fetch(server: HTTPServer) -> bytes:
-    with urllib.request.urlopen(server.url, timeout=10) as response:
-        body: bytes = response.read()
-        return body
 
 
 def start(server: HTTPServer) -> None:
@@ -73,7 +69,7 @@ def unset_handler(server: HTTPServer) -> None:
 
 def serve_one(server: HTTPServer) -> None:
     server.start()
-    fetch(server)
+    fetch(server.url)
 
 
 def handle_one(server: HTTPServer) -> None:
@@ -134,7 +130,7 @@ def run_of_a_new_start_answers(server: HTTPServer) -> bool:
     """Whether it starts again, answers, and stops: nothing that it needs is locked."""
     server.handler = lambda request: "new"
     with server:
-        return fetch(server) == b"new"
+        return fetch(server.url) == b"new"
 
 
 def each_attempt(case: Case, act: Work | None) -> Iterator[Attempt]:
@@ -211,7 +207,7 @@ def test_while_the_same_thread_waits(prepare: Work, act: Work) -> None:
     if act is stop:
         assert server.stop_report.rung == "ask"
     elif act is set_handler:
-        assert fetch(server) == b"set"
+        assert fetch(server.url) == b"set"
     server.stop()
 
 
@@ -299,21 +295,12 @@ def test_a_handler_of_logging_may_call_the_server_while_we_log(prepare: Work, ac
     run.reader._events.append(line)  # as if it had just been read
     try:
         look(server)
-        fetch_quietly(server)
+        fetch_quietly(server.url)
     finally:
         logger.removeHandler(logs)
     assert eventually(lambda: bool(timed.seconds))
     assert timed.seconds[0] < SLOW
     server.stop()
-
-
-def fetch_quietly(server: HTTPServer) -> None:
-    try:
-        fetch(server)
-    except urllib.error.HTTPError as error:
-        error.close()
-    except OSError:
-        pass
 
 
 class Curious(Exception):
@@ -347,10 +334,9 @@ def test_the_text_of_an_error_may_call_the_server() -> None:
 
     server.handler = fail
     server.start()
-    with pytest.raises(urllib.error.HTTPError) as answered:
-        fetch(server)
-    with answered.value as response:
-        assert response.read() == b"the handler raised Curious: seen: 1\n"
+    with connect(server.port) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert read_all(client).endswith(b"\r\n\r\nthe handler raised Curious: seen: 1\n")
     with pytest.raises(Curious):
         server.stop()
 
@@ -360,9 +346,8 @@ def test_an_error_whose_text_ends_the_thread_is_answered() -> None:
         raise Unprintable
 
     server = HTTPServer(handler=fail).start()
-    with pytest.raises(urllib.error.HTTPError, match="500") as answered:
-        fetch(server)
-    answered.value.close()
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        fetch(server.url)
     with pytest.raises(Unprintable):
         server.stop()
 
@@ -379,7 +364,7 @@ def test_a_handler_may_change_its_own_server(act: Work) -> None:
     server.handler = handler
     server.start()
     with contextlib.suppress(OSError):
-        assert fetch(server) == b"changed"
+        assert fetch(server.url) == b"changed"
     assert eventually(lambda: bool(timed.seconds))
     assert timed.seconds[0] < SLOW
     server.stop()
@@ -398,9 +383,9 @@ def test_a_handler_may_restart_its_own_server() -> None:
 
     server.handler = handler
     server.start()
-    fetch_quietly(server)
+    fetch_quietly(server.url)
     assert eventually(lambda: bool(done))
-    assert fetch(server) == b"answered"
+    assert fetch(server.url) == b"answered"
     server.stop()
 
 
