@@ -194,7 +194,23 @@ def test_a_process_that_is_not_clean_is_not_reused(host: Host, patience: Patienc
     server = TCPServer(fresh=True).start()
     pid = server.pid
     assert server.stop().rung == "ask"
-    assert gone(pid or 0)
+    assert eventually(lambda: gone(pid or 0))
+    with TCPServer() as other:
+        assert other.pid != pid
+
+
+def test_a_start_that_is_sooner_than_that_gets_another_process(
+    host: Host, patience: Patience
+) -> None:
+    patience("ask")
+    host(SOILED.replace("return", "threading.Event().wait(0.05); return"))
+    server = TCPServer(fresh=True).start()
+    pid = server.pid
+    server.stop()
+    host("")
+    with TCPServer(fresh=False) as other:
+        assert other.pid != pid
+        assert eventually(lambda: gone(pid or 0))
 
 
 def test_one_that_is_stuck_can_be_started_again(host: Host, patience: Patience) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -151,7 +152,7 @@ class TestEachProtocol:
     def test_is_ready_and_stops_clean_again_and_again(self, child: Child, protocol: str) -> None:
         for _ in range(3):
             assert port_of(child.ask(configure(protocol=protocol), Ready)) > 0
-            assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[], why="")
+            assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[])
 
     def test_a_taken_port_fails_and_the_child_lives(self, child: Child, protocol: str) -> None:
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
@@ -247,7 +248,7 @@ class TestCommands:
         assert not [event for event in child.events if isinstance(event, (Opened, TranscriptIn))]
 
     def test_a_stop_without_a_server(self, child: Child) -> None:
-        assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[], why="")
+        assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[])
 
     def test_many_in_one_piece(self, child: Child) -> None:
         child.send(*(Sync(token=number) for number in range(1000)))
@@ -288,27 +289,64 @@ class TestStop:
             child.send(STOP)
             assert child.wait_for(TranscriptIn).data == b"last words"
 
+    def test_one_that_fails_ends_the_process(self, host: Callable[[str], None]) -> None:
+        host("async def fail(self, message): raise ValueError('lost')\nHost._stop = fail\n")
+        failing = Child()
+        try:
+            failing.send(STOP)
+            assert failing.ended()
+            assert "ValueError: lost" in failing.process.stderr_tail()
+        finally:
+            failing.close()
+
     def test_the_port_is_closed(self, child: Child) -> None:
         port = port_of(child.ask(configure(), Ready))
         child.ask(STOP, Stopped)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
 
-    def test_what_is_left_open_makes_it_unclean(self, host: Callable[[str], None]) -> None:
+    def test_one_that_leaves_something_open_serves_no_more(
+        self, host: Callable[[str], None]
+    ) -> None:
         host(
             "stop = Host._stop\n"
             "async def leak(self, message):\n"
             "    os.pipe()\n"
             "    await stop(self, message)\n"
             "Host._stop = leak\n"
+            "look = Host._leftovers\n"
+            "async def look_long(self):\n"
+            "    for _ in range(1000):\n"
+            "        await asyncio.sleep(0)\n"
+            "    return await look(self)\n"
+            "Host._leftovers = look_long\n"
         )
         leaking = Child()
         try:
-            stopped = leaking.ask(STOP, Stopped)
+            assert leaking.ask(STOP, Stopped)
+            with contextlib.suppress(ChannelClosed):  # it has ended already
+                leaking.send(configure())
+            assert leaking.ended()
+            assert not [event for event in leaking.events if isinstance(event, Ready)]
+            assert leaking.process.exit_code == 1
+            assert leaking.process.stderr_tail() == (
+                "this process serves no more: 0 tasks and 2 descriptors are left"
+            )
         finally:
             leaking.close()
-        assert not stopped.clean
-        assert stopped.why == "0 tasks and 2 descriptors are left"
+
+
+# Binds for each server, and never ahead.
+FULL = """
+bind, bind_ahead = host.listener.bind, Host._bind_ahead
+def refuse(*arguments):
+    raise OSError(24, "Too many open files")
+def ahead(self, config):
+    host.listener.bind = refuse
+    bind_ahead(self, config)
+    host.listener.bind = bind
+Host._bind_ahead = ahead
+"""
 
 
 class TestAhead:
@@ -344,14 +382,14 @@ class TestAhead:
         assert port_of(child.ask(configure(backlog=17), Ready)) != port
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), 10)
-        assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[], why="")
+        assert child.ask(STOP, Stopped) == Stopped(clean=True, open=[])
 
     def test_again_and_again(self, child: Child) -> None:
         port = self.bind_ahead(child)
         for _ in range(3):
             child.send(Resume())
             assert self.answers(child, port)
-            assert child.ask(self.AHEAD, Stopped) == Stopped(clean=True, open=[], why="")
+            assert child.ask(self.AHEAD, Stopped) == Stopped(clean=True, open=[], ahead=True)
             port = int(child.wait_for(Ahead).addresses[0][1])
 
     @pytest.mark.parametrize("changes", [{"protocol": "udp"}, {"port": 1}, {"path": "socket"}])
@@ -365,6 +403,17 @@ class TestAhead:
         assert child.ask(self.AHEAD, Stopped).clean
         child.ask(Sync(token=1), Synced)
         assert not [event for event in child.events if isinstance(event, Ahead)]
+
+    def test_it_says_so_if_it_could_not_bind(self, host: Callable[[str], None]) -> None:
+        host(FULL)
+        child = Child()
+        try:
+            child.ask(configure(), Ready)
+            assert child.ask(self.AHEAD, Stopped).ahead
+            assert child.wait_for(Ahead).addresses == []
+            assert child.ask(configure(), Ready)
+        finally:
+            child.close()
 
     def test_nothing_is_bound_where_nobody_asked_for_it(self, child: Child) -> None:
         child.ask(configure(), Ready)

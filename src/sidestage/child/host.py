@@ -1,8 +1,8 @@
 """The life of a server process: boot, configure, serve, stop, and serve the next server.
 
 It has one asyncio loop and one service at a time. It runs none of the user's code, and it ends when
-the pipe from its owner ends. After a stop, the process is reused only if no descriptor and no task
-of the last server is left.
+the pipe from its owner ends. After a stop it serves again only if no descriptor and no task of the
+last server is left, and else ends.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class Host:
         }
         self._call: Callable[[Any], None] = self._drop  # takes the commands for calls
         self._descriptors = 0
+        self._looking = False  # whether something is left: no command may begin meanwhile
         self._defects = 0
         logging.getLogger().addHandler(_Forwarder(self.outbox))
 
@@ -125,6 +126,8 @@ class Host:
 
     def _read_commands(self) -> None:
         """Take all commands that have come; a read of less than it asks for has taken the last."""
+        if self._looking:
+            return
         size = wanted = PIPE_SIZE  # ``os.read`` allocates what it is asked for
         while size == wanted:
             try:
@@ -143,7 +146,7 @@ class Host:
                 try:
                     self._handlers.get(type(message), self._call)(message)
                 except Exception:
-                    # Go on with the next command, but do not reuse this process (see _leftovers).
+                    # Go on with the next command, but do not reuse this process.
                     self._defects += 1
                     _logger.exception("the command %r failed", type(message).__name__)
             if size == wanted == PIPE_SIZE:
@@ -221,12 +224,11 @@ class Host:
 
     def _bind_ahead(self, config: Configure) -> None:
         """Bind for the next server; it is likely to be like the last."""
-        if self.service is not None or self._ahead is not None:
-            return
+        sockets: list[socket.socket] = []
         with contextlib.suppress(OSError):  # then it is bound when it is asked for
             sockets = listener.bind(config, socket.SOCK_STREAM)
             self._ahead = (config, sockets)
-            self.outbox.send(Ahead(addresses=[listener.bound_address(sock) for sock in sockets]))
+        self.outbox.send(Ahead(addresses=[listener.bound_address(sock) for sock in sockets]))
 
     def _serve(self, config: Configure, sockets: list[socket.socket] | None) -> list[Address]:
         self._watch.interval = config.poll_interval
@@ -246,7 +248,16 @@ class Host:
         return [listener.bound_address(sock) for sock in sockets]
 
     def _begin_stop(self, message: Stop) -> None:
-        self._task = self.loop.create_task(self._stop(message))
+        self._task = self.loop.create_task(self._stop_or_end(message))
+
+    async def _stop_or_end(self, message: Stop) -> None:
+        try:
+            await self._stop(message)
+        except Exception:  # noqa: BLE001 - whoever waits sees it end
+            import traceback
+
+            traceback.print_exc()
+            self._end(1)
 
     async def _stop(self, message: Stop) -> None:
         service = self.service
@@ -256,11 +267,19 @@ class Host:
             unfinished = await service.drain(message.drain, message.caller, self._announce)
         self.service, self._call = None, self._drop
         self._watch.interval = 0.5
+        clean = not self._defects
+        ahead = clean and message.ahead and service is not None and service.may_be_ahead()
+        self.outbox.send(Stopped(clean=clean, open=unfinished, ahead=ahead))
+        self._looking = True
+        await asyncio.sleep(0)  # until that was sent: nobody has to wait for what follows
         why = await self._leftovers()
-        self._task = None
-        self.outbox.send(Stopped(clean=not why, open=unfinished, why=why))
-        if message.ahead and service is not None and not why and service.may_be_ahead():
-            self._iteration.soon(self._bind_ahead, service.config)  # after Stopped was sent
+        if why:
+            sys.stderr.write(f"this process serves no more: {why}\n")
+            self._end(1)
+        self._looking, self._task = False, None
+        if ahead:
+            assert service is not None
+            self._bind_ahead(service.config)
 
     def _announce(self, waits: bool) -> None:
         if waits:  # else Stopped follows in a moment, which says as much
@@ -270,9 +289,7 @@ class Host:
 
     async def _leftovers(self) -> str:
         """Describe what is left of the last server; empty if the process can be reused."""
-        why = f"{self._defects} commands have failed"
-        if self._defects:
-            return why
+        why = ""
         for _ in range(_SETTLE_ITERATIONS):
             tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
             open_now = _count_descriptors()

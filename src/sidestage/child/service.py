@@ -208,7 +208,11 @@ class Service:
     async def _take_what_was_sent(self, end: float, caller: int) -> None:
         iteration = self.iteration
         enough, quiet = iteration.taken + _KERNEL_BYTES, 0
-        while quiet < _QUIET_ITERATIONS and iteration.taken < enough and self.loop.time() < end:
+        while (
+            quiet < (_QUIET_ITERATIONS if self.peers else 1)
+            and iteration.taken < enough
+            and self.loop.time() < end
+        ):
             before = iteration.taken
             if any(peer.is_behind() and caller not in peer.call_ids() for peer in self.peers):
                 iteration.progress.clear()

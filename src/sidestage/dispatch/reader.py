@@ -225,13 +225,17 @@ class Reader:
             if not self.unread:
                 return None
             self.unread = False
-            if self.connected and (self.read() or self.hung_up):
+            if self.connected and (self.read(leaves=True) or self.hung_up):
                 self.unread = True  # there may be more than one read gives
 
     # Reading -------------------------------------------------------------------------------------
 
-    def read(self) -> bool:
-        """Receive events and take them; returns whether there may be more at once."""
+    def read(self, *, leaves: bool = False) -> bool:
+        """Receive events and take them; returns whether there may be more at once.
+
+        With ``leaves``, the caller leaves after the last one, and notifies those who wait then: so
+        they wake only once.
+        """
         more = False
         with self._receiving:
             self._depth += 1
@@ -260,7 +264,8 @@ class Reader:
             finally:
                 self._depth -= 1
                 self._taking = bool(self._events) or self._depth > 0
-                self.changed.notify()
+                if not (leaves and self.finished):
+                    self.changed.notify()
         return more
 
     def _disconnect(self, why: str = "") -> None:

@@ -91,7 +91,7 @@ class Run:
         self.held = 0  # bytes of requests that the child does not count
         self.context = contextvars.copy_context()
         self.reader = Reader(child.channel, self, child.events)
-        child.events = []
+        child.events, child.ahead_comes = [], False
         child.channel.behind = False  # whatever the run before has left: it was read to its end
         # Not a method of this, which would be a cycle.
         full = functools.partial(_tell_full, journal)
@@ -239,6 +239,7 @@ class Run:
 
     def _note_stopped(self, message: wire.Stopped) -> None:
         self.stopped = message
+        self.child.ahead_comes = message.ahead
         self._tell_calls()
         self.threads.finish()
 

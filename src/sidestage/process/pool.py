@@ -38,10 +38,19 @@ class Child:
 
     ``waited`` is whether it waited in the pool, where it may have died unnoticed. ``stderr_start``
     is how many bytes it had written to stderr when it was taken. ``configured`` is its last
-    configuration. ``events`` is what it has sent in the pool, for its next run.
+    configuration. ``events`` is what it has sent in the pool, for its next run, and ``ahead_comes``
+    whether Ahead will be among that.
     """
 
-    __slots__ = ("channel", "configured", "events", "process", "stderr_start", "waited")
+    __slots__ = (
+        "ahead_comes",
+        "channel",
+        "configured",
+        "events",
+        "process",
+        "stderr_start",
+        "waited",
+    )
 
     def __init__(self, process: ServerProcess, channel: Channel) -> None:
         self.process = process
@@ -50,6 +59,7 @@ class Child:
         self.waited = False
         self.configured: object = None
         self.events: list[Message] = []
+        self.ahead_comes = False
 
     @property
     def surroundings(self) -> Surroundings | None:
@@ -126,9 +136,7 @@ class Pool:
     def resume(self, suits: Callable[[Child], bool], configure: Configure) -> Child | None:
         """An idle child that ``suits``, configured by ``configure``; ``None`` if none does."""
         child = self._take(None, suits)
-        if child is not None and self._runs(child) and self._reuse(child, configure):
-            return child
-        return None
+        return child if child is not None and self._reuse(child, configure) else None
 
     def _runs(self, child: Child) -> bool:
         """Whether the process has not ended; else lets go of it."""

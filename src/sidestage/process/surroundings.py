@@ -41,7 +41,7 @@ def at_a_glance() -> Hashable:
         system.getgroups and tuple(system.getgroups()),
         system.getsid and system.getsid(0),  # why it matters: see ``launch._spawn``
         system.getpriority and system.getpriority(0, 0),  # the niceness of this process
-        system.sched_getaffinity and frozenset(system.sched_getaffinity(0)),
+        system.sched_getaffinity and tuple(system.sched_getaffinity(0)),
         (root.st_dev, root.st_ino),
         _umask.now(),
         *map(get_limit, limits),

@@ -343,11 +343,12 @@ class Server(StartedInContext, Generic[R]):
         with ``finish_start``, or with ``cancel_start``. Raises StartError, StateError.
         """
         deadline = Deadline(self.start_timeout)
-        if (backend := self._lifecycle.serving()) is not None:
+        lifecycle = self._lifecycle
+        if lifecycle.backend is not None and (backend := lifecycle.serving()) is not None:
             # What served may have died, and nobody has looked.
             backend.sync(deadline.sooner(self._sync_seconds))
         make = functools.partial(self._new_backend, loop)
-        self._lifecycle.begin_start(make, deadline)
+        lifecycle.begin_start(make, deadline)
 
     def finish_start(self) -> Self:
         """Wait until the server is ready, and return it. Raises StartError, StartTimeout."""

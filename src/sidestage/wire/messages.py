@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 # Sent in Hello: two versions would misread each other.
-WIRE_VERSION = 5
+WIRE_VERSION = 6
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
@@ -171,7 +171,7 @@ class Hello(Message, frozen=True, kw_only=True, tag=30):
 class Ahead(Message, frozen=True, kw_only=True, tag=46):
     """Bound for the next server, which Resume begins; nobody else knows the port."""
 
-    addresses: list[Address]
+    addresses: list[Address]  # empty if it could not be bound
 
 
 class Ready(Message, frozen=True, kw_only=True, tag=31):
@@ -235,11 +235,14 @@ class OpenConnection(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Stopped(Message, frozen=True, kw_only=True, tag=43):
-    """Everything is closed. With ``clean``, nothing of the server is left in the process."""
+    """Everything is closed. Only with ``clean`` may the process serve again.
 
+    With ``ahead``, Ahead follows at once.
+    """
+
+    ahead: bool = False
     clean: bool
     open: list[OpenConnection]
-    why: str  # it is not clean; else empty
 
 
 class Draining(Message, frozen=True, kw_only=True, tag=44):
