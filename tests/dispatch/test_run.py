@@ -161,13 +161,14 @@ def run_of(server: Any) -> Any:
 def saying(server: Any, frame: bytes, *, instead: bool = False) -> Iterator[None]:
     """Have the server's process say ``frame`` before the next that it says, or in its place."""
     buffer = run_of(server).child.channel.buffer
-    feed = buffer.feed
+    split = buffer.split
 
     def garbled(data: bytes) -> Any:
-        buffer.feed = feed
-        return feed(frame if instead else frame + data)
+        buffer.split = split
+        messages, _, needed = split(frame if instead else frame + data)
+        return messages, len(data), needed
 
-    buffer.feed = garbled
+    buffer.split = garbled
     yield
 
 
@@ -217,18 +218,19 @@ def test_an_event_that_cannot_be_decoded_ends_its_call() -> None:
 
 def test_a_call_that_cannot_be_decoded_is_given_up() -> None:
     server = HTTPServer(handler=lambda request: "fine").start()
-    feed = run_of(server).child.channel.buffer.feed
+    split = run_of(server).child.channel.buffer.split
 
     def garbled(data: bytes) -> Any:
-        messages = feed(data)
-        return [
+        messages, at, needed = split(data)
+        broken = [
             frames.Undecoded("Request: garbled", type(m), m.call)
             if type(m).__name__ == "Request"
             else m
             for m in messages
         ]
+        return broken, at, needed
 
-    run_of(server).child.channel.buffer.feed = garbled
+    run_of(server).child.channel.buffer.split = garbled
     assert ask_http(server) == "a reset"
     with pytest.raises(SidestageError, match="Request: garbled"):
         server.stop()

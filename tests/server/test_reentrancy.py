@@ -243,13 +243,13 @@ def test_the_collector_finds_a_forgotten_server_in_its_own_handler_thread() -> N
     reader, next_job = threads._reader, threads._reader.next_job
     seconds: list[float] = []
 
-    def collect(**options: Any) -> Any:
+    def collect(*options: Any) -> Any:
         reader.next_job = next_job  # type: ignore[method-assign]
         with threads._guard:
             began = Clock.monotonic()
             gc.collect()
             seconds.append(Clock.monotonic() - began)
-        return next_job(**options)
+        return next_job(*options)
 
     gc.disable()
     try:

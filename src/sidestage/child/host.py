@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import faulthandler
+import fcntl
 import itertools
 import logging
 import os
@@ -19,6 +20,7 @@ import selectors
 import signal
 import socket
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -65,6 +67,7 @@ from .service import Service, layers_of, protocols, service_of
 _logger = logging.getLogger("sidestage.child")
 
 _SPIN_SECONDS = 0.0001  # polling before the loop sleeps; doubling it makes no difference
+_NO_BYTES = bytearray(4)  # an ``int`` of C
 _SETTLE_ITERATIONS = 4  # of the loop, until closed transports have closed their descriptors
 
 
@@ -85,6 +88,7 @@ class Host:
         self._watch = watch
         self._buffer = FrameBuffer(COMMANDS)
         self._commands_fd = commands_fd
+        self._unread = bytearray(_NO_BYTES)
         self._events_fd = events_fd
         self._task: asyncio.Task[None] | None = None
         self._ahead: tuple[Configure, list[socket.socket]] | None = None
@@ -125,9 +129,17 @@ class Host:
                 self.loop.call_soon(self._preload, names)
 
     def _read_commands(self) -> None:
-        """Take all commands that have come; a read of less than it asks for has taken the last."""
+        """Take all commands that have come."""
         if self._looking:
             return
+        if not self._selector.has_commands:  # they may have come since it looked
+            fcntl.ioctl(self._commands_fd, termios.FIONREAD, self._unread)
+            if self._unread == _NO_BYTES:  # a read that finds nothing takes three times as long
+                return
+        self._take_commands()
+
+    def _take_commands(self) -> None:
+        """Read until a read returns less than it asks for."""
         size = wanted = PIPE_SIZE  # ``os.read`` allocates what it is asked for
         while size == wanted:
             try:
@@ -314,6 +326,7 @@ class _Selector(selectors.DefaultSelector):
 
     before: Callable[[], bool] = staticmethod(lambda: True)
     last: selectors.SelectorKey | None = None
+    has_commands = True  # ``last`` has something to read, or has ended
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         hurries = not self.before()
@@ -328,8 +341,10 @@ class _Selector(selectors.DefaultSelector):
         else:
             events = super().select(timeout)
         if (events or hurries) and self.last is not None:
+            self.has_commands = False
             for event in events:
                 if event[0] is self.last:
+                    self.has_commands = True
                     events.remove(event)
                     break
             events.append((self.last, selectors.EVENT_READ))

@@ -85,12 +85,15 @@ class Connection:
         """
         if flags not in (0, socket.MSG_PEEK, socket.MSG_WAITALL):
             raise ValueError(f"flags may be 0, MSG_PEEK or MSG_WAITALL, not {shown(flags)}")
-        bufsize = _size(bufsize)
+        if type(bufsize) is not int or bufsize < 0:
+            bufsize = _size(bufsize)
         parts: list[bytes] = []
-        if flags == socket.MSG_WAITALL:
-            self._read(bufsize, parts)
+        if flags == 0:
+            self._read_some(bufsize, Deadline(self._timeout), parts)
+        elif flags == socket.MSG_PEEK:
+            self._read_some(bufsize, Deadline(self._timeout), parts, peek=True)
         else:
-            self._read_some(bufsize, Deadline(self._timeout), parts, peek=flags == socket.MSG_PEEK)
+            self._read(bufsize, parts)
         return b"".join(parts)
 
     def recv_exactly(self, size: int) -> bytes:

@@ -68,8 +68,7 @@ class Reader:
         self.hung_up = False  # the other end of the pipe is closed: read until its end
         self._sink = weakref.ref(sink)  # which holds this: nothing here may wait for a collection
         self._events: deque[Message] = deque(events)  # received, not taken
-        self._taking = False  # what was read is being taken
-        self._depth = 0  # of the calls that take it: one may come into another
+        self._depth = 0  # of the calls that receive and take them: one may come into another
         self.nested = False  # one has, so events may have been taken in another order
         self._reading = Turn()  # whose it is to wait for events
         self._receiving = system.RLock()  # while they are received and taken, and nobody waits
@@ -179,7 +178,7 @@ class Reader:
 
     def _is_up_to_date(self) -> bool:
         # In this order: what is no longer in the pipe is being taken, or was.
-        return self.finished or not (self.channel.poll(_NOW) or self._taking)
+        return self.finished or not (self.channel.poll(_NOW) or self._depth or self._events)
 
     # For the handler threads ---------------------------------------------------------------------
 
@@ -210,7 +209,8 @@ class Reader:
             self._reading.holder = None
         self.changed.notify()
 
-    def next_job(self, *, any_job: bool = True) -> Job | None:
+    # Its flag, and that of ``read``, are positional: keywords take longer.
+    def next_job(self, any_job: bool = True) -> Job | None:
         """The next job: one that ends a call, one that was read, or one that is read now.
 
         Unless ``any_job``, only one that ends a call.
@@ -225,12 +225,12 @@ class Reader:
             if not self.unread:
                 return None
             self.unread = False
-            if self.connected and (self.read(leaves=True) or self.hung_up):
+            if self.connected and (self.read(True) or self.hung_up):
                 self.unread = True  # there may be more than one read gives
 
     # Reading -------------------------------------------------------------------------------------
 
-    def read(self, *, leaves: bool = False) -> bool:
+    def read(self, leaves: bool = False) -> bool:
         """Receive events and take them; returns whether there may be more at once.
 
         With ``leaves``, the caller leaves after the last one, and notifies those who wait then: so
@@ -238,18 +238,18 @@ class Reader:
         """
         more = False
         with self._receiving:
-            self._depth += 1
-            if self._depth > 1:
+            depth, events = self._depth, self._events
+            self._depth = depth + 1
+            if depth:
                 self.nested = True
             try:
-                self._taking = True
                 try:
-                    more = self.channel.receive_into(self._events)
+                    more = self.channel.receive_into(events)
                 except ChannelClosed:
                     self._disconnect()
                 except WireError as error:
                     self._disconnect(f"what it sent cannot be read: {error}")
-                events, sink = self._events, self._sink()
+                sink = self._sink()
                 while events:
                     event = events.popleft()
                     if sink is None:  # nobody holds the run any more
@@ -262,8 +262,7 @@ class Reader:
                         if job is not None:
                             self.jobs.append(job)
             finally:
-                self._depth -= 1
-                self._taking = bool(self._events) or self._depth > 0
+                self._depth = depth
                 if not (leaves and self.finished):
                     self.changed.notify()
         return more

@@ -219,18 +219,26 @@ class Outflow:
 
         Raises TypeError if it is no bytes-like object.
         """
-        view = buffer_of("what is sent", data)
-        while view:
-            if not self._changed.wait_until(self._ready, deadline):
-                raise TimeoutError("timed out")
-            if self._error is not None:
-                raise anew(self._error)
-            chunk, view = bytes(view[:CHUNK]), view[CHUNK:]
-            self.count(len(chunk))
-            self.sent += len(chunk)
-            self._send(Data(call=self._call, data=chunk))
+        if type(data) is bytes and 0 < len(data) <= CHUNK:  # most are: without a copy
+            self._write_chunk(data, deadline)
+        else:
+            view = buffer_of("what is sent", data)
+            while view:
+                chunk, view = bytes(view[:CHUNK]), view[CHUNK:]
+                self._write_chunk(chunk, deadline)
         if self._error is not None:
             raise anew(self._error)
+
+    def _write_chunk(self, chunk: bytes, deadline: Deadline) -> None:
+        if not self._changed.wait_until(self._ready, deadline):
+            raise TimeoutError("timed out")
+        if self._error is not None:
+            raise anew(self._error)
+        size = len(chunk)
+        self._unacknowledged += size
+        self._every.add(size)
+        self.sent += size
+        self._send(Data(call=self._call, data=chunk))
 
     def _ready(self) -> bool:
         if self._unacknowledged < SHARE or self._error is not None:

@@ -214,7 +214,7 @@ class HandlerThreads:
         while True:
             # As ``_has_room`` says, without a call.
             while (
-                job := reader.next_job(any_job=len(self._stuck) + self._awaited < self._most)
+                job := reader.next_job(len(self._stuck) + self._awaited < self._most)
             ) is not None:
                 with self._guard:
                     self._begun += 1
@@ -236,6 +236,9 @@ class HandlerThreads:
                     self._busy = False
             with self._guard:
                 self._eager = False
+                if not (reader.unread or reader.jobs or self._held):
+                    self._leader = None
+                    return
                 held, self._held = self._held, bool(reader.jobs) and not self._has_room()
                 more = reader.unread or (reader.jobs and not self._held)
                 if not more or self._leaving():

@@ -166,8 +166,9 @@ class Turn:
         return self.holder is not None
 
 
-# Known by identity: one call of a thread, or greenlet.
-Caller = tuple[int]
+# Known by identity: one call of a thread, or greenlet. Its id comes first, then what its turn is
+# about, if anything.
+Caller = tuple[Any, ...]
 
 
 def caller() -> Caller:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from ..pristine import system, waits
 from ..pristine.system import POLLIN, POLLOUT
 from ..pristine.waits import Deadline, Turn, Wakeup
-from ..wire.frames import FrameReader, ReadSize, WireError, encode
+from ..wire.frames import PIPE_SIZE, FrameBuffer, ReadSize, WireError, encode
 from ..wire.messages import EVENTS, Message
 
 NEVER = Deadline(None)
@@ -39,16 +39,15 @@ class Channel:
         self.commands_fd = commands_fd
         self.closed = False
         self.user = object()  # who may send; the next one is another
-        self.buffer = FrameReader(EVENTS)
+        self.buffer = FrameBuffer(EVENTS)
         self.small = False  # nothing can be said of how full the pipe was
         self.behind = False  # the pipe may have been full: more than was read may be on its way
         self._read_size = ReadSize()
-        self._parts: deque[bytes | bytearray] = deque()  # read, not decoded
+        self._parts: list[bytes | bytearray] = []  # read, not decoded
         self._needed = 0  # bytes of parts, until there is something to decode
-        self._version = object()  # of the parts; another one once they were looked at
-        self._writing = Turn()
+        self._version: object = None  # of the parts; another one once they were looked at
+        self._writing = Turn()  # its holder has the size of its frame, too, and the sizes written
         self._written = Wakeup()
-        self._frame: tuple[int, list[int]] = (0, [])  # the last one: its size, the sizes written
         assert system.set_blocking is not None
         system.set_blocking(events_fd, False)
         system.set_blocking(commands_fd, False)
@@ -62,25 +61,31 @@ class Channel:
         what ``frames.encode`` raises, before anything is written.
         """
         frames = encode(*messages)
-        size, counts = len(frames), list[int]()
-        writing, me, before = self._writing, (system.caller_id(),), self._frame
+        writing = self._writing
+        counts: list[int] = []  # not ``list[int]()``, which takes as long as the rest
+        me = (system.caller_id(), len(frames), counts)
+        outer = writing.holder
+        if outer is not None and outer[0] != me[0]:
+            outer = None  # another thread's; else the call that this one has come into
         try:
-            if not writing.take(me):
-                self._wait_to_write(me, deadline)
+            if outer is not None and 0 < sum(outer[2]) < outer[1]:
+                raise TimeoutError("the call that this one interrupts has written half a frame")
+            # As in ``Turn.take``.
+            writing.holder = me if writing.holder is outer else writing.holder
+            if writing.holder is not me and not self._written.wait_until(
+                lambda: writing.take(me), deadline
+            ):
+                raise TimeoutError("another thread is still writing to the server's process")
             if user is not None and user is not self.user:
                 raise ChannelClosed
-            self._frame = (size, counts)
-            done = 0
-            while done < size:
-                self._write_some(memoryview(frames)[done:] if done else frames, counts, deadline)
-                done = sum(counts)
+            self._write_some(frames, counts, deadline)
+            while (done := sum(counts)) < len(frames):
+                self._write_some(memoryview(frames)[done:], counts, deadline)
         finally:
-            if self._frame[1] is counts:
-                self._frame = before
-            if 0 < sum(counts) < size:  # after half a frame, no other can be written
+            if counts and sum(counts) < len(frames):  # no other can be written after half a frame
                 self.closed = True
             if writing.holder is me:
-                writing.holder = None
+                writing.holder = outer
                 self._written.notify()
 
     def retire(self, deadline: Deadline) -> bool:
@@ -88,7 +93,7 @@ class Channel:
 
         Returns ``False`` if it is not by the deadline, or as the caller has come into a ``send``.
         """
-        writing, me = self._writing, (system.caller_id(),)
+        writing, me = self._writing, (system.caller_id(), 0, ())
         try:
             if not writing.take(me) and (
                 writing.is_mine(me)
@@ -101,15 +106,6 @@ class Channel:
             if writing.holder is me:
                 writing.holder = None
                 self._written.notify()
-
-    def _wait_to_write(self, me: waits.Caller, deadline: Deadline) -> None:
-        writing = self._writing
-        if writing.is_mine(me):  # this call has come into that one, which cannot go on before
-            size, counts = self._frame
-            if 0 < sum(counts) < size:
-                raise TimeoutError("the call that this one interrupts has written half a frame")
-        elif not self._written.wait_until(lambda: writing.take(me), deadline):
-            raise TimeoutError("another thread is still writing to the server's process")
 
     def _write_some(
         self, view: memoryview | bytearray, counts: list[int], deadline: Deadline
@@ -153,11 +149,12 @@ class Channel:
 
         Raises ChannelClosed at the end, and WireError after what came before the broken frame.
         """
-        part = map(system.read, (self.events_fd,), (self._read_size.bytes,))
+        read_size = self._read_size
+        part = map(system.read, (self.events_fd,), (read_size.bytes,))
         parts = self._parts
         size = -1
         try:
-            parts.extend(part)
+            parts += part
             size = len(parts[-1])
         except BlockingIOError:
             if not parts or not self.has_left:
@@ -168,8 +165,7 @@ class Channel:
             raise ChannelClosed
         if size >= _PAGE:
             self.behind = True
-        decoded = False
-        while not decoded:  # a call that comes into this one may decode the same bytes first
+        while True:  # a call that comes into this one may decode the same bytes first
             version, parts = self._version, self._parts
             if len(parts) == 1:
                 whole = parts[0]
@@ -179,19 +175,21 @@ class Channel:
             else:
                 whole = b"".join(parts)
             try:
-                messages = self.buffer.feed(whole)
+                messages, at, needed = self.buffer.split(whole)
             except WireError as error:
                 events.extend(error.before)
                 error.before = []
                 raise
-            rest, needed = self.buffer.rest, self.buffer.needed
-            found, left, after = iter(messages), deque((rest,) if rest else ()), object()
+            left = [whole[at:]] if at < len(whole) else []
+            found = iter(messages)
             # No call in here that a signal handler could interrupt, until all is noted.
             if self._version is version:
-                decoded = True
-                self._version, self._parts, self._needed = after, left, needed
+                self._version, self._parts, self._needed = found, left, needed
                 events.extend(found)
-        return size >= 0 and self._read_size.got(size)
+                break
+        if size < PIPE_SIZE and read_size.bytes == PIPE_SIZE:
+            return False  # as ``got`` says, without a call
+        return size >= 0 and read_size.got(size)
 
     @property
     def has_left(self) -> bool:

@@ -224,22 +224,3 @@ class FrameBuffer:
         fields = kind.__struct_fields__
         call = _field(items, fields.index("call") + 1) if "call" in fields else 0
         return Undecoded(printable(f"{kind.__name__}: {error}"), kind, call)
-
-
-class FrameReader(FrameBuffer):
-    """Decodes the frames in what it is given, and collects nothing.
-
-    What is left goes into ``rest``, and into ``needed`` how many bytes that needs. The caller gives
-    it again, with what came since.
-    """
-
-    def __init__(self, kinds: Iterable[type[Message]]) -> None:
-        super().__init__(kinds)
-        self.rest: bytes | bytearray = b""
-        self.needed = 0
-
-    def feed(self, data: bytes | bytearray) -> list[Any]:
-        """Return the messages of the frames in ``data``, as in FrameBuffer."""
-        messages, at, self.needed = self.split(data)
-        self.rest = data[at:]
-        return messages

@@ -29,6 +29,7 @@ class HTTPCall(Call):
 
     # Most requests come whole and get a short answer; these parts are created only if needed.
     head_sent = False
+    _whole = True  # the request came whole, its answer goes whole, and the record may keep it all
     _bodiless = False  # the response has no body, whatever the handler gives
     _size = 0  # bytes of the response's body
     _status = 0
@@ -50,6 +51,7 @@ class HTTPCall(Call):
 
     def stream(self, message: Request, limit: int, counted: Counted) -> Body:
         """Receive the body in pieces, of which ``message`` has the first."""
+        self._whole = False
         self._inflow = Inflow(self.run.send, self.id)
         if message.body:
             self._inflow.feed(message.body)
@@ -86,6 +88,7 @@ class HTTPCall(Call):
     def tunnel(self) -> Connection:
         """The connection, once the head of a 2xx response to CONNECT was sent."""
         if self._connection is None:
+            self._whole = False
             self._inflow = self._inflow or Inflow(self.run.send, self.id)
             if (error := self._error or self._stopped) is not None:
                 self._inflow.fail(error)
@@ -96,6 +99,7 @@ class HTTPCall(Call):
     def responder(self) -> Responder:
         """The writer of a response that the handler sends by hand."""
         if self._responder is None:
+            self._whole = False
             self._responder = Responder(self)
         return self._responder
 
@@ -103,6 +107,7 @@ class HTTPCall(Call):
     def _response_body(self) -> Outflow:
         """The stream for the response's body after its first piece."""
         if self._outflow is None:
+            self._whole = False
             self._outflow = Outflow(self.run.send, self.id, self.run.unacknowledged)
             if self._error is not None:
                 self._outflow.fail(self._error)
@@ -238,10 +243,12 @@ class HTTPCall(Call):
         self.run.send(End(call=self.id))
 
     def _close(self) -> None:
-        request, message = self.request, self.request._message
-        request._call = None  # so that a record does not keep the call alive
-        if len(message.fields) + len(message.body) > _LARGE or self._body is not None:
-            request._drop_parsed()
+        self.request._call = None  # so that a record does not keep the call alive
+        if not self._whole:
+            self._close_parts()
+
+    def _close_parts(self) -> None:
+        self.request._drop_parsed()
         self._responder = None  # breaks a reference cycle
         if self._outflow is not None:
             self._outflow.close()
@@ -262,15 +269,17 @@ def open_call(run: Run, message: Any, journal: Journal[Any]) -> HTTPCall | None:
     if not isinstance(message, Request):  # the trailers of one before
         run.to_call(message)
         return None
-    size = OVERHEAD + len(message.fields) + len(message.target) + len(message.trailers)
+    size = len(message.fields) + len(message.target) + len(message.trailers) + len(message.body)
     if not message.call:
-        journal.received(HTTPRequest(message), size + len(message.body))
+        journal.received(HTTPRequest(message), OVERHEAD + size)
         return None
     call = HTTPCall(run, message)
     request = call.request
     if message.more:  # what is kept of the body is counted then
         request._body = call.stream(message, journal.keep // 4, Counted(journal, request))
-    journal.received(request, size + len(message.body))
+    elif size > _LARGE:
+        call._whole = False
+    journal.received(request, OVERHEAD + size)
     return call
 
 
