@@ -113,15 +113,16 @@ class HostedBackend:
     def _find_ahead(self, child: Child) -> bool:
         """Whether an idle child has bound ahead; if it has, ``_ahead`` is what."""
         wire, channel = _wire(), child.channel
-        found: list[Any] = []
         # Whoever takes it finds out what is wrong.
         with contextlib.suppress(wire.ChannelClosed, wire.WireError):
             child.events += channel.receive()
-            found = [event for event in child.events if isinstance(event, wire.Ahead)]
             # A moment after its last stop, it is quicker to wait than to have it bind again.
-            if not found and child.ahead_comes and channel.poll(Deadline(_AHEAD_SECONDS)):
+            if not child.events and child.ahead_comes:
+                channel.poll(Deadline(_AHEAD_SECONDS))
                 child.events += channel.receive()
-                found = [event for event in child.events if isinstance(event, wire.Ahead)]
+        found = [event for event in child.events if isinstance(event, wire.Ahead)]
+        for event in found:
+            child.events.remove(event)
         self._ahead = found[-1].addresses if found else None
         return bool(self._ahead)
 

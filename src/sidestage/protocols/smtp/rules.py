@@ -146,7 +146,6 @@ def help_on(topic: str) -> str:
 # Addresses (RFC 5321 4.1.2) --------------------------------------------------------------------
 
 
-
 def _one_of(characters: str) -> str:
     """A pattern for one of these characters, or one beyond ASCII (RFC 6531 3.3).
 
