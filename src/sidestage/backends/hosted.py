@@ -46,6 +46,7 @@ class HostedBackend:
     def __init__(self, plan: Plan, rungs: Rungs | None = None) -> None:
         self.run: Run | None = None
         self._plan = plan
+        self._outside = plan.is_outside
         self._rungs = rungs
         self._ladder: Ladder | None = None
         self._file: SocketFile | None = None
@@ -72,8 +73,8 @@ class HostedBackend:
             with fork_hooks.launch_lock:
                 child = self._resumed(deadline) or pool.acquire(
                     functools.partial(self._configure, deadline),
-                    protocol=None if plan.is_outside else plan.protocol,
-                    fresh=plan.fresh or plan.is_outside,
+                    protocol=None if self._outside else plan.protocol,
+                    fresh=plan.fresh or self._outside,
                     needs_rights=plan.path is not None or 0 < plan.port < _FIRST_FREE_TO_ALL,
                     deadline=deadline,
                 )
@@ -96,9 +97,9 @@ class HostedBackend:
     def _resumed(self, deadline: Deadline) -> Child | None:
         """An idle child that has bound ahead for a server like this, and serves it from now on."""
         plan = self._plan
-        if plan.port or plan.path is not None or plan.fresh or plan.is_outside or not pool.idle:
+        if plan.port or plan.path is not None or plan.fresh or self._outside or not pool.idle:
             return None
-        wanted = self._message()
+        wanted = self._configuration = self._new_message()
 
         def suits(child: Child) -> bool:
             return child.configured == wanted and self._find_ahead(child)
@@ -130,13 +131,9 @@ class HostedBackend:
         channel.buffer.learn(_protocol(self._plan.call_module).vocabulary.events)
         self._ahead = None
         with contextlib.suppress(_wire().ChannelClosed):  # it died: the wait for Ready reports it
-            self._send(deadline, self._message(), channel)
-
-    def _message(self) -> wire.Configure:
-        configuration = self._configuration
-        if configuration is None:
-            configuration = self._configuration = self._new_message()
-        return configuration
+            if self._configuration is None:
+                self._configuration = self._new_message()
+            self._send(deadline, self._configuration, channel)
 
     def _new_message(self) -> wire.Configure:
         plan = self._plan
@@ -194,7 +191,8 @@ class HostedBackend:
         run = self.run
         if run is None:  # by a signal handler, which came into this start
             raise self._stopped_meanwhile()
-        run.reader.wait_until(run.answered, deadline)
+        if not run.answered():
+            run.reader.wait_until(run.answered, deadline)
         if self.run is not run:
             raise self._stopped_meanwhile()
         # One that has bound ahead does not answer, so it may have died since it was taken.
@@ -220,7 +218,7 @@ class HostedBackend:
     def ask(self, seconds: float) -> None:
         if (run := self.run) is not None:
             _, make_ladder, _ = _serving()
-            reuse = not self._plan.is_outside
+            reuse = not self._outside
             self._ladder = ladder = make_ladder(run, seconds, self._rungs, reuse=reuse)
             ladder.ask()
 
@@ -238,7 +236,7 @@ class HostedBackend:
             return
         run.ended = True
         bound = run.failure is None
-        if not bound and run.reader.connected and not self._plan.is_outside:
+        if not bound and run.reader.connected and not self._outside:
             run.detach(Deadline(0.0))
             if run.retire(Deadline(0.0)) and run.claim("returned"):
                 pool.release(run.child)

@@ -334,7 +334,7 @@ class HandlerThreads:
 
     def _settle(self) -> None:
         """Wait until the only threads left are in a handler."""
-        if self._gate is not None:
+        if self._gate is not None and not self._all_work():
             self._wake()
             if self._watching:
                 self._bell.notify()
@@ -346,7 +346,7 @@ class HandlerThreads:
     def _all_work(self) -> bool:
         with self._guard:
             working = len(self._stuck) + (self._leader is not None and self._busy)
-            return not self._begin() and len(self._threads) == working
+            return len(self._threads) == working and not (self._starting and self._begin())
 
     def _begin(self) -> bool:
         """Whether a thread was started and has not begun to run."""

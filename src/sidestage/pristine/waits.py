@@ -239,25 +239,25 @@ class Event(_Event):
     """An event with nothing in it that a test could have patched when it was made."""
 
     def __init__(self) -> None:  # the inherited one would make a Condition and a Lock
-        self._set = False
+        self.on = False
         self._changed = Wakeup()
 
     def is_set(self) -> bool:
         """Whether it is set."""
-        return self._set
+        return self.on
 
     def set(self) -> None:
         """Set it, and wake all that wait."""
-        self._set = True
+        self.on = True
         self._changed.notify()
 
     def clear(self) -> None:
         """Clear it: whoever waits from now on blocks."""
-        self._set = False
+        self.on = False
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it is set; returns ``False`` after ``timeout`` seconds."""
         return self._changed.wait_until(self.is_set, Deadline(timeout))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {'set' if self._set else 'unset'}>"
+        return f"<{type(self).__name__}: {'set' if self.on else 'unset'}>"

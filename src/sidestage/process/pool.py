@@ -213,7 +213,7 @@ class Pool:
             if self._owner != system.getpid():
                 return None
             for child in reversed(self._idle):
-                if here in (None, child.surroundings) and (suits is None or suits(child)):
+                if (here is None or here == child.surroundings) and (suits is None or suits(child)):
                     try:
                         self._idle.remove(child)
                     except ValueError:  # a signal handler has come into this call, and has taken it
@@ -229,9 +229,8 @@ class Pool:
         ended, kept = child, False
         if enabled():
             with self._lock:
-                others = (one for one in self._idle if one.surroundings != child.surroundings)
                 room = len(self._idle) < self._cap
-                other = None if room else next(others, None)
+                other = None if room else self._other(child)
                 kept = room or other is not None
                 if kept:
                     self._idle.append(child)
@@ -242,6 +241,11 @@ class Pool:
                 return True
         end([ended], deadline.sooner(self.end_seconds).left())
         return kept
+
+    def _other(self, child: Child) -> Child | None:
+        """An idle child that was launched in other surroundings than ``child``, if there is one."""
+        others = (one for one in self._idle if one.surroundings != child.surroundings)
+        return next(others, None)
 
     def boot(self) -> None:
         """Launch a child unless there is one. Takes a millisecond and imports nothing."""

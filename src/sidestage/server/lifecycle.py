@@ -114,7 +114,7 @@ class Lifecycle:
             self._state, self._turn, moved = (to, turn, True) if moved and self._state is was else (self._state, self._turn, False)  # fmt: skip  # noqa: E501
             ready = self._ready
             # Again if a signal handler has moved the state meanwhile.
-            while moved and ready.is_set() is not (self._state is State.READY):
+            while moved and ready.on is not (self._state is State.READY):
                 (ready.set if self._state is State.READY else ready.clear)()
         if to not in _MOVING:
             self._moved.notify()  # whoever waits for the end of a start or a stop
