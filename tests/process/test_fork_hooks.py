@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
+import sys
 import textwrap
 import threading
 import warnings
@@ -16,8 +18,10 @@ import pytest
 
 from kit.runs import run_of
 from kit.scripts import eventually, run_python, run_script
+from kit.smtp import LONG
 from kit.web import fetch
 from sidestage import HTTPServer, StateError, TCPServer
+from sidestage.dispatch import threads
 from sidestage.process import fork_hooks
 
 
@@ -229,3 +233,45 @@ def test_members_that_are_discarded_or_collected_are_forgotten() -> None:
     assert list(registry) == [kept]
     registry.clear()
     assert list(registry) == []
+
+
+def polls() -> int:
+    """How many instances of epoll this process has."""
+    links = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    return sum("eventpoll" in link for link in links)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for instances of epoll")
+@pytest.mark.parametrize("kind", ["gate", "loop"])
+def test_a_fork_while_descriptors_are_made_has_them_all(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread makes them: the fork waits until the run knows of them."""
+    making, forking = threading.Event(), threading.Event()
+    module, name = (threads, "make_gate") if kind == "gate" else (asyncio, "new_event_loop")
+    make = getattr(module, name)
+
+    def slowly(*arguments: Any) -> Any:
+        made = make(*arguments)
+        making.set()
+        forking.wait(0.2)  # the fork has begun, and cannot go on
+        return made
+
+    async def answer(request: Any) -> str:
+        return "fine"
+
+    def fork() -> None:
+        making.wait(LONG)
+        threading.Timer(0.05, forking.set).start()
+        left.append(in_fork(lambda: os._exit(polls())))
+
+    left: list[int] = []
+    with HTTPServer() as server:
+        before = polls()
+        monkeypatch.setattr(module, name, slowly)
+        forker = threading.Thread(target=fork)
+        forker.start()
+        server.handler = answer
+        assert fetch(server.url) == b"fine"
+        forker.join()
+    assert left == [before]

@@ -121,7 +121,7 @@ class HostedBackend:
             if not child.events and child.ahead_comes:
                 channel.poll(Deadline(_AHEAD_SECONDS))
                 child.events += channel.receive()
-        found = [event for event in child.events if isinstance(event, wire.Ahead)]
+        found: list[Any] = [event for event in child.events if isinstance(event, wire.Ahead)]
         for event in found:
             child.events.remove(event)
         self._ahead = found[-1].addresses if found else None

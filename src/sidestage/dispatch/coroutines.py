@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import ServerStopped
 from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
+from ..process import fork_hooks
 from . import stacks
 from .stacks import Tracers
 
@@ -77,7 +78,9 @@ class CoroutineRunner:
             raise
 
     def _ensure_loop(self) -> asyncio.AbstractEventLoop:
-        with self._guard:
+        if self._loop is not None:
+            return self._loop
+        with fork_hooks.launch_lock, self._guard:
             if self._loop is None:
                 if self._closing:
                     raise ServerStopped("the server has stopped: no loop begins for its handlers")

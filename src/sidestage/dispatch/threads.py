@@ -18,6 +18,7 @@ from typing import Any
 
 from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
+from ..process import fork_hooks
 from ..process.channel import NEVER
 from . import stacks
 from .gate import Gate, make_gate
@@ -74,15 +75,16 @@ class HandlerThreads:
 
     def _open_gate(self) -> bool:
         """Make the gate; returns ``False`` if ``close`` has come first."""
-        try:
-            gate = make_gate(self._reader.channel.events_fd)
-        except OSError:
-            if self._closed:  # the descriptor may be closed by now, or another one
-                return False
-            raise
-        with self._guard:
-            if not self._closed:
-                self._gate = gate
+        with fork_hooks.launch_lock:
+            try:
+                gate = make_gate(self._reader.channel.events_fd)
+            except OSError:
+                if self._closed:  # the descriptor may be closed by now, or another one
+                    return False
+                raise
+            with self._guard:
+                if not self._closed:
+                    self._gate = gate
         if self._gate is gate:
             return True
         gate.close()

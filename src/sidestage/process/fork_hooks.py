@@ -72,7 +72,9 @@ class Registry:
 
 
 live = Registry()
-launch_lock = system.RLock()  # held from launch to owner, so no fork sees a process between
+# Held from launch to owner, so no fork sees a process between; and while descriptors are made which
+# the copy has to close.
+launch_lock = system.RLock()
 
 
 def wait_for_launch(deadline: Deadline) -> None:

@@ -57,6 +57,19 @@ def test_what_a_client_sends_comes_whole_however_it_is_cut(
     assert (content.size, rest) == (len(stuffed + END), following)
 
 
+@pytest.mark.parametrize("bare", [b"a\nb\r\n", b"a\rb\r\n"])
+@pytest.mark.parametrize("before", [b"x" * 19, b"x" * 20, b"x" * 30, b"..\r\n" * 9, b"..\r\n" * 5])
+def test_what_is_wrong_does_not_depend_on_how_it_is_cut(before: bytes, bare: bytes) -> None:
+    """It is too large and has a bare line end: what comes first counts."""
+    stream = before + b"\r\n" + bare + b"x" * 30 + b"\r\n" + END
+    replies = set()
+    for cut in range(len(stream)):
+        content, _ = read(stream, 20, (cut,))
+        assert content.refused is not None
+        replies.add(content.refused.reply)
+    assert len(replies) == 1
+
+
 @given(st.text("\r\n.x", max_size=14), cuts)
 def test_only_the_end_of_the_rfc_is_one(text: str, cuts: tuple[int, ...]) -> None:
     """Whatever line ends are mixed, and however it is cut, nothing is smuggled in."""

@@ -102,6 +102,9 @@ class Content:
         found = _BARE.search(kept, max(0, old - 1), end)
         assert found is not None
         at = found.start()
+        if at - 2 - kept.count(b"\r\n.", 0, at) > self._limit:  # that came first
+            self.refused = rules.too_large(self._limit)
+            return
         line = max(kept.rfind(_CRLF, 0, at) + 2, at - _CONTEXT)
         number = kept.count(_CRLF, 0, at)
         self.refused = rules.bare_line_end(number, bytes(kept[line:at]), found[0])
