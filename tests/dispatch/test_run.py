@@ -216,9 +216,10 @@ def test_an_event_that_cannot_be_decoded_ends_its_call() -> None:
     assert "could not be read" in str(seen)
 
 
-def test_a_call_that_cannot_be_decoded_is_given_up() -> None:
+def test_a_call_that_cannot_be_decoded_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     server = HTTPServer(handler=lambda request: "fine").start()
-    split = run_of(server).child.channel.buffer.split
+    buffer = run_of(server).child.channel.buffer
+    split = buffer.split
 
     def garbled(data: bytes) -> Any:
         messages, at, needed = split(data)
@@ -230,7 +231,7 @@ def test_a_call_that_cannot_be_decoded_is_given_up() -> None:
         ]
         return broken, at, needed
 
-    run_of(server).child.channel.buffer.split = garbled
+    monkeypatch.setattr(buffer, "split", garbled)
     assert ask_http(server) == "a reset"
     with pytest.raises(SidestageError, match="Request: garbled"):
         server.stop()

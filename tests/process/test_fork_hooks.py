@@ -262,8 +262,10 @@ def test_a_fork_while_descriptors_are_made_has_them_all(
 
     def fork() -> None:
         making.wait(LONG)
-        threading.Timer(0.05, forking.set).start()
+        timer = threading.Timer(0.05, forking.set)
+        timer.start()
         left.append(in_fork(lambda: os._exit(polls())))
+        timer.join()
 
     left: list[int] = []
     with HTTPServer() as server:
