@@ -141,6 +141,7 @@ class HostileChild(Target):
 
     def end_batch(self) -> None:
         descriptors, threads = self._before
+        pool.close()  # one that says that it could not bind goes back to the pool
         if not eventually(lambda: len(own_descriptors()) <= len(descriptors)):
             raise Fault(f"descriptors are left: {own_descriptors() - descriptors}")
         if not eventually(lambda: len(own_threads()) <= len(threads)):
