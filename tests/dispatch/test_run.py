@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kit.fake_children import host
 from kit.raw_http import RawClient
 from sidestage import (
     HTTPResponse,
@@ -30,6 +31,8 @@ from sidestage.protocols.udp.messages import SendTo
 from sidestage.wire import frames
 from sidestage.wire.frames import HEAD, MAX_FRAME
 from sidestage.wire.messages import Data, Lost, SetOption
+
+__all__ = ["host"]  # the fixture
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 GET = "GET / HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -214,6 +217,14 @@ def test_an_event_that_cannot_be_decoded_ends_its_call() -> None:
     with pytest.raises(SidestageError, match="Data: Expected `bytes`"):
         server.stop()
     assert "could not be read" in str(seen)
+
+
+def test_a_process_that_is_ready_without_an_address_fails_the_start(
+    host: Callable[[str], None],
+) -> None:
+    host("host.listener.bind = lambda *_: []")
+    with pytest.raises(StartError, match="killed by SIGKILL, because it told no address before"):
+        TCPServer(fresh=True).start()
 
 
 def test_a_call_that_cannot_be_decoded_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

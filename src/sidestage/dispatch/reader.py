@@ -246,9 +246,9 @@ class Reader:
                 try:
                     more = self.channel.receive_into(events)
                 except ChannelClosed:
-                    self._disconnect()
+                    self.disconnect()
                 except WireError as error:
-                    self._disconnect(f"what it sent cannot be read: {error}")
+                    self.disconnect(f"what it sent cannot be read: {error}")
                 sink = self._sink()
                 while events:
                     event = events.popleft()
@@ -267,7 +267,8 @@ class Reader:
                     self.changed.notify()
         return more
 
-    def _disconnect(self, why: str = "") -> None:
+    def disconnect(self, why: str = "") -> None:
+        """Read no more: the pipe has ended, or ``why`` tells what is wrong with what came."""
         if not self.connected:  # this call has come into that one, which is not done
             self.finished = True
             return

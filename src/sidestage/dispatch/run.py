@@ -51,6 +51,14 @@ def _drop(run: Run, message: Any, journal: Journal[Any]) -> None:
     """Open nothing for a message that comes after the end."""
 
 
+def _is_address(found: wire.Address) -> bool:
+    """Whether that is a path, or a host and a port with whatever follows for IPv6."""
+    match found:
+        case str() | (str(), int(), *_):
+            return True
+    return False
+
+
 def _tell_full(journal: Journal[Any], count: int) -> None:
     """No more than ``count`` handlers may run, and more would have to."""
     _diagnose(journal, f"{count} handlers run: more of them wait until some have returned")
@@ -225,7 +233,10 @@ class Run:
         self.child.channel.small = message.pipe < LEAST_PIPE
 
     def _ready(self, message: wire.Ready) -> None:
-        self.addresses = message.addresses
+        if message.addresses and all(map(_is_address, message.addresses)):
+            self.addresses = message.addresses
+        else:
+            self.reader.disconnect("it told no address")
 
     def _failed(self, message: wire.Failed) -> None:
         self.failure = message
