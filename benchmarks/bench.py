@@ -12,6 +12,7 @@ import growth
 import hot
 import lifecycle
 import limits
+import pages
 import profiles
 import serving
 
@@ -33,7 +34,7 @@ def main() -> None:
     lines += profiles.lines()
     drawn = {} if options.only else _draw()
     if options.write is not None:
-        lifecycle.replace_figures(options.write, "\n".join(lines))
+        pages.replace(options.write, "figures", "\n".join(lines))
         for name, chart in drawn.items():
             (options.write.parent / f"performance-{name}.svg").write_text(chart)
 

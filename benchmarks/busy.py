@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import pages
 import servers
 from contenders import DEFAULT_POLL, hello
 from measuring import Serving
@@ -37,7 +38,6 @@ SECONDS = 0.4  # of requests to each server in each round
 AT_LEAST = 5  # requests in that time
 HELD = 0.05  # seconds for which one C call holds the GIL
 
-BEGIN, END = "<!-- busy: begin -->", "<!-- busy: end -->"
 
 Samples = dict[tuple[str, str], list[float]]  # milliseconds, by server and main thread
 
@@ -52,7 +52,7 @@ def main() -> None:
     figures = "\n".join(_table(measure(options.rounds), options.rounds, load))
     print(figures)
     if options.write is not None:
-        _replace_figures(options.write, figures)
+        pages.replace(options.write, "busy", figures)
 
 
 # What is asked -----------------------------------------------------------------------------------
@@ -213,14 +213,6 @@ def _median(times: list[float]) -> str:
 
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _replace_figures(path: Path, figures: str) -> None:
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{path} lacks the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ IMPORT_TARGET, COLD_TARGET, PLUGIN_TARGET, WARM_TARGET = 25.0, 150.0, 5.0, 2.0  
 
 COLLECTING = (0, 0.2)  # seconds that the import of a test module takes beside Sidestage's
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 Samples = dict[str, list[float]]  # milliseconds, by what was measured
 
@@ -215,12 +214,3 @@ def _head(*cells: str) -> Sequence[str]:
 
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def replace_figures(path: Path, figures: str) -> None:
-    """Replace the figures in the file."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{path} lacks the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-
 
 @dataclass
 class Outcome:
@@ -38,15 +36,6 @@ def progress(what: str, count: int, number: int) -> None:
 def table(outcomes: Iterable[Outcome], seed: int) -> str:
     """A Markdown table, under a line that says where and when it was measured."""
     return "\n".join([_surroundings(seed), "", *_lines(outcomes)])
-
-
-def replace_figures(path: Path, figures: str) -> None:
-    """Replace the figures between the two marks in a document."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{path} lacks the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")
 
 
 def cpu() -> str:

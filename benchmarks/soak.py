@@ -20,8 +20,9 @@ from pathlib import Path
 import chaos
 import cycles
 import load
+import pages
 import workers
-from outcome import Outcome, replace_figures, table
+from outcome import Outcome, table
 
 
 def main() -> int:
@@ -38,7 +39,7 @@ def main() -> int:
     violations = [line for outcome in outcomes for line in outcome.violations]
     print("\n".join(violations) or "Nothing was left, hung, got lost or grew.")
     if options.write is not None:
-        replace_figures(options.write, figures)
+        pages.replace(options.write, "figures", figures)
     return 1 if violations else 0
 
 
