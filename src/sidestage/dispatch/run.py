@@ -56,7 +56,8 @@ def _is_address(found: wire.Address) -> bool:
     match found:
         case str() | (str(), int(), *_):
             return True
-    return False
+        case _:
+            return False
 
 
 def _tell_full(journal: Journal[Any], count: int) -> None:
