@@ -170,6 +170,12 @@ class FakeBackend:
 
         return self._changed.wait_until(settled, deadline) and condition()
 
+    def wake(self) -> None:
+        self._changed.notify()
+
+    def under_way(self) -> list[str]:
+        return []
+
     def handle(self, on: bool, deadline: Deadline) -> None:
         self.handled = on
 

@@ -154,6 +154,12 @@ class ThreadBackend:
         self._changed.wait_until(lambda: condition() or self._run is None, deadline)
         return condition()
 
+    def wake(self) -> None:
+        self._changed.notify()
+
+    def under_way(self) -> list[str]:
+        return []
+
     def handle(self, on: bool, deadline: Deadline) -> None:
         self._handled = on
 

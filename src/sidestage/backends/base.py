@@ -113,6 +113,14 @@ class Backend(Protocol):
         """
         ...
 
+    def wake(self) -> None:
+        """Have every ``wait_until`` look at its condition again."""
+        ...
+
+    def under_way(self) -> list[str]:
+        """What handlers of this run are at, a text for each, without the caller's own."""
+        ...
+
     def handle(self, on: bool, deadline: Deadline) -> None:
         """Call the handler for what clients send from now on, or answer without it.
 

@@ -268,6 +268,13 @@ class HostedBackend:
         run = self.run
         return run is not None and run.reader.wait_until(condition, deadline)
 
+    def wake(self) -> None:
+        if (run := self.run) is not None:
+            run.reader.changed.notify()
+
+    def under_way(self) -> list[str]:
+        return [] if (run := self.run) is None else run.under_way()
+
     def handle(self, on: bool, deadline: Deadline) -> None:
         if (run := self.run) is not None:
             run.handle(on, deadline)

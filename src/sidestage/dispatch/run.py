@@ -439,6 +439,11 @@ class Run:
         call = current.get(None)
         return call.id if call is not None and call.run is self else 0
 
+    def under_way(self) -> list[str]:
+        """The calls whose handlers have not returned, as messages name them; not the caller's."""
+        mine = self.current_call()
+        return [call.describe() for call in list(self._calls.values()) if call.id != mine]
+
     def unfinished(self) -> list[Call]:
         """The calls that were open at the stop, beside those that the child has reported."""
         calls = list(self._calls.values())

@@ -7,7 +7,7 @@ death. Beyond ``keep`` bytes the oldest entries are dropped and counted, except 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from ..errors import ServerDied
@@ -76,6 +76,7 @@ class Journal(Generic[R]):
         self.keep = keep  # bytes
         self.failures = Failures()
         self.dropped = 0  # records
+        self.cleared = 0  # records that came before ``clear``
         self.diagnostics_dropped = 0
         self._records: deque[Any] = deque()
         self._sizes: deque[int] = deque()  # bytes, of each record
@@ -190,11 +191,25 @@ class Journal(Generic[R]):
         """The number of records, including those that were dropped."""
         return len(self._records) + self.dropped
 
-    def records(self) -> Received[R]:
-        """Return a snapshot of the records that are kept."""
-        received: Received[R] = Received(self._records.copy())
-        received.dropped = self.dropped
+    @property
+    def position(self) -> int:
+        """The number of all records that ever came: where the next one will be."""
+        return self.cleared + self.total
+
+    def records(self, since: int = 0) -> Received[R]:
+        """Return a snapshot of the records that are kept, from the position ``since`` on."""
+        with self._guard:
+            records = self._records.copy()
+            came = self.position - max(since, self.cleared)
+        received = self.selection(records)
+        if came < len(records):
+            del received[: len(records) - max(came, 0)]
+        received.dropped = max(0, came - len(records))
         return received
+
+    def selection(self, records: Iterable[R]) -> Received[R]:
+        """Return ``records`` as a snapshot in which none is missing."""
+        return Received(records)
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Return the diagnostics that are kept; if some are not, the first one says how many."""

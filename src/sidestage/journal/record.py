@@ -55,6 +55,11 @@ class Record:
             return Answer(at=came, status=status, size=size, seconds=0.0)
         return None
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether a handler may still answer it."""
+        return self._answered is None and bool(self._message.call)
+
     def _note_answer(self, status: int | None, size: int) -> None:
         """Note how it is answered now; what was noted first stays."""
         if self._answered is None:

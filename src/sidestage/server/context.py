@@ -73,26 +73,37 @@ class StartedInContext:
         await off_loop(lambda: self.__exit__(kind, error, trace))
 
 
-async def off_loop(work: Callable[[], T], *, undo: Callable[[], None] | None = None) -> T:
+_ADVICE = "`async with` needs asyncio's loop, and none runs here; the plain `with` works anywhere"
+
+
+async def off_loop(
+    work: Callable[[], T],
+    *,
+    undo: Callable[[], None] | None = None,
+    interrupt: Callable[[], None] | None = None,
+    advice: str = _ADVICE,
+) -> T:
     """Run ``work`` in a new thread, in a copy of the caller's context; returns its result.
 
-    Cancelling the caller does not cancel the work: this waits until it ends and, if it succeeded,
-    runs ``undo`` in the same way. Raises StateError if no asyncio loop runs in this thread.
+    Cancelling the caller does not cancel the work: this calls ``interrupt``, waits until the work
+    ends and, if it succeeded, runs ``undo`` in the same way. Raises StateError with ``advice`` if
+    no asyncio loop runs in this thread.
     """
     import asyncio
 
     __tracebackhide__ = True
     loop = running_loop()
     if loop is None:
-        raise StateError(
-            "`async with` needs asyncio's loop, and none runs here; the plain `with` works anywhere"
-        )
+        raise StateError(advice)
     future = _in_thread(loop, work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
+        if interrupt is not None:
+            interrupt()
         await asyncio.wait([future])
-        if undo is not None and future.exception() is None:
+        # Asked in any case: asyncio logs an exception that nobody has seen.
+        if future.exception() is None and undo is not None:
             await off_loop(undo)
         raise
 

@@ -17,7 +17,7 @@ from ..backends.base import Backend, Plan
 from ..backends.hosted import HostedBackend
 from ..dispatch.coroutines import running_loop
 from ..dispatch.slot import Slot
-from ..errors import ForcedStopWarning, StateError, WaitTimeout
+from ..errors import ForcedStopWarning, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Received
 from ..pristine import system
@@ -26,8 +26,9 @@ from ..wire import values
 from ..wire.values import seconds
 from . import address as addresses
 from .checks import handler_or_none
-from .context import StartedInContext
+from .context import StartedInContext, off_loop
 from .lifecycle import Lifecycle, State
+from .waiting import Wait
 
 if TYPE_CHECKING:
     import asyncio
@@ -239,40 +240,32 @@ class Server(StartedInContext, Generic[R]):
         self._catch_up()
         return self._journal.diagnostics()
 
-    def wait_for(self, count: int, timeout: float = 5.0) -> Received[R]:
-        """Block until ``count`` requests were received, and return all that are kept.
+    def wait_for(self, count: int | Callable[[R], object], timeout: float = 5.0) -> Received[R]:
+        """Block until ``count`` records are there, and return all that are kept.
 
-        Those that were dropped (see ``keep``) count, too. Raises WaitTimeout after ``timeout``
-        seconds, or as soon as the server is stopped or restarted; its message lists what did
-        come. Raises ServerDied if the server's process ends first.
+        Instead of a number, pass a function of a record: this blocks until it accepts one, and
+        returns all that it accepts. It is called once for a record, and again when its handler has
+        answered. Records that were dropped (see ``keep``) count, too; they go to no function.
+
+        Raises WaitTimeout after ``timeout`` seconds, or as soon as the server is stopped or
+        restarted; its message lists what did come. Raises ServerDied if the server's process ends
+        first, and StateError where it would block an event loop: use ``wait_for_async`` there.
         """
-        wanted = values.count("count", count)
-        deadline = Deadline(seconds("timeout", timeout))
-        journal, backend = self._journal, self._lifecycle.backend
-        if backend is not None and not self._lifecycle.forked_copy:
-            backend.wait_until(lambda: journal.total >= wanted, deadline)
-        if journal.total >= wanted:
-            return journal.records()
-        if backend is not None and backend.death is not None:
-            raise backend.death
-        raise self._not_received(wanted, timeout)
+        __tracebackhide__ = True
+        return Wait(self, count).run(timeout)
 
-    def _not_received(self, wanted: int, timeout: float) -> WaitTimeout:
-        received = self._journal.records()
-        came = "".join(f"\n  {record!r}" for record in received) or " nothing"
-        if self._lifecycle.forked_copy:
-            limit = "before the fork: a forked copy learns of nothing more"
-        elif self._lifecycle.state is State.READY:
-            limit = f"within {timeout} s"
-        else:
-            limit = f"and it is {self._lifecycle.state.value}"
-        if received.dropped:
-            keep = self._journal.keep
-            limit += f" ({received.dropped} of them dropped, to keep {keep} bytes at most)"
-        return WaitTimeout(
-            f"{self.describe()} received {self._journal.total} of {wanted} {limit}:{came}",
-            expected=wanted,
-            received=tuple(received),
+    async def wait_for_async(
+        self, count: int | Callable[[R], object], timeout: float = 5.0
+    ) -> Received[R]:
+        """As ``wait_for``, while asyncio's loop goes on; a function is called in a thread."""
+        __tracebackhide__ = True
+        wait = Wait(self, count)
+        if (there := wait.look()) is not None:
+            return there
+        return await off_loop(
+            lambda: wait.run(timeout),
+            interrupt=wait.cancel,
+            advice="`wait_for_async` needs asyncio's loop, and none runs here: call `wait_for`",
         )
 
     def stats(self) -> ServerStats:

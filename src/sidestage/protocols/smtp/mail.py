@@ -10,6 +10,8 @@ from ...journal.facts import Address
 from ...journal.record import Record
 from .messages import MailIn
 
+_HEAD = 1 << 16  # bytes of a mail in which its repr looks for the subject
+
 
 class Mail(Record):
     """A mail, with the envelope of its SMTP transaction (RFC 5321)."""
@@ -93,5 +95,9 @@ class Mail(Record):
         return hash((self.mail_from, self.data))
 
     def __repr__(self) -> str:
-        subject = self.message["Subject"]
+        parsed = self._parsed
+        if parsed is None:  # the whole may be large, and a message may show many
+            head = self.data[:_HEAD].partition(b"\r\n\r\n")[0]
+            parsed = email.message_from_bytes(head, policy=email.policy.default)
+        subject = parsed["Subject"]
         return f"<Mail from {self.mail_from!r} to {self.rcpt_tos!r}: {subject or 'no subject'}>"

@@ -1,0 +1,172 @@
+"""Waits for what a server is to receive, or to be done with; a wait in vain says what came.
+
+A predicate is called in the thread of whoever waits, while nobody's turn to read is held: it may
+read a body, or raise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..dispatch.coroutines import running_loop
+from ..errors import StateError, WaitTimeout, shown
+from ..pristine.waits import Deadline
+from ..wire import values
+from ..wire.values import seconds
+from .lifecycle import State
+
+if TYPE_CHECKING:
+    from ..backends.base import Backend
+    from ..journal.journal import Received
+    from .server import Server
+
+R = TypeVar("R")
+
+SHOWN = 10  # records in a message
+_MOST_OPEN = 1 << 12  # records that are looked at again once they are answered: handlers at a time
+
+
+class Wait(Generic[R]):
+    """One wait for a number of records, or for one that a predicate accepts.
+
+    It counts from the record at ``since``, a position in the journal.
+    """
+
+    def __init__(
+        self, server: Server[R], wanted: int | Callable[[R], object], since: int | None = None
+    ) -> None:
+        self._server = server
+        self._journal = server._journal
+        self._predicate = wanted if callable(wanted) else None
+        self._count = 1 if callable(wanted) else values.count("count", wanted)
+        self._since = self._journal.cleared if since is None else since
+        self._seen = self._since  # the position up to which the predicate was called
+        self._found: list[R] = []
+        self._open: deque[R] = deque(maxlen=_MOST_OPEN)  # neither found nor answered
+        self._cancelled = False
+        self._waits_at: Backend | None = None
+
+    def cancel(self) -> None:
+        """Have ``run`` return soon, in another thread."""
+        self._cancelled = True
+        if (backend := self._waits_at) is not None:
+            backend.wake()
+
+    def look(self) -> Received[R] | None:
+        """What was waited for, if it is there; calls the predicate for what is new."""
+        if self._predicate is None:
+            there = self._journal.position - self._since >= self._count
+            return self._journal.records(self._since) if there else None
+        new = self._journal.records(self._seen)
+        self._seen = max(self._seen, self._journal.cleared) + new.dropped + len(new)
+        before = list(self._open)
+        self._open.clear()
+        self._open.extend(filter(_may_be_answered, before))
+        for record in [*(one for one in before if not _may_be_answered(one)), *new]:
+            if self._predicate(record):
+                self._found.append(record)
+            elif _may_be_answered(record):
+                self._open.append(record)
+        return self._journal.selection(self._found) if self._found else None
+
+    def _is_news(self) -> bool:
+        """Whether another ``look`` may find more."""
+        if self._cancelled:
+            return True
+        if self._predicate is None:
+            return self._journal.position - self._since >= self._count
+        if self._journal.position > self._seen:
+            return True
+        return not all(map(_may_be_answered, self._open))
+
+    def run(self, timeout: float) -> Received[R]:
+        """Block until it is there, for ``timeout`` seconds at most; as ``Server.wait_for``."""
+        deadline = Deadline(seconds("timeout", timeout))
+        if (there := self.look()) is not None:
+            return there
+        lifecycle = self._server._lifecycle
+        backend = None if lifecycle.forked_copy else lifecycle.backend
+        if backend is not None and (there := self._wait(backend, deadline)) is not None:
+            return there
+        if (there := self.look()) is not None:
+            return there
+        if backend is not None and backend.death is not None:
+            raise backend.death
+        raise self._in_vain(timeout)
+
+    def _wait(self, backend: Backend, deadline: Deadline) -> Received[R] | None:
+        if running_loop() is not None and not deadline.passed():
+            self._server._catch_up()
+            if (there := self.look()) is None and backend.death is None:
+                raise StateError(
+                    f"wait_for would block the event loop that runs here until "
+                    f"{self._server.describe()} has received more: write "
+                    "`await server.wait_for_async(...)`"
+                )
+            return there
+        self._waits_at = backend
+        while backend.wait_until(self._is_news, deadline):
+            there = self.look()
+            if there is not None or self._cancelled or deadline.passed():
+                return there
+        return None
+
+    def _in_vain(self, timeout: float) -> WaitTimeout:
+        server, journal = self._server, self._journal
+        received = journal.records(self._since)
+        came = journal.position - max(self._since, journal.cleared)
+        if self._server._lifecycle.forked_copy:
+            limit = "before the fork: a forked copy learns of nothing more"
+        elif server._lifecycle.state is State.READY:
+            limit = f"within {timeout} s"
+        else:
+            limit = f"and it is {server._lifecycle.state.value}"
+        if received.dropped:
+            limit += f" ({received.dropped} of them dropped, to keep {journal.keep} bytes at most)"
+        if self._predicate is None:
+            what = f"received {came} of {self._count} {limit}"
+        else:
+            name = getattr(self._predicate, "__qualname__", None) or shown(self._predicate)
+            what = f"received nothing that {name} accepts {limit}, among {came}"
+        return WaitTimeout(
+            f"{server.describe()} {what}:{listed(received)}",
+            expected=self._count,
+            received=tuple(received),
+        )
+
+
+def listed(records: list[Any]) -> str:
+    """The last of ``records``, a line each, and how many more there are."""
+    lines = [f"  {shown(record)}" for record in records[-SHOWN:]]
+    if more := len(records) - len(lines):
+        lines.insert(0, f"  {more:,} more, and then")
+    return "".join(f"\n{line}" for line in lines) or " nothing"
+
+
+def _may_be_answered(record: Any) -> bool:
+    """Whether a handler may still answer ``record``, which then is another for a predicate."""
+    return bool(getattr(record, "_is_open", False))
+
+
+def wait_idle(server: Server[Any], deadline: Deadline) -> list[str]:
+    """Block until no handler of ``server`` is under way; returns those that are at the deadline.
+
+    Raises StateError where that would block an event loop.
+    """
+    lifecycle = server._lifecycle
+    backend = None if lifecycle.forked_copy else lifecycle.serving()
+    while backend is not None:
+        backend.sync(deadline.sooner(server._sync_seconds))
+        under_way = backend.under_way()
+        if not under_way or backend.death is not None or deadline.passed():
+            return under_way
+        if running_loop() is not None:
+            raise StateError(
+                f"{server.describe()} still runs {len(under_way)} handlers, and waiting for them "
+                "would block the event loop that runs here: write `await "
+                "asyncio.to_thread(server.wait_idle)`"
+            )
+        backend.wait_until(lambda: not backend.under_way(), deadline)
+    return []
