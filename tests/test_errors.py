@@ -13,6 +13,7 @@ import sidestage
 from sidestage import errors
 from sidestage.errors import (
     ForcedStopWarning,
+    NotOneRecord,
     ServerDied,
     ServerStopped,
     SidestageError,
@@ -30,6 +31,7 @@ TREE = {
     ServerDied: (SidestageError,),
     ServerStopped: (SidestageError, ConnectionError),
     WaitTimeout: (SidestageError, TimeoutError),
+    NotOneRecord: (SidestageError, AssertionError),
     ForcedStopWarning: (RuntimeWarning,),
 }
 

@@ -6,7 +6,8 @@
     ├── StateError (RuntimeError)         the call does not fit the server's state
     ├── ServerDied                        the server's process ended without being asked
     ├── ServerStopped (ConnectionError)   a handler's I/O outlived its server
-    └── WaitTimeout (TimeoutError)        fewer records than waited for
+    ├── WaitTimeout (TimeoutError)        fewer records than waited for
+    └── NotOneRecord (AssertionError)     ``received.one`` has found none, or several
     ForcedStopWarning (RuntimeWarning)    stop() had to do more than ask
 
 Facts are attributes, so nobody has to parse a message; each message says what to do next.
@@ -18,6 +19,7 @@ from typing import Any
 
 __all__ = [
     "ForcedStopWarning",
+    "NotOneRecord",
     "ServerDied",
     "ServerStopped",
     "SidestageError",
@@ -129,6 +131,18 @@ class WaitTimeout(SidestageError, TimeoutError):
     def __init__(self, message: str, *, expected: int, received: tuple[Any, ...]) -> None:
         super().__init__(message)
         self.expected = expected
+        self.received = received
+
+
+class NotOneRecord(SidestageError, AssertionError):
+    """``received.one`` was not of one record: ``found`` are those, ``received`` is what came."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+    def __init__(self, message: str, *, found: tuple[Any, ...], received: tuple[Any, ...]) -> None:
+        super().__init__(message)
+        self.found = found
         self.received = received
 
 

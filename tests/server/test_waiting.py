@@ -14,7 +14,7 @@ import pytest
 
 from kit.web import fetch
 from sidestage import HTTPServer, SMTPServer, StateError, TCPServer, UDPServer, WaitTimeout
-from sidestage.server.waiting import SHOWN
+from sidestage.journal.journal import SHOWN
 
 WAIT = 10.0  # seconds at most for what comes at once
 

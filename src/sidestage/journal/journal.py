@@ -7,10 +7,10 @@ death. Beyond ``keep`` bytes the oldest entries are dropped and counted, except 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from ..errors import ServerDied
+from ..errors import NotOneRecord, ServerDied, shown
 from ..pristine.system import RLock
 from ..pristine.waits import Clock
 from .facts import Diagnostic
@@ -48,6 +48,21 @@ class RecordLike(Protocol):
 R = TypeVar("R")
 
 
+Matching = Callable[..., Callable[[Any], bool]]  # from the fields wanted to a test of a record
+
+SHOWN = 10  # records in a message
+
+
+def by_address(client_address: Any = "*") -> Callable[[Any], bool]:
+    """Whether a record came from ``client_address``: ``(host, port)``, or the path of a socket."""
+    if isinstance(client_address, str):
+        return lambda record: client_address in ("*", record.client_address)
+    host, port, *_ = client_address
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - what a UDP socket gives that nobody has bound
+        return lambda record: record.client_address[1:2] == (port,)
+    return lambda record: record.client_address[:2] == (host, port)
+
+
 class Received(list[R]):
     """A snapshot of what was received, oldest first.
 
@@ -55,6 +70,44 @@ class Received(list[R]):
     """
 
     dropped: int = 0
+    _matching: Matching = staticmethod(by_address)
+
+    def of(self, *fields: Any, **named: Any) -> Received[R]:
+        """Return the records with these fields; ``"*"`` is any value, as is a field not given.
+
+        Of HTTP: ``of(method, path)``, where ``method`` may be a tuple of several. Of SMTP:
+        ``of(mail_from, rcpt_to)``, the sender and one of the recipients. Of TCP and UDP:
+        ``of(client_address)``. Raises TypeError for other fields, ValueError for what cannot be.
+        """
+        found: Received[R] = Received(filter(self._matching(*fields, **named), self))
+        found.dropped, found._matching = self.dropped, self._matching
+        return found
+
+    def one(self, *fields: Any, **named: Any) -> R:
+        """Return the only record with these fields, as ``of`` takes them.
+
+        Raises NotOneRecord, an AssertionError that lists what came, if there is none or another.
+        """
+        __tracebackhide__ = True
+        found = self.of(*fields, **named)
+        if len(found) == 1:
+            return found[0]
+        wanted = [*map(shown, fields), *(f"{name}={shown(value)}" for name, value in named.items())]
+        what = f"of({', '.join(wanted)})"
+        gone = f" ({self.dropped:,} older ones were dropped)" if self.dropped else ""
+        if found:
+            text = f"{len(found):,} records are {what}, not one{gone}:{listed(found)}"
+        else:
+            text = f"no record is {what}{gone}, among {len(self):,}:{listed(self)}"
+        raise NotOneRecord(text, found=tuple(found), received=tuple(self))
+
+
+def listed(records: list[Any]) -> str:
+    """The last of ``records``, a line each, and how many more there are."""
+    lines = [f"  {shown(record)}" for record in records[-SHOWN:]]
+    if more := len(records) - len(lines):
+        lines.insert(0, f"  {more:,} more, and then")
+    return "".join(f"\n{line}" for line in lines) or " nothing"
 
 
 class Entry:
@@ -72,8 +125,9 @@ class Entry:
 class Journal(Generic[R]):
     """The journal of one server."""
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, matching: Matching = by_address) -> None:
         self.keep = keep  # bytes
+        self._matching = matching
         self.failures = Failures()
         self.dropped = 0  # records
         self.cleared = 0  # records that came before ``clear``
@@ -209,7 +263,9 @@ class Journal(Generic[R]):
 
     def selection(self, records: Iterable[R]) -> Received[R]:
         """Return ``records`` as a snapshot in which none is missing."""
-        return Received(records)
+        received: Received[R] = Received(records)
+        received._matching = self._matching
+        return received
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Return the diagnostics that are kept; if some are not, the first one says how many."""

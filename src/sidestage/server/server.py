@@ -19,7 +19,7 @@ from ..dispatch.coroutines import running_loop
 from ..dispatch.slot import Slot
 from ..errors import ForcedStopWarning, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
-from ..journal.journal import Journal, Received
+from ..journal.journal import Journal, Matching, Received, by_address
 from ..pristine import system
 from ..pristine.waits import Deadline, Event
 from ..wire import values
@@ -80,6 +80,7 @@ class Server(StartedInContext, Generic[R]):
     _outside: ClassVar[tuple[str, str] | None] = None  # as ``Configure`` has it
     _layers: ClassVar[tuple[tuple[str, str], ...]] = ()  # as ``Configure`` has it
     _call_module: ClassVar[str | None] = None  # instead of that of its folder
+    _matching: Matching = staticmethod(by_address)  # of the fields that ``received.of`` takes
     _make_backend: Callable[[Plan], Backend] = HostedBackend
     _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
 
@@ -107,7 +108,7 @@ class Server(StartedInContext, Generic[R]):
         self._listen = self._parse(address)
         self._backlog = values.count("backlog", backlog, least=1, most=_MAX_BACKLOG)
         self._label = Label(type(self).__name__, name)
-        self._journal: Journal[R] = Journal(values.count("keep", keep))
+        self._journal: Journal[R] = Journal(values.count("keep", keep), self._matching)
         self._slot = self._make_slot(handler_or_none(handler))
         ready = Event()
         self.ready: threading.Event = ready

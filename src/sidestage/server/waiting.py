@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..dispatch.coroutines import running_loop
 from ..errors import StateError, WaitTimeout, shown
+from ..journal.journal import listed
 from ..pristine.waits import Deadline
 from ..wire import values
 from ..wire.values import seconds
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-SHOWN = 10  # records in a message
 _MOST_OPEN = 1 << 12  # records that are looked at again once they are answered: handlers at a time
 
 
@@ -135,14 +135,6 @@ class Wait(Generic[R]):
             expected=self._count,
             received=tuple(received),
         )
-
-
-def listed(records: list[Any]) -> str:
-    """The last of ``records``, a line each, and how many more there are."""
-    lines = [f"  {shown(record)}" for record in records[-SHOWN:]]
-    if more := len(records) - len(lines):
-        lines.insert(0, f"  {more:,} more, and then")
-    return "".join(f"\n{line}" for line in lines) or " nothing"
 
 
 def _may_be_answered(record: Any) -> bool:

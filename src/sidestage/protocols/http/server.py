@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ...errors import shown
 from ...server.server import Server
 from ...wire.values import count
 
@@ -43,6 +44,23 @@ class HTTPServer(Server["HTTPRequest"]):
     ) -> None:
         super().__init__(address, handler, poll_interval, **options)
         self._head_limit = count("head_limit", head_limit, least=1, most=_MAX_HEAD_LIMIT)
+
+    @staticmethod
+    def _matching(
+        method: str | tuple[str, ...] = "*", path: str = "*"
+    ) -> Callable[[HTTPRequest], bool]:
+        methods = (method,) if isinstance(method, str) else tuple(method)
+        if any("/" in name for name in methods):
+            raise ValueError(f'write of("GET", "/items"): {shown(method)} is no method')
+        if "?" in path or not (path.startswith("/") or path == "*" or "CONNECT" in methods):
+            raise ValueError(
+                f'a path is "/items", without a query or a host, and not {shown(path)}; '
+                "wait_for takes a function for the rest"
+            )
+        any_method = "*" in methods
+        return lambda request: (
+            (any_method or request.method in methods) and path in ("*", request.path)
+        )
 
     @property
     def server_port(self) -> int:

@@ -50,5 +50,11 @@ class SMTPServer(Server["Mail"]):
             "recipient_limit", recipient_limit, least=1, most=_MAX_RECIPIENT_LIMIT
         )
 
+    @staticmethod
+    def _matching(mail_from: str = "*", rcpt_to: str = "*") -> Callable[[Mail], bool]:
+        return lambda mail: (
+            mail_from in ("*", mail.mail_from) and (rcpt_to == "*" or rcpt_to in mail.rcpt_tos)
+        )
+
     def _settings(self) -> dict[str, Any]:
         return {"size_limit": self._size_limit, "recipient_limit": self._recipient_limit}
