@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kit.web import fetch
+from kit.web import fetch, fetch_quietly
 from sidestage import HTTPServer, SMTPServer, StateError, TCPServer, UDPServer, WaitTimeout
 from sidestage.journal.journal import SHOWN
 
@@ -162,3 +162,106 @@ class TestOnALoop:
             waiting = server.wait_for_async(1)
             with pytest.raises(StateError, match=re.escape("call `wait_for`")):
                 waiting.send(None)
+
+
+class TestIdle:
+    def test_is_once_the_handlers_have_returned(self) -> None:
+        go_on, done = threading.Event(), []
+
+        def handler(request: Any) -> None:
+            go_on.wait(WAIT)
+            done.append(request.path)
+
+        with HTTPServer(handler=handler) as server:
+            with socket.create_connection(server.server_address) as client:
+                client.sendall(2 * b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+                threading.Timer(0.05, go_on.set).start()
+                server.wait_idle(WAIT)
+                assert done == ["/a", "/a"]
+            server.wait_idle(timeout=0)
+        server.wait_idle()
+
+    def test_in_vain_says_for_what_a_handler_runs(self) -> None:
+        go_on = threading.Event()
+        with HTTPServer(handler=lambda request: go_on.wait(WAIT) and "done") as server:
+            client = threading.Thread(target=fetch, args=(server.url + "/slow",))
+            client.start()
+            server.wait_for(1)
+            with pytest.raises(WaitTimeout, match=r"still runs for\n  GET /slow$"):
+                server.wait_idle(0.01)
+            go_on.set()
+            client.join()
+
+    def test_does_not_block_a_loop(self) -> None:
+        async def main() -> None:
+            async with HTTPServer(handler=lambda request: go_on.wait(WAIT) and "") as server:
+                client = asyncio.create_task(asyncio.to_thread(fetch, server.url))
+                await server.wait_for_async(1)
+                with pytest.raises(StateError, match=r"await asyncio\.to_thread"):
+                    server.wait_idle()
+                go_on.set()
+                await asyncio.to_thread(server.wait_idle)
+                await client
+                server.wait_idle()
+
+        go_on = threading.Event()
+        asyncio.run(main())
+
+    def test_a_handler_does_not_wait_for_itself(self) -> None:
+        def handler(request: Any) -> str:
+            server.wait_idle(WAIT)
+            return "idle"
+
+        with HTTPServer(handler=handler) as server:
+            assert fetch(server.url) == b"idle"
+
+
+class TestClear:
+    def test_forgets_records_diagnostics_and_errors(self) -> None:
+        def handler(request: Any) -> None:
+            raise KeyError(request.path)
+
+        with HTTPServer(handler=handler) as server:
+            for path in ("/a", "/b"):
+                fetch_quietly(server.url + path)
+            with socket.create_connection(server.server_address) as client:
+                client.sendall(b"nonsense\r\n\r\n")
+                while client.recv(1000):
+                    pass
+            assert server.diagnostics
+            assert server.clear() == 2
+            assert (server.received, server.errors, server.diagnostics) == ([], (), ())
+            assert server.clear() == 0
+            server.handler = None
+            fetch(server.url + "/c")
+            assert [request.path for request in server.wait_for(1)] == ["/c"]
+            with pytest.raises(WaitTimeout, match="received 1 of 2"):
+                server.wait_for(2, timeout=0)
+
+    def test_drops_no_error_that_was_raised_already(self) -> None:
+        with HTTPServer(handler=lambda request: 1 / 0) as server:
+            fetch_quietly(server.url)
+            with pytest.raises(ZeroDivisionError):
+                server.raise_errors()
+            assert server.clear() == 0
+
+    def test_lets_a_request_under_way_go_on(self) -> None:
+        go_on = threading.Event()
+        body = b"x" * 300_000
+
+        def handler(request: Any) -> str:
+            assert go_on.wait(WAIT)
+            return str(len(request.body))
+
+        with HTTPServer(handler=handler, keep=1 << 20) as server:
+            with socket.create_connection(server.server_address) as client:
+                client.sendall(
+                    b"POST / HTTP/1.0\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + body
+                )
+                server.wait_for(1)
+                server.clear()
+                go_on.set()
+                with client.makefile("rb") as answer:
+                    assert answer.read().endswith(b"300000")
+            server.wait_idle(WAIT)
+            assert (server.received, server._journal._size) == ([], 0)

@@ -67,6 +67,15 @@ class Failures:
             count = f"{len(new)} errors" + (f", and {more} more," if more else "")
             raise BaseExceptionGroup(f"{count} in the handlers of {server}", new)
 
+    def clear(self) -> int:
+        """Forget all handlers' errors; returns how many of them were never raised."""
+        with self._guard:
+            unseen = len(self.errors) - self._raised + self._more
+            self.errors.clear()
+            self._frames.clear()
+            self._raised = self._more = 0
+        return unseen
+
     def unseen(self) -> str:
         """The errors that were not raised yet, as the end of a sentence; empty if none."""
         unseen = self.errors[self._raised :]

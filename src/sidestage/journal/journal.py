@@ -104,7 +104,8 @@ class Received(list[R]):
 
 def listed(records: list[Any]) -> str:
     """The last of ``records``, a line each, and how many more there are."""
-    lines = [f"  {shown(record)}" for record in records[-SHOWN:]]
+    last = [one if isinstance(one, str) else shown(one) for one in records[-SHOWN:]]
+    lines = [f"  {record:.200}" for record in last]
     if more := len(records) - len(lines):
         lines.insert(0, f"  {more:,} more, and then")
     return "".join(f"\n{line}" for line in lines) or " nothing"
@@ -237,6 +238,21 @@ class Journal(Generic[R]):
                 self._records.popleft()
                 self._size -= self._sizes.popleft()
                 self.dropped += 1
+
+    def clear(self) -> int:
+        """Forget everything but a death; returns how many errors were never raised.
+
+        What is held of records that are not complete goes on counting.
+        """
+        with self._guard:
+            self.cleared += self.total
+            self.dropped = self.diagnostics_dropped = 0
+            self._records.clear()
+            self._sizes.clear()
+            self._notes.clear()
+            self._lasting = [entry for entry in self._lasting if entry.kind == "died"]
+            self._size = self._held
+            return self.failures.clear()
 
     # Reading -----------------------------------------------------------------------------------
 

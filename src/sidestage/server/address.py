@@ -10,6 +10,7 @@ import sys
 from typing import Any, NamedTuple
 
 from ..errors import StartError, shown
+from ..pristine import system
 from ..wire.values import integer, plain
 
 AddressLike = Any  # (host, port), or a path as str, bytes or os.PathLike
@@ -121,6 +122,17 @@ def _parse_path(path: str) -> Listen:
             f"the path of a Unix socket may have {_MAX_PATH} bytes here, not {size}: {shown(path)}"
         )
     return Listen(path=path)
+
+
+def working_directory(path: str) -> str | None:
+    """What a relative path is relative to; ``None`` if it was deleted: then nothing will bind."""
+    try:
+        directory = system.getcwd()
+    except OSError:
+        return None
+    if not is_encodable(directory):
+        raise not_encodable(f"{directory}/{path}")
+    return directory
 
 
 def is_encodable(text: str) -> bool:

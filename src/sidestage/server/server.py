@@ -20,7 +20,6 @@ from ..dispatch.slot import Slot
 from ..errors import ForcedStopWarning, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Matching, Received, by_address
-from ..pristine import system
 from ..pristine.waits import Deadline, Event
 from ..wire import values
 from ..wire.values import seconds
@@ -28,7 +27,7 @@ from . import address as addresses
 from .checks import handler_or_none
 from .context import StartedInContext, off_loop
 from .lifecycle import Lifecycle, State
-from .waiting import Wait
+from .waiting import Wait, wait_idle
 
 if TYPE_CHECKING:
     import asyncio
@@ -269,6 +268,23 @@ class Server(StartedInContext, Generic[R]):
             advice="`wait_for_async` needs asyncio's loop, and none runs here: call `wait_for`",
         )
 
+    def wait_idle(self, timeout: float = 5.0) -> None:
+        """Block until no request is under way: all that clients have sent is answered.
+
+        It counts as long as its handler has not returned, even if its client has left. A handler
+        that calls this does not wait for itself. Raises WaitTimeout after ``timeout`` seconds, and
+        StateError where it would block an event loop.
+        """
+        wait_idle(self, timeout)
+
+    def clear(self) -> int:
+        """Forget what was received, diagnosed and raised; returns how many errors nobody has seen.
+
+        A handler that is still running may raise after this: ``wait_idle`` first.
+        """
+        self._catch_up()
+        return self._journal.clear()
+
     def stats(self) -> ServerStats:
         """What the server's process uses now; raises StateError when none runs."""
         backend = self._lifecycle.backend
@@ -363,7 +379,7 @@ class Server(StartedInContext, Generic[R]):
             listen.resolve(self._label.title())
         directory = None
         if listen.path is not None and not listen.path.startswith(("/", "\0")):
-            directory = _working_directory(listen.path)
+            directory = addresses.working_directory(listen.path)
         assert isinstance(self.ready, Event)
         plan = Plan(
             label=self._label,
@@ -489,14 +505,3 @@ class Server(StartedInContext, Generic[R]):
 
 def _seconds_or_none(name: str, value: float | None) -> float | None:
     return None if value is None else seconds(name, value)
-
-
-def _working_directory(path: str) -> str | None:
-    """What a relative path is relative to; ``None`` if it was deleted: then nothing will bind."""
-    try:
-        directory = system.getcwd()
-    except OSError:
-        return None
-    if not addresses.is_encodable(directory):
-        raise addresses.not_encodable(f"{directory}/{path}")
-    return directory

@@ -142,23 +142,38 @@ def _may_be_answered(record: Any) -> bool:
     return bool(getattr(record, "_is_open", False))
 
 
-def wait_idle(server: Server[Any], deadline: Deadline) -> list[str]:
-    """Block until no handler of ``server`` is under way; returns those that are at the deadline.
+def wait_idle(server: Server[Any], timeout: float) -> None:
+    """As ``Server.wait_idle``."""
+    left = under_way_at(server, Deadline(seconds("timeout", timeout)))
+    if left:
+        raise WaitTimeout(
+            f"{server.describe()} is not idle after {timeout} s: its handler still runs for"
+            f"{listed(left)}",
+            expected=0,
+            received=tuple(left),
+        )
 
-    Raises StateError where that would block an event loop.
+
+def under_way_at(server: Server[Any], deadline: Deadline) -> list[str]:
+    """Block until no handler is under way; returns for what some are at the deadline.
+
+    Raises StateError where that would block an event loop, ServerDied if the process ends first.
     """
     lifecycle = server._lifecycle
     backend = None if lifecycle.forked_copy else lifecycle.serving()
     while backend is not None:
         backend.sync(deadline.sooner(server._sync_seconds))
+        if backend.death is not None:
+            raise backend.death
         under_way = backend.under_way()
-        if not under_way or backend.death is not None or deadline.passed():
+        if not under_way or deadline.passed():
             return under_way
         if running_loop() is not None:
             raise StateError(
                 f"{server.describe()} still runs {len(under_way)} handlers, and waiting for them "
                 "would block the event loop that runs here: write `await "
-                "asyncio.to_thread(server.wait_idle)`"
+                "asyncio.to_thread(server.wait_idle)`, or `async with server.during()`"
             )
-        backend.wait_until(lambda: not backend.under_way(), deadline)
+        if not backend.wait_until(lambda: not backend.under_way(), deadline):
+            return backend.under_way()
     return []
