@@ -27,6 +27,7 @@ from .protocols.tcp.server import TCPServer as TCPServer
 from .protocols.tcp.transcript import Transcript as Transcript
 from .protocols.udp.datagram import Datagram as Datagram
 from .protocols.udp.server import UDPServer as UDPServer
+from .server.during import During as During
 from .server.lifecycle import State as State
 from .server.manager import ServerManager as ServerManager
 from .server.server import Server as Server

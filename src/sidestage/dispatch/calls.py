@@ -54,6 +54,12 @@ class Call:
         self.id = id
         self.client_address = client_address
 
+    @property
+    def came(self) -> float:
+        """When what the handler answers came, in seconds on the monotonic clock."""
+        at: float = self.request.received_at
+        return at
+
     # What each protocol has its own way to do ----------------------------------------------------
 
     def complete(self, result: object) -> None:
@@ -130,7 +136,7 @@ class Call:
                 f"raised by the handler of {run.label} "
                 f"for {self.describe()} from {self.client_address or 'an unnamed client'}"
             )
-            run.journal.failed(error, why, connection=self.connection)
+            run.journal.failed(error, why, connection=self.connection, came=self.came)
         try:
             self.fail(error)
         except (ServerStopped, ConnectionError):  # nobody is there to answer

@@ -198,9 +198,14 @@ class Journal(Generic[R]):
         """Keep a line that the server's process has logged."""
         self._note(Entry(at or Clock.monotonic(), "logged", 0, text))
 
-    def failed(self, error: BaseException, why: str = "", *, connection: int = 0) -> None:
-        """Keep an error that a handler has raised, and note ``why`` on it."""
-        if self.failures.add(error, why):
+    def failed(
+        self, error: BaseException, why: str = "", *, connection: int = 0, came: float = 0.0
+    ) -> None:
+        """Keep an error that a handler has raised, and note ``why`` on it.
+
+        ``came`` is when its request came, on the monotonic clock, by default now.
+        """
+        if self.failures.add(error, why, came):
             self._keep_lasting(Entry(Clock.monotonic(), "failed", connection, error))
 
     def _keep_lasting(self, entry: Entry) -> None:

@@ -25,7 +25,8 @@ from ..wire import values
 from ..wire.values import seconds
 from . import address as addresses
 from .checks import handler_or_none
-from .context import StartedInContext, off_loop
+from .context import StartedInContext
+from .during import During
 from .lifecycle import Lifecycle, State
 from .waiting import Wait, wait_idle
 
@@ -81,6 +82,7 @@ class Server(StartedInContext, Generic[R]):
     _call_module: ClassVar[str | None] = None  # instead of that of its folder
     _matching: Matching = staticmethod(by_address)  # of the fields that ``received.of`` takes
     _make_backend: Callable[[Plan], Backend] = HostedBackend
+    _errors_told = False  # whether a plugin raises its handlers' errors in the test
     _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
 
     # Over thirty lines: every option, a line each.
@@ -259,14 +261,7 @@ class Server(StartedInContext, Generic[R]):
     ) -> Received[R]:
         """As ``wait_for``, while asyncio's loop goes on; a function is called in a thread."""
         __tracebackhide__ = True
-        wait = Wait(self, count)
-        if (there := wait.look()) is not None:
-            return there
-        return await off_loop(
-            lambda: wait.run(timeout),
-            interrupt=wait.cancel,
-            advice="`wait_for_async` needs asyncio's loop, and none runs here: call `wait_for`",
-        )
+        return await Wait(self, count).run_off_loop(timeout)
 
     def wait_idle(self, timeout: float = 5.0) -> None:
         """Block until no request is under way: all that clients have sent is answered.
@@ -276,6 +271,17 @@ class Server(StartedInContext, Generic[R]):
         StateError where it would block an event loop.
         """
         wait_idle(self, timeout)
+
+    def during(self) -> During[R]:
+        """Look at what comes inside a ``with``: ``with server.during() as calls:``.
+
+        ``calls.received`` and ``calls.errors`` are of what came inside; ``calls.wait_for`` and
+        ``calls.wait_for_async`` wait for that. Its end waits, ``handler_timeout`` at most, until no
+        request is under way, and raises what handlers have raised for requests that came inside.
+        Under the pytest plugin these fail the test, as errors outside do. On asyncio's loop, write
+        ``async with``.
+        """
+        return During(self)
 
     def clear(self) -> int:
         """Forget what was received, diagnosed and raised; returns how many errors nobody has seen.

@@ -16,6 +16,7 @@ from ..journal.journal import listed
 from ..pristine.waits import Deadline
 from ..wire import values
 from ..wire.values import seconds
+from .context import off_loop
 from .lifecycle import State
 
 if TYPE_CHECKING:
@@ -95,6 +96,17 @@ class Wait(Generic[R]):
         if backend is not None and backend.death is not None:
             raise backend.death
         raise self._in_vain(timeout)
+
+    async def run_off_loop(self, timeout: float) -> Received[R]:
+        """As ``Server.wait_for_async``."""
+        __tracebackhide__ = True
+        if (there := self.look()) is not None:
+            return there
+        return await off_loop(
+            lambda: self.run(timeout),
+            interrupt=self.cancel,
+            advice="`wait_for_async` needs asyncio's loop, and none runs here: call `wait_for`",
+        )
 
     def _wait(self, backend: Backend, deadline: Deadline) -> Received[R] | None:
         if running_loop() is not None and not deadline.passed():

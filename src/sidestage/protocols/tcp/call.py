@@ -32,7 +32,7 @@ class TCPCall(Call):
         self.outflow = Outflow(run.send, message.call, run.unacknowledged)
         self.send = run.send
         self.request = Connection(self, message.local)
-        self._opened_at = message.at
+        self._opened_at = self._came = message.at
         self._local = message.local
         self._journal: Journal[Any] | None = journal  # until the transcript is recorded
         self._keep = journal.keep // 4  # bytes
@@ -41,6 +41,11 @@ class TCPCall(Call):
         self._cut = 0
         self._returned = False  # the handler has
         self._transcript: Transcript | None = None
+
+    @property
+    def came(self) -> float:
+        """When data came last: a connection may be older than the test that uses it."""
+        return self._came
 
     def complete(self, result: object) -> None:
         self._returned = True
@@ -79,6 +84,7 @@ class TCPCall(Call):
     def event(self, message: Message) -> None:
         match message:
             case Data():
+                self._came = Clock.monotonic()
                 self._store(message.data)
                 self.inflow.feed(message.data)
             case AckSoon():
