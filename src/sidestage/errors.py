@@ -38,6 +38,25 @@ def shown(value: object) -> str:
         return object.__repr__(value)
 
 
+def text_of(error: BaseException) -> str:
+    """The text of ``error``, even if its ``__str__`` raises."""
+    try:
+        return str(error)
+    except BaseException as other:  # noqa: BLE001 - whatever its __str__ raises
+        return f"(its text cannot be had: {type(other).__name__})"
+
+
+def brief(error: BaseException, limit: int = 200) -> str:
+    """``error`` in one line of at most ``limit`` characters: its type and where its text begins."""
+    name = str(type(error).__name__)  # which may be anything
+    text = next((line for line in text_of(error).splitlines() if line.strip()), "").strip()
+    told = f"{name}: {text}" if text else name
+    told = told[:limit].encode("utf-8", "backslashreplace").decode()
+    if not told.isprintable():
+        told = "".join(c if c.isprintable() else "?" for c in told)
+    return told[:limit]
+
+
 class SidestageError(Exception):
     """Base class of all exceptions that Sidestage itself defines."""
 

@@ -653,6 +653,27 @@ def test_the_client_gets_500_whatever_the_error_says(error: Exception) -> None:
         assert ask(server).status == 500
 
 
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (AssertionError("want csv"), "AssertionError: want csv"),
+        (KeyError(), "KeyError"),
+        (ValueError("\n  first\r\nsecond: 2"), "ValueError: first"),
+        (ValueError("caf\xe9 \u2603\0"), "ValueError: caf\\xe9 \\u2603?"),
+        (Unprintable(), "Unprintable: (its text cannot be had: ValueError)"),
+        (ValueError("x" * 5000), "ValueError: " + "x" * 188),
+        (ValueError("\u2603" * 5000), "ValueError: " + ("\\u2603" * 32)[:188]),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_the_client_is_told_in_the_reason(error: Exception, reason: str) -> None:
+    def handler(request: HTTPRequest) -> None:
+        raise error
+
+    with pytest.raises(type(error)), HTTPServer(handler=handler) as server:
+        assert ask(server).reason == reason
+
+
 def broken_generator(request: HTTPRequest) -> Iterator[bytes]:
     yield b"part"
     raise LookupError("midway")

@@ -124,6 +124,27 @@ def test_what_a_handler_raises_is_raised_at_the_stop_and_is_a_451() -> None:
     assert "the mail from 'a@x'" in caught.value.__notes__[0]
 
 
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (AssertionError("want \xe9\r\n250 OK"), b"AssertionError: want \\xe9"),
+        (KeyError(), b"KeyError"),
+        (ValueError("x" * 5000), b"ValueError: " + b"x" * 188),
+    ],
+    ids=["a text", "no text", "a long text"],
+)
+def test_the_client_is_told_what_the_handler_raised(error: Exception, told: bytes) -> None:
+    def fail(mail: Mail) -> None:
+        raise error
+
+    server = SMTPServer(handler=fail).start()
+    with pytest.raises(smtplib.SMTPDataError) as caught:
+        send(server)
+    assert caught.value.smtp_error == b"4.3.0 the handler raised " + told
+    with pytest.raises(type(error)):
+        server.stop()
+
+
 def test_a_handler_that_takes_too_long_is_a_451() -> None:
     go_on = threading.Event()
     with SMTPServer(handler=lambda mail: go_on.wait(LONG) and None, handler_timeout=0.05) as server:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...errors import shown
+from ...errors import brief, shown, text_of
 from ...pristine.waits import Deadline
 from ...wire.frames import CHUNK
 from ...wire.messages import Close
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .call import HTTPCall
 
 _ENOUGH = 1 << 16  # unsent bytes above which a response is sent before the handler returns
+_MAX_REASON = 200  # bytes
 _NEVER = Deadline(None)
 
 
@@ -85,9 +86,11 @@ def respond_failure(call: HTTPCall, error: BaseException) -> None:
     if call.head_sent:
         call.run.send(Close(call=call.id, reset=False))
         return
-    text = f"the handler raised {type(error).__name__}: {_text_of(error)}"[:1000] + "\n"
+    text = f"the handler raised {type(error).__name__}: {text_of(error)}"[:1000] + "\n"
     body = text.encode("utf-8", "backslashreplace")
-    respond(call, HTTPResponse(body, 500, {"Content-Type": TEXT}))
+    # Clients show the reason, and few of them the body.
+    reason = brief(error, _MAX_REASON).encode("ascii", "backslashreplace")[:_MAX_REASON]
+    respond(call, HTTPResponse(body, 500, {"Content-Type": TEXT}, reason=reason.decode()))
 
 
 class Responder:
@@ -220,14 +223,6 @@ class Responder:
         self.header("Connection", "close")
         self.end_headers()
         self.write(encoded(f"{self._status} {self._reason}\n{explain or ''}".rstrip()) + b"\n")
-
-
-def _text_of(error: BaseException) -> str:
-    """The text of ``error``, even if its ``__str__`` raises: the client needs an answer."""
-    try:
-        return str(error)
-    except BaseException as other:  # noqa: BLE001 - whatever its __str__ raises
-        return f"(its text cannot be had: {type(other).__name__})"
 
 
 def _checked_chunk(chunk: Any) -> bytes:

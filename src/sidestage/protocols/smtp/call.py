@@ -7,7 +7,7 @@ from typing import Any
 
 from ...dispatch.calls import Call, Protocol
 from ...dispatch.run import Run
-from ...errors import shown
+from ...errors import brief, shown
 from ...journal.journal import OVERHEAD, Journal
 from ...wire.messages import Lost, Message
 from ...wire.values import plain
@@ -16,8 +16,7 @@ from .messages import VOCABULARY, MailIn, MailReply
 
 # RFC 5321 4.2: a code, a space (or a hyphen if lines follow), and text.
 _REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2}(?: [^\r\n]*)?")
-_UNSENDABLE = re.compile(r"[^\x20-\x7e]")
-_MAX_NAME = 100  # characters of an exception's class
+_MAX_TOLD = 200  # characters of an exception, in a line of 512 (RFC 5321 4.5.3.1.5)
 _TEXT = 64  # bytes that each text of an envelope takes beyond its characters
 _SUCCESS = "250 OK"
 _FAILURE = "451 4.3.0 the handler raised "
@@ -58,8 +57,8 @@ class SMTPCall(Call):
         self._reply(reply)
 
     def fail(self, error: BaseException) -> None:
-        name = str(type(error).__name__)  # which may be anything
-        self._reply(_FAILURE + _UNSENDABLE.sub("?", name)[:_MAX_NAME])
+        told = brief(error, _MAX_TOLD).encode("ascii", "backslashreplace")[:_MAX_TOLD]
+        self._reply(_FAILURE + told.decode())
 
     def _reply(self, reply: str) -> None:
         self.request._note_answer(int(reply[:3]), len(reply.encode()))
