@@ -21,6 +21,7 @@ from typing import Any
 
 import left
 import life
+import psutil
 from accounts import in_words, leaks, take_account
 from life import Life, Peace
 from outcome import Outcome, counted, progress
@@ -103,10 +104,11 @@ SIGNALS = (*DEADLY, signal.SIGSTOP)
 
 @dataclass(frozen=True)
 class Shot:
-    """A signal to a server's process, and whether the process was serving."""
+    """A signal to a server's process, which began at a time, and whether it was serving."""
 
     number: signal.Signals
     serving: bool
+    began: float = 0.0
 
 
 class Fire:
@@ -130,9 +132,10 @@ class Fire:
             if not candidates:
                 return False
             pid, number = dice.choice(candidates), dice.choice(SIGNALS)
+            began = _began(pid)
             if not _send(pid, number):
                 return False
-            self.shots[pid] = Shot(number, pid in self._serving)
+            self.shots[pid] = Shot(number, pid in self._serving, began)
             return True
 
     # The fate -----------------------------------------------------------------------------------
@@ -143,6 +146,9 @@ class Fire:
     def serves(self, server: Any) -> None:
         with self._guard:
             self._serving.add(server.pid)
+            shot = self.shots.get(server.pid)
+            if shot is not None and _began(server.pid) not in (0.0, shot.began):
+                del self.shots[server.pid]  # of another process, which had the same pid
 
     def leaves(self, server: Any) -> None:
         with self._guard:
@@ -197,6 +203,14 @@ class Fire:
     def _expect(self, fact: bool, otherwise: str) -> None:
         if not fact:
             self.violations.append(otherwise)
+
+
+def _began(pid: int) -> float:
+    """When a process began, in seconds since the epoch; 0.0 if it is gone."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return 0.0
 
 
 def kill_servers(number: int, seed: int) -> Outcome:

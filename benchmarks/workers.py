@@ -107,7 +107,8 @@ def _lives(process: psutil.Process) -> bool:
 
 def _judge(output: str) -> list[str]:
     expected = (
-        rf"1 failed, {TESTS - 1} passed",
+        # A worker that is killed once it has told that a test passed: xdist counts that twice.
+        rf"1 failed, ({TESTS - 1}|{TESTS}) passed",
         r"worker 'gw\d+' crashed while running",
         r"replacing crashed worker",
     )
