@@ -23,7 +23,7 @@ from .protocols.smtp.server import SMTPServer
 from .protocols.tcp.server import TCPServer
 from .protocols.udp.server import UDPServer
 from .server.address import Listen, parse
-from .server.server import Server
+from .server.server import KEEP, Server
 from .wire.values import buffer
 
 if TYPE_CHECKING:
@@ -115,15 +115,34 @@ class TestTCPServer(_Classic, TCPServer):
     ``bind_and_activate`` is accepted and makes no difference: binding is part of ``start``.
     """
 
+    # Over thirty lines: every option, a line each.
     def __init__(
         self,
         addr: Any,
         handler: Callable[[Any], Any],
         poll_interval: float = 0.5,
         bind_and_activate: bool = True,
-        **options: Any,
+        *,
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
     ) -> None:
-        super().__init__(addr, handler, poll_interval, **options)
+        super().__init__(
+            addr,
+            handler,
+            poll_interval,
+            name=name,
+            handler_timeout=handler_timeout,
+            start_timeout=start_timeout,
+            stop_timeout=stop_timeout,
+            keep=keep,
+            fresh=fresh,
+            backlog=backlog,
+        )
 
         class DelegatingTCPRequestHandler(StreamRequestHandler):
             def handle(self) -> None:
@@ -141,15 +160,34 @@ class TestUDPServer(_Classic, UDPServer):
     The handler gets a ``DatagramRequestHandler``: ``request.packet``, ``rfile``, ``wfile``.
     """
 
+    # Over thirty lines: every option, a line each.
     def __init__(
         self,
         addr: Any,
         handler: Callable[[Any], Any],
         poll_interval: float = 0.5,
         bind_and_activate: bool = True,
-        **options: Any,
+        *,
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
     ) -> None:
-        super().__init__(addr, handler, poll_interval, **options)
+        super().__init__(
+            addr,
+            handler,
+            poll_interval,
+            name=name,
+            handler_timeout=handler_timeout,
+            start_timeout=start_timeout,
+            stop_timeout=stop_timeout,
+            keep=keep,
+            fresh=fresh,
+            backlog=backlog,
+        )
 
         class DelegatingUDPRequestHandler(DatagramRequestHandler):
             def handle(self) -> None:
@@ -198,6 +236,7 @@ class TestHTTPServer(_Classic, TCPServer):
     so a busy handler delays handshakes.
     """
 
+    # Over thirty lines: every option, a line each.
     def __init__(
         self,
         addr: Any,
@@ -205,9 +244,27 @@ class TestHTTPServer(_Classic, TCPServer):
         poll_interval: float = 0.5,
         log: bool = False,
         sslctx: ssl.SSLContext | None = None,
-        **options: Any,
+        *,
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
     ) -> None:
-        super().__init__(addr, handler, poll_interval, **options)
+        super().__init__(
+            addr,
+            handler,
+            poll_interval,
+            name=name,
+            handler_timeout=handler_timeout,
+            start_timeout=start_timeout,
+            stop_timeout=stop_timeout,
+            keep=keep,
+            fresh=fresh,
+            backlog=backlog,
+        )
         self.scheme = "http" if sslctx is None else "https"
         self.sslctx = sslctx
 
@@ -259,15 +316,34 @@ class TestSMTPServer(_Classic, SMTPServer):
     and none at its end. ``sockmap`` is accepted and ignored: it was for asyncore.
     """
 
+    # Over thirty lines: every option, a line each.
     def __init__(
         self,
         addr: Any,
         handler: Callable[[Any, str, list[str], str], Any],
         poll_interval: float = 0.5,
         sockmap: dict[int, Any] | None = None,
-        **options: Any,
+        *,
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
     ) -> None:
-        super().__init__(addr, handler, poll_interval, **options)  # type: ignore[arg-type]  # four arguments
+        super().__init__(
+            addr,
+            handler,  # type: ignore[arg-type]  # four arguments
+            poll_interval,
+            name=name,
+            handler_timeout=handler_timeout,
+            start_timeout=start_timeout,
+            stop_timeout=stop_timeout,
+            keep=keep,
+            fresh=fresh,
+            backlog=backlog,
+        )
 
     def _handle(self, request: Mail) -> Any:
         text = request.data.decode("utf-8", "replace").replace("\r\n", "\n")

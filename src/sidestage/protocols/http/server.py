@@ -6,13 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...errors import shown
-from ...server.server import Server
+from ...server.server import KEEP, Server
 from ...wire.values import count
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
-    from ...server.server import Options
     from .request import HTTPRequest
 
 HEAD_LIMIT = 65536  # bytes; larger heads are refused with 431
@@ -33,6 +30,7 @@ class HTTPServer(Server["HTTPRequest"]):
     protocol = "http"
     scheme = "http"
 
+    # Over thirty lines: every option, a line each.
     def __init__(
         self,
         address: Any = ("127.0.0.1", 0),
@@ -40,9 +38,26 @@ class HTTPServer(Server["HTTPRequest"]):
         poll_interval: float = 0.5,
         *,
         head_limit: int = HEAD_LIMIT,
-        **options: Unpack[Options],
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
     ) -> None:
-        super().__init__(address, handler, poll_interval, **options)
+        super().__init__(
+            address,
+            handler,
+            poll_interval,
+            name=name,
+            handler_timeout=handler_timeout,
+            start_timeout=start_timeout,
+            stop_timeout=stop_timeout,
+            keep=keep,
+            fresh=fresh,
+            backlog=backlog,
+        )
         self._head_limit = count("head_limit", head_limit, least=1, most=_MAX_HEAD_LIMIT)
 
     @staticmethod

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...server.server import Server
+from ...server.server import KEEP, Server
 from ...wire.values import count
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
-    from ...server.server import Options
     from .mail import Mail
 
 SIZE_LIMIT = 33_554_432  # bytes; the default of aiosmtpd
@@ -34,6 +31,7 @@ class SMTPServer(Server["Mail"]):
     protocol = "smtp"
     scheme = "smtp"
 
+    # Over thirty lines: every option, a line each.
     def __init__(
         self,
         address: Any = ("127.0.0.1", 0),
@@ -42,9 +40,26 @@ class SMTPServer(Server["Mail"]):
         *,
         size_limit: int = SIZE_LIMIT,
         recipient_limit: int = RECIPIENT_LIMIT,
-        **options: Unpack[Options],
+        name: str | None = None,
+        handler_timeout: float | None = 30.0,
+        start_timeout: float = 10.0,
+        stop_timeout: float = 5.0,
+        keep: int = KEEP,
+        fresh: bool = False,
+        backlog: int = 1024,
     ) -> None:
-        super().__init__(address, handler, poll_interval, **options)
+        super().__init__(
+            address,
+            handler,
+            poll_interval,
+            name=name,
+            handler_timeout=handler_timeout,
+            start_timeout=start_timeout,
+            stop_timeout=stop_timeout,
+            keep=keep,
+            fresh=fresh,
+            backlog=backlog,
+        )
         self._size_limit = count("size_limit", size_limit, least=1, most=_MAX_SIZE_LIMIT)
         self._recipient_limit = count(
             "recipient_limit", recipient_limit, least=1, most=_MAX_RECIPIENT_LIMIT
