@@ -30,6 +30,7 @@ from .protocols.udp.server import UDPServer as UDPServer
 from .server.during import During as During
 from .server.lifecycle import State as State
 from .server.manager import ServerManager as ServerManager
+from .server.serve import Serve as Serve
 from .server.server import Server as Server
 
 __version__: str

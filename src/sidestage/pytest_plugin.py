@@ -1,7 +1,8 @@
 """The pytest plugin: fixtures, server details in failure reports, and a child booted early.
 
 ``http_server``, ``smtp_server``, ``tcp_server`` and ``udp_server`` are started servers, a new one
-for each test; set ``.handler`` in the test. ``server_manager`` lasts for the whole session.
+for each test; set ``.handler`` in the test. ``serve``, ``serve_module`` and ``serve_session`` start
+as many as a test likes. ``server_manager`` lasts for the whole session.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -20,7 +21,7 @@ from .errors import StartError, shown
 from .process.pool import pool
 
 if TYPE_CHECKING:
-    from . import Server, ServerManager
+    from . import Serve, Server, ServerManager
 
 # The fixtures that are a server of one test, with the name of the class.
 _SERVERS = {
@@ -29,7 +30,14 @@ _SERVERS = {
     "tcp_server": "TCPServer",
     "udp_server": "UDPServer",
 }
-_FIXTURES = frozenset({*_SERVERS, "server_manager"})
+# The fixtures that start servers on demand, with their scopes.
+_FACTORIES: dict[str, Literal["function", "module", "session"]] = {
+    "serve": "function",
+    "serve_module": "module",
+    "serve_session": "session",
+}
+_MARK = "sidestage"
+_FIXTURES = frozenset({*_SERVERS, *_FACTORIES, "server_manager"})
 _SHOWN = 20  # records in a failure report
 
 _servers = pytest.StashKey[list["Server[Any]"]]()
@@ -38,8 +46,9 @@ _warmed = pytest.StashKey[bool]()
 
 def _server_fixture(name: str, kind: str) -> object:
     def serving(request: pytest.FixtureRequest) -> Iterator[Server[Any]]:
-        server: Server[Any] = getattr(sidestage, kind)(name=name)
-        request.node.stash.setdefault(_servers, []).append(server)
+        options = {"name": name, **_marked_options(request.node, name)}
+        server: Server[Any] = getattr(sidestage, kind)(**options)
+        _note(request.node, server)
         with server:
             yield server
 
@@ -48,7 +57,34 @@ def _server_fixture(name: str, kind: str) -> object:
     return pytest.fixture(name=name)(serving)
 
 
+def _factory_fixture(name: str, scope: Literal["function", "module", "session"]) -> object:
+    def serving(request: pytest.FixtureRequest) -> Iterator[Serve]:
+        from . import Serve
+
+        node = request.node
+        serve = Serve(lambda server: _note(node, server))
+        yield serve
+        try:
+            serve.stop()
+        finally:
+            if scope != "function":  # else the report of a teardown shows them
+                node.stash[_servers] = []
+
+    until = "test" if scope == "function" else scope
+    serving.__doc__ = (
+        f"Starts servers: ``{name}(HTTPServer, handler=...)``; they stop with the {until}."
+    )
+    return pytest.fixture(name=name, scope=scope)(serving)
+
+
+def _note(node: pytest.Item, server: Server[Any]) -> None:
+    """From now on, what the server's handlers raise fails the tests of ``node``."""
+    server._errors_told = True
+    node.stash.setdefault(_servers, []).append(server)
+
+
 globals().update({name: _server_fixture(name, kind) for name, kind in _SERVERS.items()})
+globals().update({name: _factory_fixture(name, scope) for name, scope in _FACTORIES.items()})
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +94,49 @@ def server_manager() -> Iterator[ServerManager]:
 
     with ServerManager() as manager:
         yield manager
+
+
+# The mark: options of the four servers -----------------------------------------------------------
+
+
+def _marked_options(item: pytest.Item, name: str) -> dict[str, Any]:
+    """What marks say of a fixture; of two that say different things, the closer one counts."""
+    options: dict[str, Any] = {}
+    for mark in reversed(list(item.iter_markers(_MARK))):
+        options.update(mark.kwargs.get(name, {}))
+    return options
+
+
+def _check_marks(item: pytest.Item) -> None:
+    """Fail the setup for a mark that says what no server takes."""
+    for mark in item.iter_markers(_MARK):
+        if wrong := _what_is_wrong(mark):
+            pytest.fail(f"@pytest.mark.{_MARK}: {wrong}", pytrace=False)
+
+
+def _what_is_wrong(mark: pytest.Mark) -> str | None:
+    """What a mark says that no server takes, and what to write; ``None`` if nothing."""
+    if mark.args:
+        return f'write http_server={{"head_limit": 100}}, say, in place of {shown(mark.args[0])}'
+    for name, options in mark.kwargs.items():
+        if name not in _SERVERS:
+            return f"{name!r} is none of its fixtures{_nearest(name, _SERVERS)}"
+        if not isinstance(options, Mapping):
+            return f"{name} must be a dict of options, not {shown(options)}"
+        import inspect
+
+        taken = inspect.signature(getattr(sidestage, _SERVERS[name])).parameters
+        for option in options:
+            if option not in taken:
+                return f"{name} takes no option {option!r}{_nearest(option, taken)}"
+    return None
+
+
+def _nearest(name: object, known: Mapping[str, object]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(str(name), known, 1)
+    return f": is it {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
 
 
 # Handler errors fail the test itself, not its teardown ------------------------------------------
@@ -76,6 +155,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Forget the servers of an earlier run: plugins may repeat a test."""
     item.stash[_servers] = []
+    _check_marks(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -106,12 +186,15 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for server in _servers_of(item):
-            report.sections.append((f"sidestage: {server.name}", _account(server)))
+            report.sections.append(
+                (f"sidestage: {server.name or server.describe()}", _account(server))
+            )
     return report
 
 
 def _servers_of(item: pytest.Item) -> list[Server[Any]]:
-    return item.stash.get(_servers, [])
+    """The servers of the test, its module and its session."""
+    return [server for node in item.listchain() for server in node.stash.get(_servers, [])]
 
 
 def _account(server: Server[Any]) -> str:
@@ -130,6 +213,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The filter goes first in the list, so that any other filter takes precedence.
     """
+    config.addinivalue_line(
+        "markers",
+        f'{_MARK}(http_server={{"head_limit": 100}}): options of the servers of its fixtures',
+    )
     config.getini("filterwarnings").insert(0, "always:.* was never stopped:ResourceWarning")
 
 
