@@ -122,8 +122,8 @@ def test_passes(http_server):
             "*- sidestage: http_server -*",
             "<HTTPServer 'http_server' READY http://127.0.0.1:* pid=*>",
             "received: 1",
-            "  *GET /surprise*",
-            "handler error: AssertionError*",
+            "  *GET /surprise -> 500, *",
+            "  *handler raised AssertionError: assert '/surprise' == '/expected'*, at *.py:*",
             "*the body's own*",
             "*- sidestage: http_server -*",
             "received: 1",
@@ -133,6 +133,27 @@ def test_passes(http_server):
         ]
     )
     result.stdout.no_fnmatch_line("*unseen*")
+
+
+MANY = """
+def test_many(http_server):
+    for number in range(40):
+        fetch(http_server.url + f"/{number}")
+    assert False
+"""
+
+
+def test_a_failure_report_has_thirty_lines_by_default(run: Run) -> None:
+    result = run(MANY)
+    result.stdout.fnmatch_lines(["received: 40", "  13 earlier", "  *GET /13 -> 200, 0 bytes*"])
+    result.stdout.no_fnmatch_line("*GET /12 *")
+
+
+def test_a_failure_report_may_have_everything_or_nothing(run: Run) -> None:
+    run(MANY, "--sidestage-report=full").stdout.fnmatch_lines(
+        ["received: 40", "  *GET /0 -> 200, 0 bytes*", "  *GET /39 -> 200, 0 bytes*"]
+    )
+    run(MANY, "--sidestage-report=none").stdout.no_fnmatch_line("*sidestage: http_server*")
 
 
 def test_what_a_test_received_is_not_kept_for_the_rest_of_the_run(run: Run) -> None:

@@ -38,7 +38,7 @@ _FACTORIES: dict[str, Literal["function", "module", "session"]] = {
 }
 _MARK = "sidestage"
 _FIXTURES = frozenset({*_SERVERS, *_FACTORIES, "server_manager"})
-_SHOWN = 20  # records in a failure report
+_LINES = {"short": 30, "full": None}  # of a server, in a failure report
 
 _servers = pytest.StashKey[list["Server[Any]"]]()
 _warmed = pytest.StashKey[bool]()
@@ -184,11 +184,12 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the state of the test's servers to the report of its failure."""
     report = yield
-    if report.failed:
+    wanted = str(item.config.getoption("sidestage_report"))
+    if report.failed and wanted != "none":
+        lines = _LINES[wanted]
         for server in _servers_of(item):
-            report.sections.append(
-                (f"sidestage: {server.name or server.describe()}", _account(server))
-            )
+            title = f"sidestage: {server.name or server.describe()}"
+            report.sections.append((title, server.explain(lines)))
     return report
 
 
@@ -197,15 +198,15 @@ def _servers_of(item: pytest.Item) -> list[Server[Any]]:
     return [server for node in item.listchain() for server in node.stash.get(_servers, [])]
 
 
-def _account(server: Server[Any]) -> str:
-    received = server.received
-    lines = [repr(server), f"received: {len(received)}"]
-    lines += [f"  {record!r}" for record in received[-_SHOWN:]]
-    lines += [f"diagnostic: {diagnostic}" for diagnostic in server.diagnostics]
-    lines += [f"handler error: {shown(error)}" for error in server.errors]
-    if stderr := server.stderr_tail():
-        lines += ["stderr of the server's process:", stderr]
-    return "\n".join(lines)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for the sections of failure reports."""
+    parser.getgroup("sidestage").addoption(
+        "--sidestage-report",
+        choices=(*_LINES, "none"),
+        default="short",
+        help="what the report of a failure tells of its servers: the last thirty lines (short), "
+        "everything (full), or nothing (none)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -35,6 +35,8 @@ from sidestage.wire.messages import (
     Close,
     Configure,
     Data,
+    Describe,
+    Described,
     Draining,
     End,
     Failed,
@@ -253,6 +255,20 @@ class TestCommands:
     def test_many_in_one_piece(self, child: Child) -> None:
         child.send(*(Sync(token=number) for number in range(1000)))
         assert [child.wait_for(Synced).token for _ in range(1000)] == list(range(1000))
+
+    def test_it_describes_the_connections_without_a_call(self, child: Child) -> None:
+        port = port_of(child.ask(configure(), Ready))
+        assert child.ask(Describe(token=1), Described) == Described(token=1, open=[], more=0)
+        with contextlib.ExitStack() as clients:
+            names = []
+            for _ in range(22):
+                client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+                names.append(client.getsockname())
+            child.ask(Sync(token=2), Synced)
+            described = child.ask(Describe(token=3), Described)
+        assert [tuple(one.client_address) for one in described.open] == names[:20]
+        assert [one.number for one in described.open] == list(range(1, 21))
+        assert described.more == 2
 
     def test_what_is_no_frame_ends_it_with_a_word(self, child: Child) -> None:
         child.wait_for(Hello)

@@ -171,3 +171,18 @@ class TestBounds:
             journal.received(Came(1.0), 100)
         assert journal.failures.errors == errors
         assert sum(entry.kind == "failed" for entry in journal.entries()) == 50
+
+
+@given(st.lists(st.integers(1, 20), max_size=20), st.integers(1, 10))
+def test_the_latest_are_the_end_of_all_that_came(times: list[int], most: int) -> None:
+    journal: Journal[object] = Journal(1 << 20)
+    for at in sorted(times):
+        journal.received(Came(at), 0)
+        journal.diagnosed(Diagnostic(("127.0.0.1", 1), str(at)), at=at)
+    every, none = journal.latest(None)
+    assert none == 0
+    assert [entry.at for entry in every] == sorted(times * 2)
+    latest, earlier = journal.latest(most)
+    assert [entry.at for entry in latest] == [entry.at for entry in every][-most:]
+    assert earlier == len(every) - len(latest)
+    assert journal.began() == min(times, default=None)

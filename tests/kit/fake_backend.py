@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sidestage import Server
 from sidestage.backends.base import Plan
 from sidestage.errors import ServerDied, StartError, StateError
-from sidestage.journal.facts import OpenConnection, StopReport
+from sidestage.journal.facts import OpenConnection, OpenNow, StopReport
 from sidestage.journal.stats import ServerStats
 from sidestage.pristine import system
 from sidestage.pristine.waits import Deadline, Wakeup
@@ -184,6 +184,9 @@ class FakeBackend:
 
     def facts(self) -> ServerStats:
         raise StateError(f"{self._plan.label} has no process")
+
+    def open_now(self, deadline: Deadline) -> OpenNow:
+        return OpenNow()
 
     def stderr_tail(self) -> str:
         return ""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sidestage import UDPServer
 from sidestage.backends.base import Plan
 from sidestage.errors import ServerDied, ServerStopped, StartError, StateError
-from sidestage.journal.facts import StopReport
+from sidestage.journal.facts import OpenNow, StopReport
 from sidestage.journal.stats import ServerStats
 from sidestage.pristine.waits import Clock, Deadline, Wakeup
 from sidestage.protocols.udp.messages import Packet, SendTo
@@ -168,6 +168,9 @@ class ThreadBackend:
 
     def facts(self) -> ServerStats:
         raise StateError(f"{self._plan.label} has no process")
+
+    def open_now(self, deadline: Deadline) -> OpenNow:
+        return OpenNow()
 
     def stderr_tail(self) -> str:
         return ""

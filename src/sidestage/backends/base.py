@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, dataclass_transform
 
 from ..errors import ServerDied
-from ..journal.facts import Label, StopReport
+from ..journal.facts import Label, OpenNow, StopReport
 from ..journal.journal import Journal
 from ..pristine.waits import Deadline, Event
 
@@ -140,6 +140,13 @@ class Backend(Protocol):
 
     def facts(self) -> ServerStats:
         """What it uses now; raises StateError if it cannot be known."""
+        ...
+
+    def open_now(self, deadline: Deadline) -> OpenNow:
+        """What is under way: connections, and handlers with the line that each is at.
+
+        It does not raise; at the deadline it returns what it knows.
+        """
         ...
 
     def stderr_tail(self) -> str:

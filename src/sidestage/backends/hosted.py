@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServerDied, SidestageError, StartError, StartTimeout, StateError
-from ..journal.facts import StopReport
+from ..journal.facts import OpenNow, StopReport
 from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline
 from ..process import fork_hooks
@@ -297,6 +297,14 @@ class HostedBackend:
             if run.death is not None:
                 raise run.death
         raise StateError(f"{self._plan.label} has no process")
+
+    def open_now(self, deadline: Deadline) -> OpenNow:
+        run = self.run
+        if run is None:
+            return OpenNow()
+        with importing_once():
+            from ..dispatch.under_way import under_way
+        return under_way(run, deadline)
 
     def stderr_tail(self) -> str:
         run = self.run

@@ -41,6 +41,8 @@ from ..wire.messages import (
     Ahead,
     Close,
     Configure,
+    Describe,
+    Described,
     Draining,
     Failed,
     Handle,
@@ -97,6 +99,7 @@ class Host:
             Resume: self._resume,
             Handle: self._handle,
             Sync: lambda message: self._iteration.asked.append(message.token),
+            Describe: self._describe,
             Stop: self._begin_stop,
             Postpone: self._postpone,
             Idle: self._idle,
@@ -203,6 +206,10 @@ class Host:
     def _handle(self, message: Handle) -> None:
         if self.service is not None:
             self.service.handled = message.on
+
+    def _describe(self, message: Describe) -> None:
+        shown, more = ([], 0) if self.service is None else self.service.describe()
+        self.outbox.send(Described(token=message.token, open=shown, more=more))
 
     def _configure(self, config: Configure) -> None:
         try:

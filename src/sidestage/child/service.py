@@ -36,6 +36,7 @@ _KERNEL_BYTES = 1 << 24
 # Of the loop, without a connection or a byte: all has been read, and the tasks have run that this
 # has started.
 _QUIET_ITERATIONS = 2
+_DESCRIBED = 20  # connections that are described to the test
 
 
 class Peer(Protocol):
@@ -148,6 +149,15 @@ class Service:
         self.iteration.progress.set()
         if not self.peers:
             self._emptied.set()
+
+    def describe(self) -> tuple[list[OpenConnection], int]:
+        """The connections that are open and have no call, of which the parent knows.
+
+        In order, only the first, and how many more there are.
+        """
+        every = (peer.describe() for peer in self.peers)
+        described = sorted((one for one in every if not one.call), key=lambda one: one.number)
+        return described[:_DESCRIBED], len(described[_DESCRIBED:])
 
     def diagnose(self, peer: object, text: str, connection: int = 0) -> None:
         """Send the test a diagnostic about ``peer``."""

@@ -48,6 +48,7 @@ class Call:
     known_to_child = True  # the child knows of it and waits for it when it drains
     owes = False  # the child has ended it, and is to be told when the handler has returned
     holds = 0  # bytes that the run counts for it
+    awaits: Awaitable[Any] | None = None  # what a coroutine handler runs
 
     def __init__(self, run: Run, id: int, client_address: Address) -> None:  # noqa: A002 - it is one
         self.run = run
@@ -83,6 +84,15 @@ class Call:
     def describe(self) -> str:
         """The request as messages name it."""
         return type(self.request).__name__
+
+    def since(self) -> float:
+        """When its request came, in seconds on the monotonic clock."""
+        at: float = self.request.received_at
+        return at
+
+    def so_far(self) -> str:
+        """What has come and gone that no record tells yet; empty if there is nothing."""
+        return ""
 
     # Running the handler -------------------------------------------------------------------------
 

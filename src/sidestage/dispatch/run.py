@@ -113,6 +113,7 @@ class Run:
         self._draining = False
         self._child_waits = False  # in its drain, for no handler to be running
         self._synced = 0
+        self._described: wire.Described | None = None  # the last answer to Describe
         # Of all answers that are streams.
         self.unacknowledged = Unacknowledged(max(journal.keep, LEAST_ROOM))
         self._drops = False  # requests, until half of what is held is done
@@ -189,6 +190,25 @@ class Run:
         finally:
             channel.behind |= not known
 
+    def describe(self, deadline: Deadline) -> wire.Described | None:
+        """The connections that are open, as the child sees them; ``None`` if it does not say."""
+        if self.reader.finished:
+            return None
+        token = next(_tokens)
+
+        def answered() -> bool:
+            return self._described is not None and self._described.token >= token
+
+        with contextlib.suppress(ServerStopped, TimeoutError):
+            self.send(wire.Describe(token=token), deadline=deadline)
+            if self.reader.wait_until(answered, deadline):
+                return self._described
+        return None
+
+    def calls(self) -> list[Call]:
+        """The calls whose handlers have not returned, in order."""
+        return list(self._calls.values())
+
     def catch_up(self, deadline: Deadline) -> None:
         """Make known here what the child has told before it answered its clients."""
         channel = self.child.channel
@@ -244,6 +264,9 @@ class Run:
 
     def _note_synced(self, message: wire.Synced) -> None:
         self._synced = max(self._synced, message.token)
+
+    def _note_described(self, message: wire.Described) -> None:
+        self._described = message
 
     def _overdue(self, message: wire.Overdue) -> None:
         with contextlib.suppress(ServerStopped):
@@ -359,6 +382,7 @@ class Run:
     ) -> None:
         """Have a coroutine handler run on its loop, and ``call`` answered then."""
         runner = self._coroutines or self._new_runner()
+        call.awaits = coroutine
         self.threads.began_awaiting()
 
         def done(task: asyncio.Future[Any]) -> None:
@@ -518,6 +542,7 @@ _REACTIONS: dict[type, Callable[[Run, Any], None]] = {
     wire.Ready: Run._ready,
     wire.Failed: Run._failed,
     wire.Synced: Run._note_synced,
+    wire.Described: Run._note_described,
     wire.Overdue: Run._overdue,
     wire.Dropped: Run._dropped,
     wire.Draining: Run._note_draining,

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
+
+from ..journal.places import code_of
+from ..pristine.waits import Clock
+
+_NOTED = 100  # handlers, the last that were set
 
 
 class Slot:
@@ -11,6 +18,20 @@ class Slot:
 
     def __init__(self, handler: Callable[..., Any] | None) -> None:
         self.handler = handler
+        self._codes: deque[tuple[float, CodeType | None]] = deque(maxlen=_NOTED)
+        if handler is not None:
+            self.note(handler)
+
+    def note(self, handler: Callable[..., Any] | None) -> None:
+        """Note from when on ``handler`` is called, without a reference to it or what it holds."""
+        self._codes.append((Clock.monotonic(), code_of(handler)))
+
+    def code_at(self, at: float) -> CodeType | None:
+        """The code of the handler that was set ``at`` a time on the monotonic clock, if known."""
+        for since, code in reversed(self._codes.copy()):
+            if since <= at:
+                return code
+        return None
 
     def run_handler(self, request: Any) -> Any:
         """Call the handler.

@@ -34,6 +34,21 @@ class OpenConnection(NamedTuple):
     state: str
 
 
+class Open(NamedTuple):
+    """A connection or a handler that is under way now, and what it waits for."""
+
+    connection: int  # its number in its run; 0 if there is none
+    state: str
+
+
+class OpenNow(NamedTuple):
+    """What is under way: the first of it, how much more there is, and whether that is known."""
+
+    shown: tuple[Open, ...] = ()
+    more: int = 0
+    silent: bool = False  # what serves has not answered in time, so connections may be missing
+
+
 class StopReport(NamedTuple):
     """How a stop went.
 

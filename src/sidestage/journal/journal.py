@@ -6,8 +6,10 @@ death. Beyond ``keep`` bytes the oldest entries are dropped and counted, except 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from ..errors import NotOneRecord, ServerDied, shown
@@ -299,6 +301,28 @@ class Journal(Generic[R]):
         text = f"{self.diagnostics_dropped} older diagnostics dropped, to keep {self.keep} bytes"
         return (Diagnostic(client_address=OURS, text=text), *kept)
 
+    def began(self) -> float | None:
+        """The time of the first entry that is kept; ``None`` if there is none."""
+        record, note, lasting = map(_first, (self._records, self._notes, self._lasting))
+        firsts = [entry.at for entry in (note, lasting) if entry is not None]
+        if record is not None:
+            firsts.append(record.received_at)
+        return min(firsts, default=None)
+
+    def latest(self, most: int | None) -> tuple[list[Entry], int]:
+        """The last ``most`` entries in order of time, and how many there are before them.
+
+        A record is one entry here, at the time when it came. It takes no lock, and as long however
+        much there is.
+        """
+        kept = (self._records, self._notes, self._lasting)
+        total = sum(map(len, kept)) + self.dropped + self.diagnostics_dropped
+        records, notes, lasting = (_last(entries, most) for entries in kept)
+        found = [*_came(records), *notes, *lasting]
+        found.sort(key=lambda entry: entry.at)
+        shown = _last(found, most)
+        return shown, max(0, total - len(shown))
+
     def entries(self) -> list[Entry]:
         """Return everything that is kept, in order of time."""
         with self._guard:
@@ -310,6 +334,25 @@ class Journal(Generic[R]):
 def _size_of(note: Entry) -> int:
     text = note.value if isinstance(note.value, str) else note.value.text
     return OVERHEAD + len(text)
+
+
+def _first(items: Sequence[Any]) -> Any:
+    """The first of ``items``; ``None`` if there is none, or none any more."""
+    try:
+        return items[0]
+    except IndexError:
+        return None
+
+
+def _last(items: Any, most: int | None) -> list[Any]:
+    """The last ``most`` of ``items``, in order; others may be added by another thread meanwhile."""
+    if most is None:
+        return list(items.copy())
+    while True:
+        with contextlib.suppress(RuntimeError):  # changed meanwhile: in C, which is rare
+            last = list(itertools.islice(reversed(items), most))
+            last.reverse()
+            return last
 
 
 def _came(records: list[RecordLike]) -> Iterator[Entry]:

@@ -21,6 +21,19 @@ class Answer(NamedTuple):
     seconds: float
 
 
+class Shown(NamedTuple):
+    """How a record is shown in a report: a line for what came, and lines for what it carried.
+
+    ``answered`` is what was answered, where that is more than a status and a size; ``handled`` is
+    whether a handler was called for it, ``None`` if the record does not know.
+    """
+
+    line: str
+    details: tuple[str, ...] = ()
+    answered: str | None = None
+    handled: bool | None = None
+
+
 class Record:
     """The base of a record that is made of one message of the child."""
 
@@ -30,6 +43,7 @@ class Record:
     _message: Any
     # Plain numbers: the collector does not have to visit them.
     _answered: tuple[float, int | None, int] | None = None  # when, status, bytes
+    _without_handler = False  # the child has answered, after the handler's time
 
     @property
     def received_at(self) -> float:
@@ -59,6 +73,10 @@ class Record:
     def _is_open(self) -> bool:
         """Whether a handler may still answer it."""
         return self._answered is None and bool(self._message.call)
+
+    def _shown(self) -> Shown:
+        """How a report shows it; waits for nothing."""
+        return Shown(repr(self))
 
     def _note_answer(self, status: int | None, size: int) -> None:
         """Note how it is answered now; what was noted first stays."""

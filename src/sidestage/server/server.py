@@ -20,6 +20,7 @@ from ..dispatch.slot import Slot
 from ..errors import ForcedStopWarning, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Matching, Received, by_address
+from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline, Event
 from ..wire import values
 from ..wire.values import seconds
@@ -215,6 +216,7 @@ class Server(StartedInContext, Generic[R]):
     def handler(self, handler: Callable[..., Any] | None) -> None:
         slot, lifecycle = self._slot, self._lifecycle
         slot.handler = handler_or_none(handler)
+        slot.note(handler)
         try:
             lifecycle.follow_slot(Deadline(self._sync_seconds))
         except BaseException:  # no thread to be had, say: then there is none
@@ -290,6 +292,16 @@ class Server(StartedInContext, Generic[R]):
         """
         self._catch_up()
         return self._journal.clear()
+
+    def explain(self, lines: int | None = 30) -> str:
+        """A timeline as text: what came and how it was answered, what is open, what went wrong.
+
+        The latest that came is in it, so that it has about ``lines`` lines at most; ``None`` shows
+        all. Call it at any time, also after the stop.
+        """
+        with importing_once():
+            from .explaining import explain
+        return explain(self, lines)
 
     def stats(self) -> ServerStats:
         """What the server's process uses now; raises StateError when none runs."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..dispatch.coroutines import running_loop
 from ..errors import StateError, WaitTimeout, shown
 from ..journal.journal import listed
+from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline
 from ..wire import values
 from ..wire.values import seconds
@@ -127,6 +128,9 @@ class Wait(Generic[R]):
 
     def _in_vain(self, timeout: float) -> WaitTimeout:
         server, journal = self._server, self._journal
+        with importing_once():
+            from .explaining import besides
+        nothing, more = besides(server)  # first: something may come meanwhile
         received = journal.records(self._since)
         came = journal.position - max(self._since, journal.cleared)
         if self._server._lifecycle.forked_copy:
@@ -143,7 +147,7 @@ class Wait(Generic[R]):
             name = getattr(self._predicate, "__qualname__", None) or shown(self._predicate)
             what = f"received nothing that {name} accepts {limit}, among {came}"
         return WaitTimeout(
-            f"{server.describe()} {what}:{listed(received)}",
+            f"{server.describe()} {what}:{listed(received) if received else nothing}{more}",
             expected=self._count,
             received=tuple(received),
         )

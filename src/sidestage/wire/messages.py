@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 # Sent in Hello: two versions would misread each other.
-WIRE_VERSION = 6
+WIRE_VERSION = 7
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
@@ -104,6 +104,12 @@ class Sync(Message, frozen=True, kw_only=True, tag=12):
 
     Clients that send without end are waited for no longer than a tenth of a second.
     """
+
+    token: int
+
+
+class Describe(Message, frozen=True, kw_only=True, tag=23):
+    """Answer Described at once."""
 
     token: int
 
@@ -227,11 +233,20 @@ class Dropped(Message, frozen=True, kw_only=True, tag=42):
 
 
 class OpenConnection(msgspec.Struct, frozen=True, array_like=True):
-    """A connection that was still open when the drain ended."""
+    """A connection that is open, and what it is doing."""
 
     client_address: Address
     state: str
     call: int  # 0 if no handler has it
+    number: int = 0  # of the connection in this run
+
+
+class Described(Message, frozen=True, kw_only=True, tag=48):
+    """The connections without a call that are open: the first, and how many more there are."""
+
+    token: int
+    open: list[OpenConnection]
+    more: int
 
 
 class Stopped(Message, frozen=True, kw_only=True, tag=43):
@@ -268,6 +283,7 @@ COMMANDS: tuple[type[Message], ...] = (
     Resume,
     Handle,
     Sync,
+    Describe,
     Postpone,
     Close,
     Returned,
@@ -289,6 +305,7 @@ EVENTS: tuple[type[Message], ...] = (
     LogLine,
     Misread,
     Synced,
+    Described,
     Dropped,
     Draining,
     Overdue,

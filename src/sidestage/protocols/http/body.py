@@ -98,6 +98,14 @@ class Body:
             self._whole = bytes(self._kept) if missing else before + rest
             return self._whole
 
+    def seen(self) -> tuple[bytes, int, bool]:
+        """What is kept, how many bytes were read, and whether that is all; waits for nothing."""
+        whole = self._whole
+        kept = bytes(self._kept) if whole is None else whole
+        if whole is None and self._whole is not None:  # complete since then
+            kept = whole = self._whole
+        return kept, len(kept) + self.cut, whole is not None
+
     def _take(self, limit: int, deadline: Deadline) -> bytes:
         if self._inflow is None:
             return b""

@@ -127,6 +127,7 @@ class HTTPCall(Call):
             case Lost():
                 if message.answered is not None:
                     self.request._note_answer(*message.answered)
+                    self.request._without_handler = True
                 self.broken(
                     ClientLeft(f"the client {self.client_address} has closed the connection")
                 )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ...dispatch.connection import Connection
 from ...dispatch.streams import StreamReader
 from ...journal.facts import Address
-from ...journal.record import Record
+from ...journal.record import Record, Shown
+from ...pristine.imports import importing_once
 from .body import Body
 from .fields import Fields, Headers, parse_fields
 from .forms import FormPart, MultipartForm, parse_multipart, parse_query, urlencoded_fields
@@ -272,6 +273,11 @@ class HTTPRequest(Record):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Write a complete response that describes an error in plain text."""
         self._responder.error(code, message, explain)
+
+    def _shown(self) -> Shown:
+        with importing_once():
+            from .shown import shown
+        return shown(self)
 
     def __repr__(self) -> str:
         return f"<HTTPRequest {self.method} {self.target} from {self.client_address}>"

@@ -36,6 +36,7 @@ class SMTPCall(Call):
     def event(self, message: Message) -> None:
         if isinstance(message, Lost) and message.answered:
             self.request._note_answer(*message.answered)
+            self.request._without_handler = True
 
     def complete(self, result: object) -> None:
         reply = _SUCCESS if result is None else result

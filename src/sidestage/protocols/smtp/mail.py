@@ -7,7 +7,8 @@ import email.policy
 from email.message import EmailMessage
 
 from ...journal.facts import Address
-from ...journal.record import Record
+from ...journal.record import Record, Shown
+from ...pristine.imports import importing_once
 from .messages import MailIn
 
 _HEAD = 1 << 16  # bytes of a mail in which its repr looks for the subject
@@ -93,6 +94,11 @@ class Mail(Record):
 
     def __hash__(self) -> int:
         return hash((self.mail_from, self.data))
+
+    def _shown(self) -> Shown:
+        with importing_once():
+            from .shown import shown
+        return shown(self)
 
     def __repr__(self) -> str:
         parsed = self._parsed

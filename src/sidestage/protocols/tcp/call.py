@@ -12,11 +12,13 @@ from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
 from ...journal.record import Answer
 from ...pristine import system
+from ...pristine.imports import importing_once
 from ...pristine.waits import Clock
 from ...wire.messages import Ack, AckSoon, Close, Data, End, Lost, Message
 from .messages import VOCABULARY, Opened, TranscriptIn
 from .transcript import Transcript
 
+_SHOWN = 1 << 10  # bytes of what has come, in a report
 _STOPPED = "closed by the stop of the server"
 
 
@@ -153,6 +155,16 @@ class TCPCall(Call):
 
     def describe(self) -> str:
         return "a connection"
+
+    def since(self) -> float:
+        return self._opened_at
+
+    def so_far(self) -> str:
+        with importing_once():
+            from .shown import so_far
+        with self._guard:
+            data, size = bytes(self._data[:_SHOWN]), len(self._data) + self._cut
+        return so_far(data, size, self.outflow.sent)
 
 
 def open_call(run: Run, message: Any, journal: Journal[Any]) -> TCPCall | None:

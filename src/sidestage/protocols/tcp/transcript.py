@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...journal.facts import Address
-from ...journal.record import Answer
+from ...journal.record import Answer, Shown
+from ...pristine.imports import importing_once
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -26,6 +27,11 @@ class Transcript:
     received_at: float = field(default=0.0, compare=False)
     connection_number: int = field(default=0, compare=False)
     answer: Answer | None = field(default=None, compare=False)
+
+    def _shown(self) -> Shown:
+        with importing_once():
+            from .shown import shown
+        return shown(self)
 
     def __repr__(self) -> str:
         return f"<Transcript from {self.client_address}: {self.data!r:.80}, {self.ended}>"

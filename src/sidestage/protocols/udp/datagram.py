@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import ServerStopped
 from ...journal.facts import Address
-from ...journal.record import Record
+from ...journal.record import Record, Shown
+from ...pristine.imports import importing_once
 from ...pristine.waits import Clock
 from ...wire.values import buffer
 from .messages import Packet, SendTo
@@ -91,6 +92,11 @@ class Datagram(Record):
         if not self.client_address:
             raise ValueError("the sender has no address to reply to; its socket must be bound")
         return view
+
+    def _shown(self) -> Shown:
+        with importing_once():
+            from .shown import shown
+        return shown(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Datagram):

@@ -594,8 +594,12 @@ def test_a_parent_without_handlers_at_work_ends_what_waits_for_them() -> None:
 @pytest.mark.parametrize(
     "data, state",
     [
-        (b"", "idle"),
-        (head("POST", "/x", "Content-Length: 1"), "POST /x: request not complete"),
+        (b"", "connected, has sent nothing yet"),
+        (b"GET / HTTP/1", "connected, has sent 12 bytes of a request, waiting for the rest"),
+        (
+            head("POST", "/x", "Content-Length: 3") + b"a",
+            "POST /x: has sent 1 of 3 bytes of the body, waiting for the rest",
+        ),
         (head("GET", "/x"), "GET /x: handler running for 0.0 s"),
     ],
 )

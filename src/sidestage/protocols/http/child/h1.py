@@ -545,16 +545,21 @@ class HTTPConnection:
         return [exchange.call for exchange in self.queue]
 
     def describe(self) -> OpenConnection:
-        call, state = 0, "idle"
+        call, state = 0, self.reader.stage()
         if self.queue:
             exchange = self.queue[0]
             call = exchange.call
             state = f"{exchange.line()}: {self._stage(exchange)}"
-        return OpenConnection(client_address=self.peer, state=state, call=call)
+        return OpenConnection(self.peer, state, call, self.number)
 
     def _stage(self, exchange: Exchange) -> str:
         if exchange.since is None:
-            return "request not complete"
+            if exchange.received:
+                return "waits for a handler" if self.service.calls.full else "waits to be answered"
+            size = len(exchange.body) + exchange.cut
+            length = exchange.head.length if exchange.head is not None else None
+            of = "" if length is None else f" of {length:,}"
+            return f"has sent {size:,}{of} bytes of the body, waiting for the rest"
         if exchange.ended and not exchange.tunnel:
             return "closing"
         stage = "handler running"

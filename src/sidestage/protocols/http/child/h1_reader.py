@@ -55,6 +55,7 @@ class RequestReader:
         self._chunks: Chunks | None = None
         self._tunnel: Exchange | None = None
         self._last = False  # the client sends no request after this one
+        self._begun = False  # a request has
 
     def feed(self, data: bytes | memoryview) -> None:
         """Divide ``data``."""
@@ -85,6 +86,14 @@ class RequestReader:
         self.ended = True
         self.incoming = None
 
+    def stage(self) -> str:
+        """How far the client has got with its next request, of which no head has come."""
+        if self.ended:
+            return "closing"
+        if size := len(self._head):
+            return f"connected, has sent {size:,} bytes of a request, waiting for the rest"
+        return "idle after its last request" if self._begun else "connected, has sent nothing yet"
+
     def begin_tunnel(self, exchange: Exchange) -> None:
         """Give everything from here on to ``exchange``, starting with what has come already."""
         self._tunnel = exchange
@@ -110,6 +119,7 @@ class RequestReader:
             if self._last:  # RFC 9112 9.6
                 raise malformed("`Connection: close` was there (RFC 9112 9.6)")
             self.incoming = Exchange(self._sink)
+            self._begun = True
         whole = kept + data
         end = whole.find(b"\r\n\r\n", max(0, len(kept) - 3)) + 4
         if end < 4:

@@ -448,7 +448,7 @@ class SMTPConnection(SMTP):
 
     def describe(self) -> OpenConnection:
         state = "handler running" if self.call else self._stage() or "idle"
-        return OpenConnection(client_address=wire_address(self.peer), state=state, call=self.call)
+        return OpenConnection(wire_address(self.peer), state, self.call, self.number)
 
     def is_behind(self) -> bool:
         """Whether the client has sent more that is read once this has served what was read."""

@@ -13,6 +13,9 @@ from ....wire.credit import Backpressure
 from ....wire.messages import Ack, AckSoon, Close, Data, End, Message, OpenConnection, SetOption
 from ..messages import VOCABULARY, Opened, TCPSettings, TranscriptIn
 
+_QUOTED = 80  # bytes of what a client has sent, in a description
+_SILENT = "connected, has sent nothing yet"
+
 
 class TCPService(Service):
     """Relays each connection to the parent's handler, or records it."""
@@ -57,7 +60,7 @@ class _Connection:
         return ()
 
     def describe(self) -> OpenConnection:
-        return OpenConnection(client_address=wire_address(self.peer), state="open", call=0)
+        return OpenConnection(wire_address(self.peer), "open", 0, self.number)
 
     def close_if_idle(self) -> None:
         self.transport.close()
@@ -211,7 +214,7 @@ class HandledConnection(_Connection):
         state = "closing" if self.handler_left else "handler running"
         if self.flow is None:
             state = "waits for a handler"
-        return OpenConnection(client_address=wire_address(self.peer), state=state, call=self.call)
+        return OpenConnection(wire_address(self.peer), state, self.call, self.number)
 
     def close_if_idle(self) -> None:
         if self.handler_left:
@@ -229,6 +232,15 @@ class RecordedConnection(_Connection):
         self.data = bytearray()
         self.cut = 0
         self.ended = "closed by the server"
+
+    def describe(self) -> OpenConnection:
+        size = len(self.data) + self.cut
+        state = (
+            f"connected, has sent {size:,} bytes {bytes(self.data[:_QUOTED])!r}"
+            if size
+            else _SILENT
+        )
+        return OpenConnection(wire_address(self.peer), state, 0, self.number)
 
     def data_received(self, data: bytes | memoryview) -> None:
         free = min(len(data), self.service.record_limit - len(self.data))

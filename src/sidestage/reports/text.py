@@ -1,0 +1,64 @@
+"""Values as a report shows them: short, in one line, and without what a terminal would act on."""
+
+from __future__ import annotations
+
+QUOTED = 80  # bytes of what is quoted
+_BINARY = 24  # of what is no text
+WIDTH = 160  # characters of a line
+
+
+def quoted(data: bytes, size: int | None = None) -> str:
+    """The size of some bytes, and their beginning: ``5 bytes 'hello'``.
+
+    ``size`` is how many there are, if ``data`` is only their beginning. Bytes that are UTF-8 are
+    shown as text.
+    """
+    size = len(data) if size is None else size
+    if not size:
+        return "0 bytes"
+    beginning: str | bytes = _text(data[:QUOTED], cut=size > QUOTED)
+    shown = QUOTED if isinstance(beginning, str) else _BINARY
+    dots = "..." if size > shown else ""
+    return f"{count(size, 'byte')} {beginning[:shown]!r}{dots}"
+
+
+def _text(data: bytes, *, cut: bool) -> str | bytes:
+    """Text if it is that; if ``cut``, its last character may be in parts."""
+    for left_out in range(4 if cut else 1):
+        try:
+            text = data[: len(data) - left_out].decode()
+        except UnicodeDecodeError:
+            continue
+        printable = all(character.isprintable() or character in "\t\r\n" for character in text)
+        return text if printable else data
+    return data
+
+
+def count(number: int, what: str) -> str:
+    """``1 byte``, ``2,000 bytes``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def took(seconds: float) -> str:
+    """A time in milliseconds or seconds."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def line(text: str, width: int = WIDTH) -> str:
+    """``text`` in one line, cut to ``width`` characters; others than printable ones are escaped."""
+    short = text[: width + 1]
+    escaped = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in short
+    )
+    return escaped if len(escaped) <= width else f"{escaped[:width]}..."
+
+
+def of_error(error: BaseException) -> str:
+    """An error in one line: its type, and the first line of its text."""
+    name = line(str(type(error).__name__))
+    try:
+        text = str(error).strip()
+    except Exception as other:  # noqa: BLE001 - whatever its __str__ raises
+        text = f"(its text cannot be had: {type(other).__name__})"
+    first = line(text.partition("\n")[0]) if text else ""
+    return f"{name}: {first}" if first else name
