@@ -11,7 +11,7 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from socketserver import StreamRequestHandler
 from typing import Any
@@ -313,3 +313,96 @@ def test_what_a_handler_raises_is_raised_at_the_stop() -> None:
         ask_tcp(server, b"this")
     with pytest.raises(AssertionError, match="something else"):
         server.stop()
+
+
+# What an HTTP handler returns ------------------------------------------------------------------
+
+
+def test_an_http_handler_that_writes_no_response_and_returns_one_is_told_so() -> None:
+    def handler(request: Any) -> Any:
+        return {"a": 1}
+
+    server = classic.TestHTTPServer(ANY, handler).start()
+    with pytest.raises(ConnectionError):
+        ask_http(server)
+    with pytest.raises(
+        TypeError, match=r"handler \(test_classic.py:\d+\), return in line"
+    ) as caught:
+        server.stop()
+    assert "send_response, end_headers, wfile.write" in str(caught.value)
+    assert str(caught.traceback[-1].statement).strip() == 'return {"a": 1}'
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_after_a_response_what_an_http_handler_returns_is_ignored(
+    secure: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    def handler(request: Any) -> Any:
+        request.send_response(200)
+        request.end_headers()
+        return request.wfile.write(b"ok")
+
+    ours, theirs = contexts if secure else (None, None)
+    with classic.TestHTTPServer(("localhost", 0), handler, sslctx=ours) as server:
+        with urllib.request.urlopen(server.url, context=theirs, timeout=LONG) as response:
+            assert response.read() == b"ok"
+
+
+def test_over_tls_a_returned_response_is_told_too(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    ours, theirs = contexts
+    server = classic.TestHTTPServer(("localhost", 0), lambda r: "x", sslctx=ours).start()
+    with contextlib.suppress(OSError, HTTPException):  # how it ends is TLS's matter
+        urllib.request.urlopen(server.url, context=theirs, timeout=LONG)
+    with pytest.raises(TypeError, match="it has written none, and returned str: 'x'"):
+        server.stop()
+
+
+def test_a_response_in_a_buffer_counts_as_written() -> None:
+    def handler(request: Any) -> Any:
+        return request.wfile.write(b"HTTP/1.0 200 OK\r\n\r\nok")
+
+    server = classic.TestHTTPServer(ANY, handler)
+    server.RequestHandlerClass.wbufsize = 1 << 16  # type: ignore[attr-defined]
+    with server:
+        assert ask_http(server) == b"ok"
+
+
+def test_of_two_requests_on_a_connection_each_has_to_be_answered() -> None:
+    def handler(request: Any) -> Any:
+        if request.path == "/one":
+            request.send_response(204)
+            request.end_headers()
+        return "x"
+
+    server = classic.TestHTTPServer(ANY, handler)
+    server.RequestHandlerClass.protocol_version = "HTTP/1.1"  # type: ignore[attr-defined]
+    server.start()
+    with contextlib.closing(HTTPConnection("127.0.0.1", server.port, timeout=LONG)) as client:
+        client.request("GET", "/one")
+        assert client.getresponse().read() == b""
+        client.request("GET", "/two")
+        with pytest.raises(ConnectionError):
+            client.getresponse()
+    with pytest.raises(TypeError, match="it has written none"):
+        server.stop()
+
+
+def test_an_overridden_process_message_is_named_for_what_it_returns() -> None:
+    class Refusing(classic.TestSMTPServer):
+        def process_message(self, peer: Any, mailfrom: str, rcpttos: list[str], data: str) -> Any:
+            return 550
+
+    server = Refusing(ANY, lambda *args: None).start()
+    with smtplib.SMTP("127.0.0.1", server.port, "me", LONG) as client:
+        with pytest.raises(smtplib.SMTPDataError):
+            client.sendmail("a@x", "b@y", "text")
+    with pytest.raises(TypeError, match=r"Refusing.process_message \(test_classic.py:\d+\)"):
+        server.stop()
+
+
+def ask_http(server: Any) -> bytes:
+    with urllib.request.urlopen(server.url, timeout=LONG) as response:
+        body: bytes = response.read()
+    return body

@@ -328,3 +328,23 @@ def test_its_fixtures_are_listed_with_descriptions(run: Run) -> None:
     result.stdout.fnmatch_lines(
         ["server_manager* -- *", "    A started manager for the whole session*"]
     )
+
+
+def test_a_wrong_result_is_shown_at_the_handler_without_code_of_ours(run: Run) -> None:
+    result = run("""
+def test_mail(smtp_server):
+    def handler(mail):
+        return 250
+
+    smtp_server.handler = handler
+    with smtplib.SMTP(*smtp_server.server_address) as client:
+        with pytest.raises(smtplib.SMTPDataError):
+            client.sendmail("me@example.org", "you@example.org", "Subject: hello")
+""")
+    result.assert_outcomes(failed=1)
+    shown = result.stdout.str().partition("= FAILURES =")[2].partition("- sidestage:")[0]
+    assert "    def handler(mail):\n>       return 250\n" in shown
+    assert "test_mail.<locals>.handler (" in shown
+    assert "may return None (250) or a reply" in shown
+    assert len(shown.splitlines()) < 12
+    assert "src/sidestage" not in shown

@@ -8,6 +8,7 @@ process, over a connection that the server's process relays. You may replace
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import weakref
@@ -16,13 +17,15 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import BaseRequestHandler, DatagramRequestHandler, StreamRequestHandler
 from typing import TYPE_CHECKING, Any
 
+from .dispatch.refused import Refused
 from .dispatch.slot import Slot
-from .errors import ServerStopped
+from .errors import ServerStopped, shown
 from .journal.facts import Diagnostic
 from .protocols.smtp.server import SMTPServer
 from .protocols.tcp.server import TCPServer
 from .protocols.udp.server import UDPServer
 from .server.address import Listen, parse
+from .server.checks import handler_or_none
 from .server.server import KEEP, Server
 from .wire.values import buffer
 
@@ -57,6 +60,10 @@ class _ClassicSlot(Slot):
             raise ServerStopped("this belongs to a server that was never stopped")
         return server._handle(request)
 
+    def source(self, handler: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        server = self._server()
+        return handler if server is None else server._overridden() or handler
+
 
 class _Classic(Server[Any]):
     """What these servers have in common with ``socketserver``."""
@@ -64,6 +71,7 @@ class _Classic(Server[Any]):
     __test__ = False
     address_family: int = socket.AF_INET
     RequestHandlerClass: type[BaseRequestHandler]
+    _check_handler = staticmethod(handler_or_none)  # that of a mail gets four arguments
 
     def begin_start(self, loop: Any = None) -> None:
         if self.address_family == getattr(socket, "AF_INET6", None):
@@ -82,8 +90,12 @@ class _Classic(Server[Any]):
         """Call the handler as ``test_logging`` does."""
         raise AssertionError("each has its own")
 
-    def delegate(self, request: Any) -> None:
-        """Call the handler with the request handler object.
+    def _overridden(self) -> Callable[..., Any] | None:
+        """The user's own method that is called in place of the handler, if there is one."""
+        return None
+
+    def delegate(self, request: Any) -> Any:
+        """Call the handler with the request handler object; returns its result.
 
         Raises TypeError if the handler is a coroutine function.
         """
@@ -96,6 +108,7 @@ class _Classic(Server[Any]):
                 "a classic handler is called from socketserver's classes, which await nothing: "
                 f"{handler!r} must not be async"
             )
+        return result
 
     def server_bind(self) -> None:
         """Do nothing: the server's process binds at ``start``."""
@@ -293,6 +306,21 @@ class TestHTTPServer(_Classic, TCPServer):
         """The bound host."""
         return self.host
 
+    def delegate(self, request: Any) -> Any:
+        """Call the handler with the request handler object; returns its result.
+
+        Raises a TypeError of the handler if that has written nothing and returns something.
+        """
+        before = _sent(request)
+        result = super().delegate(request)
+        if result is None:
+            return None
+        with contextlib.suppress(OSError, ValueError):  # the handler has closed it
+            request.wfile.flush()
+        if before is not None and _sent(request) == before:
+            raise Refused(_nothing_written(result), result)
+        return result
+
     def _handle(self, request: Connection) -> None:
         if self.sslctx is None:
             self.RequestHandlerClass(request, request.client_address, self)  # type: ignore[arg-type]  # socket-like
@@ -307,6 +335,20 @@ class TestHTTPServer(_Classic, TCPServer):
             return
         self.RequestHandlerClass(secured, request.client_address, self)  # type: ignore[arg-type]  # socket-like
         secured.unwrap()
+
+
+def _sent(request: Any) -> int | None:
+    """How many bytes were sent on a request's connection; ``None`` if that is no longer ours."""
+    # Private, because it is no method of a socket.
+    return getattr(request.connection, "_sent", None)
+
+
+def _nothing_written(result: object) -> TypeError:
+    return TypeError(
+        "the handler of a TestHTTPServer writes its response (send_response, end_headers, "
+        "wfile.write) and may return anything then; it has written none, and returned "
+        f"{type(result).__name__}: {shown(result)}"
+    )
 
 
 class TestSMTPServer(_Classic, SMTPServer):
@@ -350,6 +392,11 @@ class TestSMTPServer(_Classic, SMTPServer):
         return self.process_message(
             request.peer, request.mail_from, request.rcpt_tos, text.removesuffix("\n")
         )
+
+    def _overridden(self) -> Callable[..., Any] | None:
+        method = self.process_message
+        inherited = getattr(method, "__func__", None) is TestSMTPServer.process_message
+        return None if inherited else method
 
     def process_message(self, peer: Any, mailfrom: str, rcpttos: list[str], data: str) -> Any:
         """Call the handler; returns its result: ``None`` or an SMTP reply. May be overridden."""

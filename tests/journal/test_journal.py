@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage import Diagnostic, Received, ServerDied
+from sidestage import Diagnostic, HTTPServer, Received, ServerDied
 from sidestage.journal.journal import OVERHEAD, Journal
 from sidestage.journal.record import Answer
 
@@ -97,6 +100,22 @@ def test_a_snapshot_is_a_list_that_lacks_nothing_by_itself() -> None:
     received: Received[int] = Received([1, 2])
     assert isinstance(received, list)
     assert received.dropped == 0
+
+
+def test_to_clear_a_snapshot_is_an_error_that_says_what_to_do() -> None:
+    received: Received[int] = Received([1, 2])
+    with pytest.raises(TypeError, match=r"is a snapshot.*server.clear\(\)"):
+        received.clear()
+    assert received == [1, 2]
+
+
+def test_to_await_what_was_waited_for_is_an_error_that_says_what_to_write() -> None:
+    async def wait() -> None:
+        with HTTPServer() as server:
+            await server.wait_for(0)  # type: ignore[misc]
+
+    with pytest.raises(TypeError, match=r"await server.wait_for_async\(1\)"):
+        asyncio.run(wait())
 
 
 class Came:

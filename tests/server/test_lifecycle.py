@@ -197,7 +197,10 @@ def test_messages_name_the_server_and_its_state(host: FakeHost) -> None:
         server.finish_stop()
     with server, pytest.raises(StateError) as caught:
         server.start()
-    assert str(caught.value) == "FakeServer 'api' is started already: it is READY"
+    assert str(caught.value) == (
+        "FakeServer 'api' is started already: it is READY; `with` starts a server itself: "
+        "write `with server:`, not `with server.start():`"
+    )
 
 
 def test_a_stop_that_waits_in_vain_says_so(host: FakeHost, server: FakeServer) -> None:

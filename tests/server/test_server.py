@@ -118,6 +118,14 @@ class TestLifecycle:
         with kind() as server, pytest.raises(StateError, match="started already"):
             server.start()
 
+    def test_a_start_inside_with_says_what_to_write(self, kind: type[Server[Any]]) -> None:
+        server = kind()
+        with pytest.raises(StateError, match=r"write `with server:`, not `with server.start"):
+            with server.start():
+                pass
+        assert server.state is State.READY
+        server.stop()
+
     def test_works_as_an_async_context_manager(self, kind: type[Server[Any]]) -> None:
         async def main() -> None:
             async with kind() as server:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ServerStopped
 from ..journal.facts import Address, Diagnostic
 from ..wire.messages import Message, Vocabulary
+from .refused import Refused
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,6 +45,7 @@ class Call:
     """
 
     request: Any
+    handler: Callable[..., Any] | None = None  # that was called
     connection = 0  # the number of the connection
     known_to_child = True  # the child knows of it and waits for it when it drains
     owes = False  # the child has ended it, and is to be told when the handler has returned
@@ -64,7 +66,7 @@ class Call:
     # What each protocol has its own way to do ----------------------------------------------------
 
     def complete(self, result: object) -> None:
-        """Answer with what the handler returned; raises TypeError if that is no answer."""
+        """Answer with what the handler returned; raises Refused if that is no answer."""
         raise AssertionError("each protocol has its own")
 
     def fail(self, error: BaseException) -> None:
@@ -115,8 +117,11 @@ class Call:
         """Call the handler, and answer; returns what has to be awaited first, if anything."""
         __tracebackhide__ = True
         current.set(self)
-        result = self.run.slot.run_handler(self.request)
-        if isinstance(result, Awaitable):
+        slot = self.run.slot
+        self.handler = slot.handler
+        result = slot.run_handler(self.request)
+        # A list of records refuses to be awaited, which its type has to have a method for.
+        if isinstance(result, Awaitable) and not isinstance(result, list):
             return result
         self.complete(result)
         return None
@@ -133,6 +138,8 @@ class Call:
     def failed(self, error: BaseException) -> None:
         """Note what the handler raised, and answer with the protocol's failure."""
         run = self.run
+        if isinstance(error, Refused):
+            error = error.told_at(run.slot.source(self.handler))
         if isinstance(error, ServerStopped) and (run.stopping or run.ended or run.broken):
             pass  # expected; but the child must not wait for more
         elif isinstance(error, ClientLeft):

@@ -151,6 +151,11 @@ class Connection:
 
     # Writing -----------------------------------------------------------------------------------
 
+    @property
+    def _sent(self) -> int:
+        """How many bytes were sent so far."""
+        return self._call.outflow.sent
+
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``; blocks while the client does not read.
 

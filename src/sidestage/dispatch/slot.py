@@ -41,3 +41,7 @@ class Slot:
         __tracebackhide__ = True
         handler = self.handler
         return None if handler is None else handler(request)
+
+    def source(self, handler: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        """What has made the result of a call that ``handler``, the handler then, was meant for."""
+        return handler

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar
 
 from ..errors import NotOneRecord, ServerDied, shown
 from ..pristine.system import RLock
@@ -102,6 +102,21 @@ class Received(list[R]):
         else:
             text = f"no record is {what}{gone}, among {len(self):,}:{listed(self)}"
         raise NotOneRecord(text, found=tuple(found), received=tuple(self))
+
+    def clear(self) -> NoReturn:
+        """Raise TypeError: this is a snapshot, and the server would keep what it has."""
+        raise TypeError(
+            "received is a snapshot: to clear it leaves the server with all that it has; "
+            "server.clear() forgets what came, and server.during() sees only what comes"
+        )
+
+    if not TYPE_CHECKING:  # they report an ``await`` of a list by themselves
+
+        def __await__(self) -> NoReturn:
+            raise TypeError(
+                "what was received is here already and cannot be awaited: wait_for blocks until "
+                "it has come; in a coroutine, write `await server.wait_for_async(1)`"
+            )
 
 
 def listed(records: list[Any]) -> str:

@@ -7,13 +7,21 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
 from ..errors import StartError, shown
 from ..pristine import system
 from ..wire.values import integer, plain
 
-AddressLike = Any  # (host, port), or a path as str, bytes or os.PathLike
+# (host, port), for IPv6 maybe with flowinfo and scope_id, or the path of a Unix socket
+AddressLike: TypeAlias = (
+    tuple[str | None, SupportsIndex]
+    | tuple[str | None, SupportsIndex, SupportsIndex, SupportsIndex]
+    | list[Any]
+    | str
+    | bytes
+    | os.PathLike[Any]
+)
 
 LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost", "", None})  # not resolved
 _MAX_PORT = 65535
@@ -48,7 +56,7 @@ class Listen(NamedTuple):
             ) from error
 
 
-def parse(address: AddressLike) -> Listen:
+def parse(address: Any) -> Listen:
     """Check a listen address; raises TypeError or ValueError that says what is allowed."""
     if isinstance(address, (bytes, os.PathLike)):
         return _parse_path(os.fsdecode(address))
@@ -56,15 +64,34 @@ def parse(address: AddressLike) -> Listen:
         return _parse_text(plain(address))
     if not isinstance(address, (tuple, list)) or len(address) not in _TUPLE_SIZES:
         raise TypeError(
-            f"address must be (host, port), or the path of a Unix socket, not {shown(address)}"
+            "address must be (host, port), or the path of a Unix socket, not "
+            f"{shown(address)}{_instead_of(address)}"
         )
     host, port, *rest = address
     if host is not None and not isinstance(host, str):
-        raise TypeError(f"the host in the address must be a str, not {shown(host)}")
+        raise TypeError(
+            f"the host in the address must be a str, not {shown(host)}; "
+            "an address is (host, port), such as ('127.0.0.1', 0)"
+        )
     host = plain(host or "")
+    if _is_url(host):
+        raise ValueError(
+            f"the host in the address must be a name or a number, and {shown(host)} is a URL; "
+            "pass ('127.0.0.1', 0), say, and give clients server.url"
+        )
     if not is_encodable(host):
         raise ValueError(f"the host in the address cannot be one: {shown(host)}")
     return Listen(_scoped(host, *rest), check_port(port))
+
+
+def _instead_of(address: object) -> str:
+    """What to write, as the end of a sentence, for a value that is meant for something else."""
+    if callable(address):
+        name = getattr(address, "__name__", "...")
+        return f"; pass a handler by its keyword: handler={name}"
+    if isinstance(address, int) and not isinstance(address, bool):
+        return f"; for a port, pass ('127.0.0.1', {address}); 0 lets the kernel choose one"
+    return ""
 
 
 def _scoped(host: str, flow: Any = 0, scope: Any = 0) -> str:
@@ -97,8 +124,13 @@ def not_encodable(path: str) -> ValueError:
 
 def _parse_text(path: str) -> Listen:
     """A path given as ``str``, which may be meant as a host. As bytes or a Path it is a path."""
+    if _is_url(path):
+        raise ValueError(
+            f"{shown(path)} is a URL, and a server listens on an address: pass none, or "
+            "('127.0.0.1', 0), and give clients server.url; or pass a Path if it is one"
+        )
     host, colon, port = path.rpartition(":")
-    is_host = path == "localhost" or ("\0" not in path and _is_numeric(path))
+    is_host = path == "localhost" or path.isdecimal() or ("\0" not in path and _is_numeric(path))
     if is_host or (colon and port.isdigit() and not {"/", "\0"} & set(host)):
         raise ValueError(
             f"{shown(path)} is taken for a path; pass a tuple such as ('127.0.0.1', 0), or a Path "
@@ -142,6 +174,11 @@ def is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+def _is_url(text: str) -> bool:
+    scheme, mark, _ = text.partition("://")
+    return bool(mark) and scheme[:1].isalpha() and "/" not in scheme
 
 
 def _is_numeric(host: str | None) -> bool:

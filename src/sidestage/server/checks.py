@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
 
 from ..errors import shown
+
+_VARIADIC = 0x04  # of ``co_flags``: the function has ``*args``
+_APPLICATIONS = {
+    "start_response": "a WSGI application, which a WSGI server calls (wsgiref.simple_server)",
+    "receive": "an ASGI application, which an ASGI server calls (uvicorn, hypercorn)",
+}
 
 
 def handler_or_none(handler: Any) -> Callable[..., Any] | None:
@@ -14,3 +21,39 @@ def handler_or_none(handler: Any) -> Callable[..., Any] | None:
         raise TypeError(f"the handler must be callable with one argument, not {shown(handler)}")
     checked: Callable[..., Any] | None = handler
     return checked
+
+
+def one_argument_or_none(handler: Any) -> Callable[..., Any] | None:
+    """Return ``handler``; raises TypeError also if its parameters are not those of a handler.
+
+    Only functions and methods are looked at, those of a class with ``__call__`` too.
+    """
+    checked = handler_or_none(handler)
+    function, bound = handler, 0
+    if isinstance(handler, MethodType):
+        function, bound = handler.__func__, 1
+    elif not isinstance(handler, FunctionType):
+        function, bound = getattr(type(handler), "__call__", None), 1  # noqa: B004 - checked above
+    if isinstance(function, FunctionType):
+        _check_parameters(function, bound)
+    return checked
+
+
+def _check_parameters(function: FunctionType, bound: int) -> None:
+    """Raise TypeError if no call with one argument can succeed."""
+    code = function.__code__
+    needed = code.co_argcount - len(function.__defaults__ or ())
+    keywords = code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
+    room = bool(code.co_flags & _VARIADIC) or code.co_argcount > bound
+    if needed - bound <= 1 and room and not keywords:
+        return
+    names = code.co_varnames[bound : code.co_argcount + code.co_kwonlyargcount]
+    place = f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}"
+    text = (
+        "the handler is called with one argument, such as the request; "
+        f"{function.__qualname__}({', '.join(names)}) ({place})"
+    )
+    for name, what in _APPLICATIONS.items():
+        if name in names:
+            raise TypeError(f"{text} is {what}; write `def handler(request): return ...`")
+    raise TypeError(f"{text} cannot be called so: write `def handler(request): return ...`")

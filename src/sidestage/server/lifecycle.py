@@ -122,7 +122,10 @@ class Lifecycle:
 
     def _illegal(self, to: State) -> StateError:
         if to is State.STARTING:
-            return StateError(f"{self._label} is started already: it is {self._state.value}")
+            return StateError(
+                f"{self._label} is started already: it is {self._state.value}; `with` starts a "
+                "server itself: write `with server:`, not `with server.start():`"
+            )
         return StateError(f"{self._label} is {self._state.value} and cannot be {to.value}")
 
     def moving(self) -> bool:

@@ -25,10 +25,11 @@ from ..pristine.waits import Deadline, Event
 from ..wire import values
 from ..wire.values import seconds
 from . import address as addresses
-from .checks import handler_or_none
+from .checks import one_argument_or_none
 from .context import StartedInContext
 from .during import During
 from .lifecycle import Lifecycle, State
+from .names import Named
 from .waiting import Wait, wait_idle
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ _MAX_BACKLOG = (1 << 31) - 1  # listen(2) takes an int
 _ROOT = __name__.partition(".")[0]
 
 
-class Server(StartedInContext, Generic[R]):
+class Server(Named, StartedInContext, Generic[R]):
     """What all servers have in common.
 
     ``address`` is ``(host, port)``, IPv4 or IPv6, where port 0 lets the kernel choose and the
@@ -76,12 +77,20 @@ class Server(StartedInContext, Generic[R]):
 
     __test__ = False  # pytest must not collect it
 
+    address: Any  # as it was passed
+    poll_interval: float  # seconds, as the others
+    handler_timeout: float | None
+    start_timeout: float
+    stop_timeout: float
+    fresh: bool
+    ready: threading.Event
     scheme: str
     protocol: ClassVar[str]  # the name of its folder
     _outside: ClassVar[tuple[str, str] | None] = None  # as ``Configure`` has it
     _layers: ClassVar[tuple[tuple[str, str], ...]] = ()  # as ``Configure`` has it
     _call_module: ClassVar[str | None] = None  # instead of that of its folder
     _matching: Matching = staticmethod(by_address)  # of the fields that ``received.of`` takes
+    _check_handler = staticmethod(one_argument_or_none)
     _make_backend: Callable[[Plan], Backend] = HostedBackend
     _errors_told = False  # whether a plugin raises its handlers' errors in the test
     _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
@@ -111,9 +120,9 @@ class Server(StartedInContext, Generic[R]):
         self._backlog = values.count("backlog", backlog, least=1, most=_MAX_BACKLOG)
         self._label = Label(type(self).__name__, name)
         self._journal: Journal[R] = Journal(values.count("keep", keep), self._matching)
-        self._slot = self._make_slot(handler_or_none(handler))
+        self._slot = self._make_slot(self._check_handler(handler))
         ready = Event()
-        self.ready: threading.Event = ready
+        self.ready = ready
         self._lifecycle = Lifecycle(self._label, self._journal, ready, self._slot)
         self._bound: list[Address] = []
 
@@ -215,7 +224,7 @@ class Server(StartedInContext, Generic[R]):
     @handler.setter
     def handler(self, handler: Callable[..., Any] | None) -> None:
         slot, lifecycle = self._slot, self._lifecycle
-        slot.handler = handler_or_none(handler)
+        slot.handler = self._check_handler(handler)
         slot.note(handler)
         try:
             lifecycle.follow_slot(Deadline(self._sync_seconds))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidestage.dispatch.refused import Refused
 from sidestage.dispatch.streams import Unacknowledged
 from sidestage.protocols.http.call import HTTPCall
 from sidestage.protocols.http.messages import Request, Respond
@@ -86,7 +87,7 @@ def test_a_large_first_piece_is_cut() -> None:
 
 
 def test_a_piece_that_is_no_bytes_is_named() -> None:
-    with pytest.raises(TypeError, match="must give bytes, not str: 'text'"):
+    with pytest.raises(Refused, match="must give bytes, not str: 'text'"):
         Child().respond(HTTPResponse.of(iter(["text"])))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...dispatch.calls import Call, ClientLeft, Protocol
 from ...dispatch.connection import Connection
+from ...dispatch.refused import Refused
 from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow, anew
 from ...errors import ServerStopped, shown
@@ -152,14 +153,15 @@ class HTTPCall(Call):
         responder = self._responder
         try:
             if responder is None or not responder.begun:
-                respond(self, HTTPResponse.of(result))
+                try:
+                    response = HTTPResponse.of(result)
+                except (TypeError, ValueError) as error:
+                    raise Refused(error, result) from None
+                respond(self, response)
             elif result is None:
                 responder.finish()
             else:
-                raise TypeError(
-                    "the handler has written a response and must return None then, "
-                    f"not {type(result).__name__}: {shown(result)}"
-                )
+                raise Refused(_written_already(result), result)
         except (ClientLeft, ServerStopped):
             self._close()
             raise
@@ -263,6 +265,13 @@ class HTTPCall(Call):
 
     def describe(self) -> str:
         return f"{self.request.method} {self.request.target}"
+
+
+def _written_already(result: object) -> TypeError:
+    return TypeError(
+        "a handler that has written its response must return None, "
+        f"not {type(result).__name__}: {shown(result)}"
+    )
 
 
 def open_call(run: Run, message: Any, journal: Journal[Any]) -> HTTPCall | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...dispatch.refused import Refused, yielded
 from ...errors import brief, shown, text_of
 from ...pristine.waits import Deadline
 from ...wire.frames import CHUNK
@@ -73,11 +74,13 @@ def _send_iterable(
     trailers: Any = None,
 ) -> None:
     # Get the first chunk before sending the head: an error there becomes a 500.
-    first = _checked_chunk(next(chunks, b""))
+    first = _checked_chunk(next(chunks, b""), chunks)
     call.send_head(status, reason, headers, first[:CHUNK], length=None, more=True)
     call.write(memoryview(first)[CHUNK:], _NEVER)
     for chunk in chunks:
-        call.write(_checked_chunk(chunk), _NEVER)  # an empty one too: the client may have left
+        call.write(
+            _checked_chunk(chunk, chunks), _NEVER
+        )  # an empty one too: the client may have left
     call.send_end(checked_trailers(trailers() if callable(trailers) else trailers or ()))
 
 
@@ -225,10 +228,11 @@ class Responder:
         self.write(encoded(f"{self._status} {self._reason}\n{explain or ''}".rstrip()) + b"\n")
 
 
-def _checked_chunk(chunk: Any) -> bytes:
+def _checked_chunk(chunk: Any, chunks: Iterator[Any]) -> bytes:
     if not is_buffer(chunk):
-        raise TypeError(
+        error = TypeError(
             f"an iterator that is a response must give bytes, not {type(chunk).__name__}: "
             f"{shown(chunk)}"
         )
+        raise Refused(error, place=yielded(chunks))
     return bytes(chunk)

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...errors import shown
+from ...server.names import closed
 from ...server.server import KEEP, Server
 from ...wire.values import count
 
 if TYPE_CHECKING:
+    from ...server.address import AddressLike
     from .request import HTTPRequest
 
 HEAD_LIMIT = 65536  # bytes; larger heads are refused with 431
 _MAX_HEAD_LIMIT = 1 << 26  # bytes; a head is in a single message to the test's process
 
 
+@closed
 class HTTPServer(Server["HTTPRequest"]):
     """An HTTP/1.1 server.
 
@@ -33,7 +36,7 @@ class HTTPServer(Server["HTTPRequest"]):
     # Over thirty lines: every option, a line each.
     def __init__(
         self,
-        address: Any = ("127.0.0.1", 0),
+        address: AddressLike = ("127.0.0.1", 0),
         handler: Callable[[HTTPRequest], Any] | None = None,
         poll_interval: float = 0.5,
         *,

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ...dispatch.calls import Call, Protocol
+from ...dispatch.refused import Refused
 from ...dispatch.run import Run
 from ...errors import brief, shown
 from ...journal.journal import OVERHEAD, Journal
@@ -39,22 +40,10 @@ class SMTPCall(Call):
             self.request._without_handler = True
 
     def complete(self, result: object) -> None:
-        reply = _SUCCESS if result is None else result
-        if not isinstance(reply, str):
-            raise TypeError(
-                "the handler of an SMTP server may return None (250) or a reply such as "
-                f"'550 no such user', not {type(result).__name__}: {shown(result)}"
-            )
-        reply = plain(reply)
-        if len(reply) > _MAX_REPLY:
-            raise ValueError(
-                f"a reply of {len(reply):,} characters: at most {_MAX_REPLY:,} are allowed"
-            )
-        if not _REPLY.fullmatch(reply):
-            raise ValueError(
-                f"{reply!r:.200} is no SMTP reply: a code from 200 to 599, a space, and text; "
-                "of several lines, '250-one\\r\\n250 two'"
-            )
+        try:
+            reply = _checked(result)
+        except (TypeError, ValueError) as error:
+            raise Refused(error, result) from None
         self._reply(reply)
 
     def fail(self, error: BaseException) -> None:
@@ -67,6 +56,27 @@ class SMTPCall(Call):
 
     def describe(self) -> str:
         return f"the mail from {self.request.mail_from!r}"
+
+
+def _checked(result: object) -> str:
+    """The reply that a handler has returned; raises TypeError or ValueError if it is none."""
+    reply = _SUCCESS if result is None else result
+    if not isinstance(reply, str):
+        raise TypeError(
+            "the handler of an SMTP server may return None (250) or a reply such as "
+            f"'550 no such user', not {type(result).__name__}: {shown(result)}"
+        )
+    reply = plain(reply)
+    if len(reply) > _MAX_REPLY:
+        raise ValueError(
+            f"a reply of {len(reply):,} characters: at most {_MAX_REPLY:,} are allowed"
+        )
+    if not _REPLY.fullmatch(reply):
+        raise ValueError(
+            f"{reply!r:.200} is no SMTP reply: a code from 200 to 599, a space, and text; "
+            "of several lines, '250-one\\r\\n250 two'"
+        )
+    return reply
 
 
 def _size(message: MailIn) -> int:

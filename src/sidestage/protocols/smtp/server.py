@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ...server.names import closed
 from ...server.server import KEEP, Server
 from ...wire.values import count
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
+
+    from ...server.address import AddressLike
     from .mail import Mail
+
+    Reply: TypeAlias = str | None
+    Handler: TypeAlias = Callable[[Mail], Reply | Awaitable[Reply]]
 
 SIZE_LIMIT = 33_554_432  # bytes; the default of aiosmtpd
 RECIPIENT_LIMIT = 10_000  # RFC 5321 4.5.3.1.8: at least 100
@@ -19,6 +26,7 @@ _MAX_SIZE_LIMIT = 1 << 27  # bytes
 _MAX_RECIPIENT_LIMIT = 100_000
 
 
+@closed
 class SMTPServer(Server["Mail"]):
     """An SMTP server with ESMTP, 8BITMIME, SIZE and SMTPUTF8.
 
@@ -34,8 +42,8 @@ class SMTPServer(Server["Mail"]):
     # Over thirty lines: every option, a line each.
     def __init__(
         self,
-        address: Any = ("127.0.0.1", 0),
-        handler: Callable[[Mail], Any] | None = None,
+        address: AddressLike = ("127.0.0.1", 0),
+        handler: Handler | None = None,
         poll_interval: float = 0.5,
         *,
         size_limit: int = SIZE_LIMIT,
@@ -70,6 +78,13 @@ class SMTPServer(Server["Mail"]):
         return lambda mail: (
             mail_from in ("*", mail.mail_from) and (rcpt_to == "*" or rcpt_to in mail.rcpt_tos)
         )
+
+    if TYPE_CHECKING:
+
+        @property
+        def handler(self) -> Handler | None: ...
+        @handler.setter
+        def handler(self, handler: Handler | None) -> None: ...
 
     def _settings(self) -> dict[str, Any]:
         return {"size_limit": self._size_limit, "recipient_limit": self._recipient_limit}

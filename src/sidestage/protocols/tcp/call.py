@@ -6,6 +6,7 @@ from typing import Any
 
 from ...dispatch.calls import Call, ClientLeft, Protocol
 from ...dispatch.connection import Connection
+from ...dispatch.refused import Refused
 from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow
 from ...errors import ServerStopped, shown
@@ -54,10 +55,11 @@ class TCPCall(Call):
         if isinstance(result, (bytes, bytearray, memoryview)):
             self.request.sendall(result)
         elif result is not None:
-            raise TypeError(
+            error = TypeError(
                 "the handler of a TCP server may return None, or bytes to send before the "
                 f"close, not {type(result).__name__}: {shown(result)}"
             )
+            raise Refused(error, result)
         self.request.close()
         self._close()
 

@@ -26,6 +26,7 @@ class TLSConnection:
 
     def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
         self._connection = connection
+        self._sent = 0  # bytes, before they were encrypted
         self._encrypted_in = ssl.MemoryBIO()
         self._encrypted_out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._encrypted_in, self._encrypted_out, server_side=True)
@@ -61,6 +62,7 @@ class TLSConnection:
     def sendall(self, data: Any) -> None:
         """Encrypt and send all of ``data``."""
         view = buffer("what is sent", data)
+        self._sent += len(view)
         while view:
             view = view[self._until_done(self._tls.write, view) :]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...dispatch.calls import Call, Protocol
+from ...dispatch.refused import Refused
 from ...dispatch.run import Run
 from ...errors import shown
 from ...journal.journal import OVERHEAD, Journal
@@ -35,16 +36,19 @@ class UDPCall(Call):
             replies = list(result)
         else:
             replies = [result]
-        for reply in replies:
-            if not is_buffer(reply):
-                raise TypeError(
-                    "the handler of a UDP server may return None, bytes (one reply) or a list "
-                    f"of bytes, not {type(result).__name__}: {shown(result)}"
-                )
+        try:  # all are checked before the first is sent
+            for reply in replies:
+                if not is_buffer(reply):
+                    raise TypeError(
+                        "the handler of a UDP server may return None, bytes (one reply) or a list "
+                        f"of bytes, not {type(result).__name__}: {shown(result)}"
+                    )
+                self.request._check_reply(reply)
+        except (TypeError, ValueError) as error:
+            raise Refused(error, result) from None
         if written := self.request.wfile.getvalue():
+            self.request._check_reply(written)
             replies.insert(0, written)
-        for reply in replies:  # all are checked before the first is sent
-            self.request._check_reply(reply)
         for reply in replies:
             self.request.reply(reply)
         self.request._note_answer(None, 0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...server.names import closed
 from ...server.server import Server
 
 if TYPE_CHECKING:
     from .datagram import Datagram  # noqa: F401 - the base class's parameter
 
 
+@closed
 class UDPServer(Server["Datagram"]):
     """A UDP (or Unix datagram) server.
 

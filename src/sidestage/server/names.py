@@ -1,0 +1,82 @@
+"""What may be set on a server, and read: a misspelled name is an error that says what was meant.
+
+Only for the classes that say so, and not for those that users derive from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+
+from ..pristine.imports import importing_once
+
+
+class Named:
+    """An object whose public attributes are known, as type checkers know them."""
+
+    _closed: ClassVar[type | None] = None  # the class that has no other attributes
+    _annotated: ClassVar[frozenset[str]] = frozenset()
+
+    if not TYPE_CHECKING:
+        # Quick, because a server's constructor calls it for each attribute.
+        def __setattr__(
+            self, name: str, value: Any, put: Callable[..., None] = object.__setattr__
+        ) -> None:
+            kind = type(self)
+            if kind is not kind._closed:
+                super().__setattr__(name, value)  # the user's class may have another base
+                return
+            if name not in kind._annotated and name[:1] != "_" and not hasattr(kind, name):
+                _refuse(kind, name)
+            put(self, name, value)
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self)
+            if kind is kind._closed and name[:1] != "_" and name not in kind._annotated:
+                _refuse(kind, name)
+            text = f"{kind.__name__!r} object has no attribute {name!r}"
+            raise AttributeError(text)  # Python adds what is like it
+
+
+K = TypeVar("K", bound=type[Named])
+
+
+def closed(kind: K) -> K:
+    """Decorate a class: its instances have no other public attributes; derived classes are free.
+
+    It has those of the class, and those that it and its bases annotate.
+    """
+    kind._closed = kind
+    kind._annotated = frozenset(
+        name for base in kind.__mro__ for name in getattr(base, "__annotations__", ())
+    )
+    return kind
+
+
+def _refuse(kind: type[Named], name: str) -> NoReturn:
+    text = f"{kind.__name__!r} object has no attribute {name!r}"
+    if name in _arguments(kind):
+        text += f": pass it to the class, {kind.__name__}({name}=...)"
+    elif near := _near(kind, name):
+        text += f": did you mean {' or '.join(map(repr, near))}?"
+    # Without ``obj``, for which Python would add its own "Did you mean".
+    raise AttributeError(text, name=name)
+
+
+def _arguments(kind: type[Named]) -> set[str]:
+    """The keywords that the class takes."""
+    names: set[str] = set()
+    for base in kind.__mro__:
+        code = getattr(vars(base).get("__init__"), "__code__", None)
+        if code is not None:
+            names.update(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
+    return names
+
+
+def _near(kind: type[Named], name: str) -> list[str]:
+    known = sorted(known for known in {*dir(kind), *kind._annotated} if known[0] != "_")
+    if longer := [known for known in known if known.endswith(f"_{name}")]:
+        return longer
+    with importing_once():
+        import difflib
+    return difflib.get_close_matches(name, known, 1)

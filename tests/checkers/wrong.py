@@ -1,0 +1,40 @@
+"""What type checkers report: an error in each line that says so. It is never run."""
+
+from __future__ import annotations
+
+from sidestage import HTTPRequest, HTTPServer, Mail, SMTPServer, TCPServer, UDPServer
+
+
+def answer(request: HTTPRequest) -> str:
+    return request.path
+
+
+def count(mail: Mail) -> int:
+    return len(mail.data)
+
+
+async def count_later(mail: Mail) -> int:
+    return len(mail.data)
+
+
+HTTPServer(8080)  # wrong
+HTTPServer(answer)  # wrong
+SMTPServer(25)  # wrong
+TCPServer(8080)  # wrong
+UDPServer(("localhost", "53"))  # wrong
+HTTPServer(hander=answer)  # wrong
+
+server = HTTPServer()
+server.hander = answer  # wrong
+server.timeout = 1  # wrong
+assert server.recieved  # wrong
+
+SMTPServer(handler=count)  # wrong
+SMTPServer(handler=count_later)  # wrong
+SMTPServer(handler=lambda mail: 250)  # wrong
+mail_server = SMTPServer()
+mail_server.handler = count  # wrong
+
+
+async def wait() -> None:
+    await server.wait_for(1)  # wrong
