@@ -347,8 +347,8 @@ def test_a_reply_has_a_limit() -> None:
     with Bare(server) as client:
         begin_data(client)
         reply = client.ask(b"x", b".")
-            assert reply.startswith(b"451 4.3.0 the handler raised ValueError: ")
-            assert b"): a reply of 3" in reply
+        assert reply.startswith(b"451 4.3.0 the handler raised ValueError: ")
+        assert b"): a reply of 3" in reply
     with pytest.raises(ValueError, match="at most 65,536"):
         server.stop()
 
