@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from kit.pytest_runs import run_pytest
+from kit.pytest_runs import HEAD, Run, runner
 
-Run = Callable[..., pytest.RunResult]
+MORE = """
+import urllib.error
+from sidestage import HTTPServer, SMTPServer, TCPServer, UDPServer
+from sidestage.classic import TestHTTPServer
+
+def fetch_quietly(url):
+    try:
+        fetch(url)
+    except OSError:
+        pass
+"""
 
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs pytest on one module, in a new process."""
-    return lambda source, *options: run_pytest(pytester, monkeypatch, source, *options)
+    return runner(pytester, monkeypatch, HEAD + MORE)
 
 
 class TestServe:

@@ -39,22 +39,32 @@ def test_help_and_the_reference_show_every_option(kind: type[Any]) -> None:
 
 
 WRONG = """
-from sidestage import HTTPServer, SMTPServer, TCPServer, UDPServer
+from sidestage import HTTPServer, Serve, SMTPServer, TCPServer, UDPServer
 from sidestage.classic import TestTCPServer
 HTTPServer(head_limt=1)
 SMTPServer(head_limit=1)
 TCPServer(keep="1")
 UDPServer(size_limit=1)
 TestTCPServer(("", 0), print, nam="x")
+HTTPServer().keep = "1"
+def test(serve: Serve) -> None:
+    serve(HTTPServer, head_limt=1)
+    serve(SMTPServer).head_limit
 """
+LINES = [4, 5, 6, 7, 8, 9, 11, 12]
 RIGHT = """
-from sidestage import HTTPServer, SMTPServer, TCPServer, UDPServer
+from sidestage import HTTPServer, Serve, SMTPServer, TCPServer, UDPServer
 from sidestage.classic import TestTCPServer
 HTTPServer(head_limit=1, name="a", keep=1, handler_timeout=None)
 SMTPServer(size_limit=1, recipient_limit=5, backlog=3)
 TCPServer(keep=1, fresh=True)
 UDPServer(stop_timeout=1)
 TestTCPServer(("", 0), print, name="x")
+HTTPServer().handler_timeout = None
+def test(serve: Serve) -> int:
+    shop = serve(HTTPServer, head_limit=1)
+    path: str = shop.wait_for(lambda request: request.path == "/")[0].path
+    return serve(SMTPServer, size_limit=len(path)).size_limit
 """
 
 
@@ -75,6 +85,6 @@ def test_type_checkers_see_a_wrong_name_or_kind(checker: str, tmp_path: Path) ->
         timeout=50,
     )
     found = [line for line in done.stdout.splitlines() if "error:" in line]
-    assert len(found) == 5, done.stdout + done.stderr
-    for number, line in enumerate(found, start=4):
+    assert len(found) == len(LINES), done.stdout + done.stderr
+    for number, line in zip(LINES, found, strict=True):
         assert f"wrong.py:{number}:" in line

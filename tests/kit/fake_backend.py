@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from sidestage import Server
-from sidestage.backends.base import Plan
+from sidestage.backends.base import Limits, Plan
 from sidestage.errors import ServerDied, StartError, StateError
 from sidestage.journal.facts import OpenConnection, OpenNow, StopReport
 from sidestage.journal.stats import ServerStats
@@ -94,6 +94,7 @@ class FakeBackend:
         self.calls: list[Call] = []
         self.seconds: float | None = None  # that the stop was given
         self.handled: bool | None = None  # as the last ``handle`` said
+        self.limits: Limits | None = None  # as the last ``change`` said
         self.handler_threads: set[int] = set()  # whose code counts as this run's handler
         self._host = host
         self._plan = plan
@@ -178,6 +179,9 @@ class FakeBackend:
 
     def handle(self, on: bool, deadline: Deadline) -> None:
         self.handled = on
+
+    def change(self, limits: Limits, deadline: Deadline) -> None:
+        self.limits = limits
 
     def in_handler(self) -> bool:
         return threading.get_ident() in self.handler_threads

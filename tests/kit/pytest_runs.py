@@ -1,22 +1,23 @@
-"""A user's run of pytest on one module, in a process of its own, with no other plugin."""
+"""A user's run of pytest, in a new process."""
 
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 
 import pytest
 
-from .scripts import SRC
+from kit.scripts import SRC
 
 INSTALLED = bool(importlib.metadata.entry_points(group="pytest11", name="sidestage"))
 PLUGIN = () if INSTALLED else ("-p", "sidestage.pytest_plugin")
-OTHERS = ("cacheprovider", "asyncio", "randomly")  # that are here to be tested beside it
+QUIET = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:randomly")
+
+Run = Callable[..., pytest.RunResult]
 
 HEAD = """
-import urllib.error, urllib.request
+import os, smtplib, socket, unittest, urllib.request
 import pytest
-from sidestage import HTTPServer, SMTPServer, TCPServer, UDPServer
-from sidestage.classic import TestHTTPServer
 
 def fetch(url):
     try:
@@ -25,21 +26,21 @@ def fetch(url):
     except urllib.error.HTTPError as error:
         error.close()  # Python 3.14 warns of one that is not closed
         raise
-
-def fetch_quietly(url):
-    try:
-        fetch(url)
-    except OSError:
-        pass
 """
 
 
-def run_pytest(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str, *options: str
-) -> pytest.RunResult:
-    """Run ``source`` after ``HEAD``, with warnings as errors."""
+def runner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, head: str = HEAD) -> Run:
+    """A function that runs pytest on one module, which begins with ``head``."""
     monkeypatch.setenv("PYTHONPATH", SRC)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    pytester.makepyfile(HEAD + source)
-    without = [word for name in OTHERS for word in ("-p", f"no:{name}")]
-    return pytester.runpytest_subprocess(*PLUGIN, *without, "-W", "error", *options)
+
+    def run(
+        source: str,
+        *options: str,
+        warnings: tuple[str, ...] = ("-W", "error"),
+        others: tuple[str, ...] = QUIET,
+    ) -> pytest.RunResult:
+        pytester.makepyfile(head + source)
+        return pytester.runpytest_subprocess(*PLUGIN, *others, *warnings, *options)
+
+    return run

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from sidestage import UDPServer
-from sidestage.backends.base import Plan
+from sidestage.backends.base import Limits, Plan
 from sidestage.errors import ServerDied, ServerStopped, StartError, StateError
 from sidestage.journal.facts import OpenNow, StopReport
 from sidestage.journal.stats import ServerStats
@@ -162,6 +162,9 @@ class ThreadBackend:
 
     def handle(self, on: bool, deadline: Deadline) -> None:
         self._handled = on
+
+    def change(self, limits: Limits, deadline: Deadline) -> None:
+        """Do nothing: it tells no client that time is over."""
 
     def in_handler(self) -> bool:
         return threading.current_thread() is self._thread

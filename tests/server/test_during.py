@@ -71,6 +71,15 @@ class TestRecords:
             fetch(server.url + "/after")
             assert calls.received == []
 
+    def test_go_on_after_a_clear_inside(self, server: HTTPServer) -> None:
+        for path in ("/a", "/b"):
+            fetch(server.url + path)
+        with server.during() as calls:
+            fetch(server.url + "/inside")
+            server.clear()
+            fetch(server.url + "/later")
+            assert paths(calls.received) == paths(calls.wait_for(1)) == ["/later"]
+
     def test_two_at_a_time(self, server: HTTPServer) -> None:
         with server.during() as outer:
             fetch(server.url + "/outer")

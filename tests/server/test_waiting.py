@@ -49,7 +49,9 @@ class TestPredicate:
             client.start()
             server.wait_for(1)
             threading.Timer(0.05, go_on.set).start()
+            began = time.monotonic()
             (request,) = server.wait_for(lambda request: request.answer is not None, WAIT)
+            assert time.monotonic() - began < WAIT / 2
             client.join()
         assert request.answer is not None
         assert request.answer.status == 200

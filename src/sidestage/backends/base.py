@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, dataclass_transform
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, dataclass_transform
 
 from ..errors import ServerDied
 from ..journal.facts import Label, OpenNow, StopReport
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 @dataclass_transform(kw_only_default=True)
 class _Checked(SimpleNamespace):
     """Have type checkers check the fields of a namespace."""
+
+
+class Limits(NamedTuple):
+    """The settings of a run that may change while it serves."""
+
+    handler_timeout: float | None  # seconds
+    keep: int  # bytes
 
 
 class Plan(_Checked):
@@ -126,6 +133,13 @@ class Backend(Protocol):
 
         Does nothing if that is so already. One thread at a time calls it. Raises ServerStopped when
         it has ended, TimeoutError at the deadline.
+        """
+        ...
+
+    def change(self, limits: Limits, deadline: Deadline) -> None:
+        """Have ``limits`` take effect for what clients send from now on.
+
+        Raises ServerStopped when it has ended, TimeoutError at the deadline.
         """
         ...
 

@@ -21,7 +21,7 @@ from ..pristine.waits import Deadline
 from ..process import fork_hooks
 from ..process.launch import new_pid_namespace
 from ..process.pool import end, pool
-from .base import Plan
+from .base import Limits, Plan
 
 if TYPE_CHECKING:
     from ..dispatch.calls import Protocol
@@ -278,6 +278,10 @@ class HostedBackend:
     def handle(self, on: bool, deadline: Deadline) -> None:
         if (run := self.run) is not None:
             run.handle(on, deadline)
+
+    def change(self, limits: Limits, deadline: Deadline) -> None:
+        if (run := self.run) is not None:
+            run.change(limits.handler_timeout, limits.keep, deadline)
 
     def in_handler(self) -> bool:
         run = self.run

@@ -165,6 +165,20 @@ class Calls:
             del self._waiting[go_on]
             go_on()
 
+    def limit(self, seconds: float | None, room: int) -> None:
+        """Have other limits from now on, also for the time of the calls that are under way.
+
+        One whose time has no end, or is over, keeps none.
+        """
+        before, self._seconds, self._room = self._seconds, seconds, room
+        for call in self._open.values():
+            if call.due is not None and before is not None:
+                call.due = None if seconds is None else call.due + seconds - before
+        if self._timer is not None:
+            self._timer.cancel()
+        self._check()
+        self._look()
+
     # Time-outs ---------------------------------------------------------------------------------
 
     def _check(self) -> None:

@@ -39,6 +39,7 @@ from ..wire.messages import (
     WIRE_VERSION,
     Address,
     Ahead,
+    Change,
     Close,
     Configure,
     Describe,
@@ -98,6 +99,7 @@ class Host:
             Configure: self._configure,
             Resume: self._resume,
             Handle: self._handle,
+            Change: self._change,
             Sync: lambda message: self._iteration.asked.append(message.token),
             Describe: self._describe,
             Stop: self._begin_stop,
@@ -210,6 +212,11 @@ class Host:
     def _describe(self, message: Describe) -> None:
         shown, more = ([], 0) if self.service is None else self.service.describe()
         self.outbox.send(Described(token=message.token, open=shown, more=more))
+
+    def _change(self, message: Change) -> None:
+        if self.service is not None:
+            self.outbox.limit = message.keep
+            self.service.change(message.handler_timeout, message.keep)
 
     def _configure(self, config: Configure) -> None:
         try:

@@ -65,11 +65,17 @@ class Unrecorded:
     """The bytes of records that are not complete: what does not fit is cut from them."""
 
     def __init__(self, limit: int) -> None:
+        self._limit = limit  # bytes
         self._free = limit  # bytes
+
+    def limit(self, limit: int) -> None:
+        """Have room for ``limit`` bytes from now on."""
+        self._free += limit - self._limit
+        self._limit = limit
 
     def take(self, size: int) -> int:
         """Count up to ``size`` bytes; returns how many may be stored."""
-        taken = min(size, self._free)
+        taken = max(0, min(size, self._free))  # less than none is free once the limit is lower
         self._free -= taken
         return taken
 
@@ -96,6 +102,7 @@ class Service:
         self.settings = settings  # of the type in the vocabulary
         self.layers: list[LayerFactory] = []  # from the stream up
         self.handled = False  # call the parent's handler; else record, and answer plain success
+        self.handler_timeout = config.handler_timeout  # seconds; it may change
         self.record_limit = min(config.keep // 4, MAX_RECORD)  # bytes of one record's body
         self.draining = False
         self.finished = 0  # calls whose handlers had returned when the stop was requested
@@ -117,6 +124,15 @@ class Service:
         for sock in sockets:
             acceptor = Acceptor(self.iteration, sock, self.config.backlog, receiver)
             self._acceptors.append(acceptor)
+
+    def change(self, handler_timeout: float | None, keep: int) -> None:
+        """Keep to other limits than those of the configuration, which the next server may have."""
+        room = max(keep, LEAST_ROOM)
+        self.handler_timeout = handler_timeout
+        self.record_limit = min(keep // 4, MAX_RECORD)
+        self.calls.limit(handler_timeout, room)
+        self.transit.limit = room
+        self.unrecorded.limit(keep)
 
     def receiver(self) -> Receiver:
         """Return the receiver for a new connection."""

@@ -230,6 +230,11 @@ class Run:
             self.send(wire.Handle(on=on), deadline=deadline)
             self.handled = on
 
+    def change(self, handler_timeout: float | None, keep: int, deadline: Deadline) -> None:
+        """Have the child keep to other limits; raises ServerStopped, TimeoutError."""
+        self.unacknowledged.limit = max(keep, LEAST_ROOM)
+        self.send(wire.Change(handler_timeout=handler_timeout, keep=keep), deadline=deadline)
+
     # From the child ----------------------------------------------------------------------------
 
     def event(self, message: wire.Message) -> Job | None:

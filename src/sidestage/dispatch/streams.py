@@ -143,7 +143,7 @@ class Unacknowledged:
     """The bytes of all streams to clients that the child has not passed on."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit  # bytes
+        self.limit = limit  # bytes
         self._size = 0  # bytes
         self._waiting: set[Outflow] = set()
         self._guard = system.Lock()
@@ -153,7 +153,7 @@ class Unacknowledged:
         with self._guard:
             self._size += size
             waiting: set[Outflow] = set()
-            if self._waiting and self._size <= self._limit // 4 * 3:
+            if self._waiting and self._size <= self.limit // 4 * 3:
                 waiting, self._waiting = self._waiting, waiting
         for flow in waiting:
             flow.look()
@@ -161,7 +161,7 @@ class Unacknowledged:
     def has_room(self, flow: Outflow) -> bool:
         """Whether ``flow`` may use its whole window; if not, it is told to look again."""
         with self._guard:
-            if self._size < self._limit:
+            if self._size < self.limit:
                 return True
             self._waiting.add(flow)
         return False

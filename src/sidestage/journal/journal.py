@@ -276,6 +276,12 @@ class Journal(Generic[R]):
             self._size = self._held
             return self.failures.clear()
 
+    def set_keep(self, keep: int) -> None:
+        """Keep as many bytes from now on."""
+        with self._guard:
+            self.keep = keep
+            self._trim()
+
     # Reading -----------------------------------------------------------------------------------
 
     @property

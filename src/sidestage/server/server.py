@@ -6,23 +6,21 @@ Nothing here knows a protocol, or where the server runs.
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import threading
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from ..backends.base import Backend, Plan
+from ..backends.base import Backend, Limits, Plan
 from ..backends.hosted import HostedBackend
 from ..dispatch.coroutines import running_loop
 from ..dispatch.slot import Slot
-from ..errors import ForcedStopWarning, StateError
+from ..errors import ForcedStopWarning, ServerStopped, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Matching, Received, by_address
 from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline, Event
-from ..wire import values
 from ..wire.values import seconds
 from . import address as addresses
 from .checks import one_argument_or_none
@@ -30,35 +28,22 @@ from .context import StartedInContext
 from .during import During
 from .lifecycle import Lifecycle, State
 from .names import Named
+from .settings import Settings
 from .waiting import Wait, wait_idle
 
 if TYPE_CHECKING:
     import asyncio
-    from typing import TypedDict
 
     from ..journal.stats import ServerStats
     from ..wire.messages import Address
 
-    class Options(TypedDict, total=False):
-        """What all servers take, for the ``**options`` of those that take more."""
-
-        name: str | None
-        handler_timeout: float | None
-        start_timeout: float
-        stop_timeout: float
-        keep: int
-        fresh: bool
-        backlog: int
-
-
 R = TypeVar("R")
 
 KEEP = 64 * 1024 * 1024  # bytes
-_MAX_BACKLOG = (1 << 31) - 1  # listen(2) takes an int
 _ROOT = __name__.partition(".")[0]
 
 
-class Server(Named, StartedInContext, Generic[R]):
+class Server(Named, StartedInContext, Settings, Generic[R]):
     """What all servers have in common.
 
     ``address`` is ``(host, port)``, IPv4 or IPv6, where port 0 lets the kernel choose and the
@@ -111,23 +96,21 @@ class Server(Named, StartedInContext, Generic[R]):
         backlog: int = 1024,
     ) -> None:
         self.address = address
-        self.poll_interval = seconds("poll_interval", poll_interval)
-        self.handler_timeout = _seconds_or_none("handler_timeout", handler_timeout)
-        self.start_timeout = seconds("start_timeout", start_timeout)
-        self.stop_timeout = seconds("stop_timeout", stop_timeout)
+        self.poll_interval = poll_interval
+        self.handler_timeout = handler_timeout
+        self.start_timeout = start_timeout
+        self.stop_timeout = stop_timeout
+        self.keep = keep
         self.fresh = fresh
-        self._listen = self._parse(address)
-        self._backlog = values.count("backlog", backlog, least=1, most=_MAX_BACKLOG)
+        self.backlog = backlog
         self._label = Label(type(self).__name__, name)
-        self._journal: Journal[R] = Journal(values.count("keep", keep), self._matching)
+        self._journal: Journal[R] = Journal(self.keep, self._matching)
         self._slot = self._make_slot(self._check_handler(handler))
         ready = Event()
         self.ready = ready
         self._lifecycle = Lifecycle(self._label, self._journal, ready, self._slot)
         self._bound: list[Address] = []
-
-    def _parse(self, address: addresses.AddressLike) -> addresses.Listen:
-        return addresses.parse(address)
+        self._limits: Limits | None = None  # that what serves was told
 
     def _make_slot(self, handler: Callable[..., Any] | None) -> Slot:
         return Slot(handler)
@@ -260,9 +243,9 @@ class Server(Named, StartedInContext, Generic[R]):
         returns all that it accepts. It is called once for a record, and again when its handler has
         answered. Records that were dropped (see ``keep``) count, too; they go to no function.
 
-        Raises WaitTimeout after ``timeout`` seconds, or as soon as the server is stopped or
-        restarted; its message lists what did come. Raises ServerDied if the server's process ends
-        first, and StateError where it would block an event loop: use ``wait_for_async`` there.
+        Raises WaitTimeout after ``timeout`` seconds, or once the server is stopped or restarted;
+        its message lists what did come. Raises ServerDied if the server's process ends first, and
+        StateError where it would block an event loop: write ``await wait_for_async(...)`` there.
         """
         __tracebackhide__ = True
         return Wait(self, count).run(timeout)
@@ -286,11 +269,8 @@ class Server(Named, StartedInContext, Generic[R]):
     def during(self) -> During[R]:
         """Look at what comes inside a ``with``: ``with server.during() as calls:``.
 
-        ``calls.received`` and ``calls.errors`` are of what came inside; ``calls.wait_for`` and
-        ``calls.wait_for_async`` wait for that. Its end waits, ``handler_timeout`` at most, until no
-        request is under way, and raises what handlers have raised for requests that came inside.
-        Under the pytest plugin these fail the test, as errors outside do. On asyncio's loop, write
-        ``async with``.
+        Its end raises what handlers have raised for requests that came inside; under the pytest
+        plugin that fails the test, as errors outside do. On asyncio's loop, write ``async with``.
         """
         return During(self)
 
@@ -384,12 +364,13 @@ class Server(Named, StartedInContext, Generic[R]):
         if lifecycle.backend is not None and (backend := lifecycle.serving()) is not None:
             # What served may have died, and nobody has looked.
             backend.sync(deadline.sooner(self._sync_seconds))
-        make = functools.partial(self._new_backend, loop)
-        lifecycle.begin_start(make, deadline)
+        lifecycle.begin_start(lambda: self._new_backend(loop), deadline)
 
     def finish_start(self) -> Self:
         """Wait until the server is ready, and return it. Raises StartError, StartTimeout."""
         self._lifecycle.finish_start(self._note_bound)
+        if self._limits != (self.handler_timeout, self.keep):  # they were set meanwhile
+            self._change()
         return self
 
     def cancel_start(self) -> None:
@@ -408,6 +389,7 @@ class Server(Named, StartedInContext, Generic[R]):
         if listen.path is not None and not listen.path.startswith(("/", "\0")):
             directory = addresses.working_directory(listen.path)
         assert isinstance(self.ready, Event)
+        self._limits = limits = Limits(self.handler_timeout, self.keep)
         plan = Plan(
             label=self._label,
             journal=self._journal,
@@ -423,14 +405,23 @@ class Server(Named, StartedInContext, Generic[R]):
             port=listen.port,
             path=listen.path,
             directory=directory,
-            poll_interval=seconds("poll_interval", self.poll_interval),
-            handler_timeout=_seconds_or_none("handler_timeout", self.handler_timeout),
-            keep=self._journal.keep,
-            backlog=self._backlog,
+            poll_interval=self.poll_interval,
+            handler_timeout=limits.handler_timeout,
+            keep=limits.keep,
+            backlog=self.backlog,
             fresh=self.fresh,
             loop=loop,
         )
         return self._make_backend(plan)
+
+    def _change(self) -> None:
+        """Have the limits that may change at any time take effect."""
+        limits = Limits(self.handler_timeout, self.keep)
+        self._journal.set_keep(limits.keep)
+        if (backend := self._lifecycle.serving()) is not None:  # else a start compares them
+            self._limits = limits
+            with contextlib.suppress(ServerStopped):  # meanwhile: its next run will have them
+                backend.change(limits, Deadline(self._sync_seconds))
 
     def _settings(self) -> dict[str, Any]:
         """The fields of the protocol's settings."""
@@ -528,7 +519,3 @@ class Server(Named, StartedInContext, Generic[R]):
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             lifecycle.drop()
-
-
-def _seconds_or_none(name: str, value: float | None) -> float | None:
-    return None if value is None else seconds(name, value)

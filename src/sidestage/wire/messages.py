@@ -99,6 +99,16 @@ class Handle(Message, frozen=True, kw_only=True, tag=11):
     on: bool
 
 
+class Change(Message, frozen=True, kw_only=True, tag=25):
+    """Keep to other limits than Configure said, of these; the next server has those of Configure.
+
+    Not answered: what a client sends after this was written is acted on after this was read.
+    """
+
+    handler_timeout: float | None  # seconds
+    keep: int  # bytes
+
+
 class Sync(Message, frozen=True, kw_only=True, tag=12):
     """Answer Synced once everything that clients have sent before has been acted on.
 
@@ -282,6 +292,7 @@ COMMANDS: tuple[type[Message], ...] = (
     Configure,
     Resume,
     Handle,
+    Change,
     Sync,
     Describe,
     Postpone,

@@ -13,7 +13,7 @@ from .call import Line
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from sidestage.server.server import Options
+    from sidestage.server.settings import Options
 
 TESTS = Path(__file__).resolve().parent.parent.parent
 

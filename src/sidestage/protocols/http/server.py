@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import shown
 from ...server.names import closed
 from ...server.server import KEEP, Server
+from ...server.settings import Setting
 from ...wire.values import count
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ class HTTPServer(Server["HTTPRequest"]):
 
     protocol = "http"
     scheme = "http"
+
+    head_limit = Setting(
+        "Bytes of a request's head; a larger one is refused with 431.",
+        lambda name, value: count(name, value, least=1, most=_MAX_HEAD_LIMIT),
+    )
 
     # Over thirty lines: every option, a line each.
     def __init__(
@@ -61,7 +67,7 @@ class HTTPServer(Server["HTTPRequest"]):
             fresh=fresh,
             backlog=backlog,
         )
-        self._head_limit = count("head_limit", head_limit, least=1, most=_MAX_HEAD_LIMIT)
+        self.head_limit = head_limit
 
     @staticmethod
     def _matching(
@@ -86,4 +92,4 @@ class HTTPServer(Server["HTTPRequest"]):
         return self.port
 
     def _settings(self) -> dict[str, Any]:
-        return {"head_limit": self._head_limit}
+        return {"head_limit": self.head_limit}

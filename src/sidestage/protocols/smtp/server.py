@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...server.names import closed
 from ...server.server import KEEP, Server
+from ...server.settings import Setting
 from ...wire.values import count
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ class SMTPServer(Server["Mail"]):
     protocol = "smtp"
     scheme = "smtp"
 
+    size_limit = Setting(
+        "Bytes of a mail; a larger one is refused with 552.",
+        lambda name, value: count(name, value, least=1, most=_MAX_SIZE_LIMIT),
+    )
+    recipient_limit = Setting(
+        "Recipients of a mail; each further one gets 452.",
+        lambda name, value: count(name, value, least=1, most=_MAX_RECIPIENT_LIMIT),
+    )
+
     # Over thirty lines: every option, a line each.
     def __init__(
         self,
@@ -68,10 +78,8 @@ class SMTPServer(Server["Mail"]):
             fresh=fresh,
             backlog=backlog,
         )
-        self._size_limit = count("size_limit", size_limit, least=1, most=_MAX_SIZE_LIMIT)
-        self._recipient_limit = count(
-            "recipient_limit", recipient_limit, least=1, most=_MAX_RECIPIENT_LIMIT
-        )
+        self.size_limit = size_limit
+        self.recipient_limit = recipient_limit
 
     @staticmethod
     def _matching(mail_from: str = "*", rcpt_to: str = "*") -> Callable[[Mail], bool]:
@@ -87,4 +95,4 @@ class SMTPServer(Server["Mail"]):
         def handler(self, handler: Handler | None) -> None: ...
 
     def _settings(self) -> dict[str, Any]:
-        return {"size_limit": self._size_limit, "recipient_limit": self._recipient_limit}
+        return {"size_limit": self.size_limit, "recipient_limit": self.recipient_limit}

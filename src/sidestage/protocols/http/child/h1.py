@@ -277,7 +277,7 @@ class HTTPConnection:
 
     def _wait_for_room(self, exchange: Exchange) -> None:
         """Take ``exchange`` once some handlers have returned, or refuse it after their time."""
-        service, seconds = self.service, self.service.config.handler_timeout
+        service, seconds = self.service, self.service.handler_timeout
         service.calls.wait(self._advance)
         if exchange.patience is None and seconds is not None:
             refusal = Refusal(504, "Gateway Timeout", f"no handler was free within {seconds} s")
@@ -317,7 +317,7 @@ class HTTPConnection:
     def timed_out(self, exchange: Exchange) -> None:
         if exchange.answered is not Answered.PASSED:
             return
-        seconds = self.service.config.handler_timeout
+        seconds = self.service.handler_timeout
         text = f"the handler gave no answer to {exchange.line()} within {seconds} s: sent 504"
         self._diagnose(text)
         response = plain(504, "Gateway Timeout")

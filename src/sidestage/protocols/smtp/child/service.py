@@ -46,6 +46,10 @@ class SMTPService(Service):
         self.unfinished = 0  # bytes of mails that are coming in
         self.unfinished_limit = max(config.keep, 2 * self.settings.size_limit)
 
+    def change(self, handler_timeout: float | None, keep: int) -> None:
+        super().change(handler_timeout, keep)
+        self.unfinished_limit = max(keep, 2 * self.settings.size_limit)
+
     def receiver(self) -> Receiver:
         return SMTPConnection(self)
 
@@ -58,7 +62,7 @@ class SMTPService(Service):
                 return self._refuse(connection, error)
             return _SUCCESS
         if self.calls.full and not await self.calls.admits():
-            text = f"no handler was free within {self.config.handler_timeout} s: sent 451"
+            text = f"no handler was free within {self.handler_timeout} s: sent 451"
             self.diagnose(connection.peer, text, connection.number)
             return _TOO_LATE
         call = _Call(self.loop, CALL + len(data))
@@ -74,7 +78,7 @@ class SMTPService(Service):
                 connection.peer,
                 f"the handler gave no answer to the mail from "
                 f"{connection.envelope_now().mail_from!r} within "
-                f"{self.config.handler_timeout} s: sent 451",
+                f"{self.handler_timeout} s: sent 451",
                 connection.number,
             )
             return _TOO_LATE
