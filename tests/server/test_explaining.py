@@ -20,7 +20,7 @@ import pytest
 
 from kit.clients import connect, read_all
 from kit.reports import masked, told
-from kit.scripts import eventually
+from kit.scripts import eventually, run_script
 from sidestage import (
     Connection,
     Datagram,
@@ -446,6 +446,25 @@ class TestWhenever:
         with HTTPServer(handler=handler) as server:
             fetch(server, "/")
         assert said[-1] == "  #1   GET /: handler running for T at FILE:LINE"
+
+    def test_where_a_signal_handler_has_come_into_its_import(self) -> None:
+        printed = run_script("""
+            import sys
+            from sidestage import HTTPServer
+
+            def come_in(event, arguments):
+                if event == "import" and arguments[0] == "sidestage.reports" and not said:
+                    said.append("")
+                    said.append(server.explain())
+
+            with HTTPServer() as server:
+                said = []
+                sys.addaudithook(come_in)
+                assert server.explain() == said[1], said
+                said.append("no more")
+            print("as well")
+        """)
+        assert printed == "as well\n"
 
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_in_a_forked_copy(self) -> None:

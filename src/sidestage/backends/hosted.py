@@ -306,9 +306,11 @@ class HostedBackend:
         run = self.run
         if run is None:
             return OpenNow()
-        with importing_once():
-            from ..dispatch.under_way import under_way
-        return under_way(run, deadline)
+        with contextlib.suppress(ImportError):  # a signal handler has come into it
+            with importing_once():
+                from ..dispatch.under_way import under_way
+            return under_way(run, deadline)
+        return OpenNow(silent=True)
 
     def stderr_tail(self) -> str:
         run = self.run

@@ -16,10 +16,11 @@ def quoted(data: bytes, size: int | None = None) -> str:
     size = len(data) if size is None else size
     if not size:
         return "0 bytes"
-    beginning: str | bytes = _text(data[:QUOTED], cut=size > QUOTED)
-    shown = QUOTED if isinstance(beginning, str) else _BINARY
-    dots = "..." if size > shown else ""
-    return f"{count(size, 'byte')} {beginning[:shown]!r}{dots}"
+    beginning = data[:QUOTED]
+    text = _text(beginning, cut=size > len(beginning))
+    most = len(beginning) if isinstance(text, str) else min(_BINARY, len(beginning))
+    dots = "..." if size > most else ""
+    return f"{count(size, 'byte')} {text[:most]!r}{dots}"
 
 
 def _text(data: bytes, *, cut: bool) -> str | bytes:

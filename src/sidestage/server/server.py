@@ -288,9 +288,14 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         The latest that came is in it, so that it has about ``lines`` lines at most; ``None`` shows
         all. Call it at any time, also after the stop.
         """
-        with importing_once():
-            from .explaining import explain
-        return explain(self, lines)
+        explaining = _explaining()
+        text = f"{self!r}\nreceived: {self._journal.total:,}"
+        return explaining.explain(self, lines) if explaining else text
+
+    def _besides(self) -> tuple[str, str]:
+        """How a message calls that nothing came, and some lines for its end."""
+        explaining = _explaining()
+        return explaining.besides(self) if explaining else (" nothing", "")
 
     def stats(self) -> ServerStats:
         """What the server's process uses now; raises StateError when none runs."""
@@ -519,3 +524,10 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             lifecycle.drop()
+
+
+def _explaining() -> Any:
+    """The module ``explaining``; ``None`` for a signal handler that has come into its import."""
+    with importing_once():
+        from . import explaining
+    return explaining if hasattr(explaining, "_scene") else None  # the last in it

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..dispatch.coroutines import running_loop
 from ..errors import StateError, WaitTimeout, shown
 from ..journal.journal import listed
-from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline
 from ..wire import values
 from ..wire.values import seconds
@@ -128,9 +127,8 @@ class Wait(Generic[R]):
 
     def _in_vain(self, timeout: float) -> WaitTimeout:
         server, journal = self._server, self._journal
-        with importing_once():
-            from .explaining import besides
-        nothing, more = besides(server)  # first: something may come meanwhile
+        # First: something may come meanwhile.
+        nothing, more = server._besides()
         received = journal.records(self._since)
         came = journal.position - max(self._since, journal.cleared)
         if self._server._lifecycle.forked_copy:
