@@ -44,15 +44,6 @@ def test_what_is_like_nothing_is_an_error_too() -> None:
     assert not hasattr(server, "xyzzy")
 
 
-@pytest.mark.parametrize(
-    "kind, name",
-    [(HTTPServer, "backlog"), (HTTPServer, "head_limit"), (SMTPServer, "recipient_limit")],
-)
-def test_what_only_the_class_takes_is_an_error_that_says_so(kind: Any, name: str) -> None:
-    with pytest.raises(AttributeError, match=rf"pass it to the class, {kind.__name__}\({name}="):
-        setattr(kind(), name, 1)
-
-
 def test_python_adds_no_second_suggestion() -> None:
     server: Any = HTTPServer()
     with pytest.raises(AttributeError) as caught:

@@ -55,22 +55,10 @@ def closed(kind: K) -> K:
 
 def _refuse(kind: type[Named], name: str) -> NoReturn:
     text = f"{kind.__name__!r} object has no attribute {name!r}"
-    if name in _arguments(kind):
-        text += f": pass it to the class, {kind.__name__}({name}=...)"
-    elif near := _near(kind, name):
+    if near := _near(kind, name):
         text += f": did you mean {' or '.join(map(repr, near))}?"
     # Without ``obj``, for which Python would add its own "Did you mean".
     raise AttributeError(text, name=name)
-
-
-def _arguments(kind: type[Named]) -> set[str]:
-    """The keywords that the class takes."""
-    names: set[str] = set()
-    for base in kind.__mro__:
-        code = getattr(vars(base).get("__init__"), "__code__", None)
-        if code is not None:
-            names.update(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
-    return names
 
 
 def _near(kind: type[Named], name: str) -> list[str]:
