@@ -13,6 +13,7 @@ import sidestage
 from sidestage import errors
 from sidestage.errors import (
     ForcedStopWarning,
+    LeftRunningWarning,
     NotOneRecord,
     ServerDied,
     ServerStopped,
@@ -33,6 +34,7 @@ TREE = {
     WaitTimeout: (SidestageError, TimeoutError),
     NotOneRecord: (SidestageError, AssertionError),
     ForcedStopWarning: (RuntimeWarning,),
+    LeftRunningWarning: (RuntimeWarning,),
 }
 
 

@@ -348,3 +348,59 @@ def test_mail(smtp_server):
     assert "may return None (250) or a reply" in shown
     assert len(shown.splitlines()) < 12
     assert "src/sidestage" not in shown
+
+
+GIVES_UP = """
+import http.client, time
+
+def give_up(server):
+    client = http.client.HTTPConnection(server.host, server.port, timeout=0.1)
+    client.request("GET", "/slow")
+    with pytest.raises(TimeoutError):
+        client.getresponse()
+    client.close()
+"""
+
+
+def test_a_test_of_a_time_out_costs_a_tenth_of_a_second(run: Run) -> None:
+    """Five of them together take less than one of the sleeps."""
+    result = run(
+        GIVES_UP
+        + """
+@pytest.mark.parametrize("number", range(5))
+def test_time_out(http_server, number):
+    http_server.handler = lambda request: time.sleep(8)
+    give_up(http_server)
+""",
+        warnings=(),
+    )
+    result.assert_outcomes(passed=5, warnings=5)
+    assert result.duration < 8
+    result.stdout.re_match_lines(
+        [r".*LeftRunningWarning: .*GET /slow at .*\.py:\d+, in <lambda>.*"]
+    )
+
+
+def test_the_warning_of_a_handler_that_runs_on_can_be_filtered(run: Run) -> None:
+    result = run(
+        GIVES_UP
+        + """
+@pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
+def test_time_out(http_server):
+    http_server.handler = lambda request: time.sleep(8)
+    give_up(http_server)
+
+def test_waits_for_it(http_server):
+    http_server.handler = lambda request: request.client_gone.wait(8) and "late"
+    give_up(http_server)
+
+def test_coroutine(http_server):
+    async def handler(request):
+        await asyncio.sleep(8)
+
+    import asyncio
+    http_server.handler = handler
+    give_up(http_server)
+"""
+    )
+    result.assert_outcomes(passed=3)

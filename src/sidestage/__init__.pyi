@@ -1,6 +1,7 @@
 # What users import, a line each; what reads it is ``__init__.py``.
 from .dispatch.connection import Connection as Connection
 from .errors import ForcedStopWarning as ForcedStopWarning
+from .errors import LeftRunningWarning as LeftRunningWarning
 from .errors import NotOneRecord as NotOneRecord
 from .errors import ServerDied as ServerDied
 from .errors import ServerStopped as ServerStopped

@@ -9,6 +9,7 @@
     ├── WaitTimeout (TimeoutError)        fewer records than waited for
     └── NotOneRecord (AssertionError)     ``received.one`` has found none, or several
     ForcedStopWarning (RuntimeWarning)    stop() had to do more than ask
+    LeftRunningWarning (RuntimeWarning)   a handler runs on after the stop of its server
 
 Facts are attributes, so nobody has to parse a message; each message says what to do next.
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 __all__ = [
     "ForcedStopWarning",
+    "LeftRunningWarning",
     "NotOneRecord",
     "ServerDied",
     "ServerStopped",
@@ -167,6 +169,10 @@ class NotOneRecord(SidestageError, AssertionError):
 
 class ForcedStopWarning(RuntimeWarning):
     """``stop()`` had to close, terminate or kill; its report says what the server was doing."""
+
+
+class LeftRunningWarning(RuntimeWarning):
+    """A handler runs on after the stop of its server; the message says where."""
 
 
 def _signal_name(exit_code: int | None) -> str | None:

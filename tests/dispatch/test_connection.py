@@ -223,6 +223,7 @@ def test_nothing_is_sent_after_a_shutdown(session: Session) -> None:
     assert session.server.stop().clean
 
 
+@pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
 def test_a_connection_that_another_thread_has_closed_stays_closed(session: Session) -> None:
     client, connection = session.open()
     with client:

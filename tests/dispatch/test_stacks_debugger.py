@@ -5,6 +5,7 @@ from __future__ import annotations
 import bdb  # without a debugger loaded, its frames are not looked for
 import smtplib
 import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -137,6 +138,29 @@ def test_a_stop_waits_for_the_prompt_and_the_exchange(prompt: Prompt) -> None:
     thread.join()
     assert bodies == [b"answer"]
     assert (report.rung, report.connections) == ("ask", ())
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_stop_waits_for_the_prompt_of_a_handler_whose_client_is_gone(
+    reset: bool, prompt: Prompt
+) -> None:
+    """The client has time-outs of its own, and does not know of the prompt."""
+    ended = threading.Event()
+
+    def handler(request: Any) -> None:
+        prompt.sit()
+        ended.set()
+
+    server = HTTPServer(handler=handler).start()
+    with socket.create_connection(server.server_address) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert prompt.entered.wait(LONG)
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    prompt.leave_late()
+    report = server.stop()
+    assert ended.is_set()
+    assert (report.rung, report.running) == ("ask", ())
 
 
 def test_a_datagram_is_answered_though_the_stop_came(prompt: Prompt) -> None:

@@ -376,6 +376,7 @@ class TestServers:
         with HTTPServer(handler=handler) as server:
             assert self.fetch(f"{server.url}/?n=5") == b"end"
 
+    @pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
     def test_a_stop_with_a_handler_that_blocks(self, gate: type[Any]) -> None:
         entered, release = threading.Event(), threading.Event()
 

@@ -333,11 +333,12 @@ def error_of(work: Work) -> BaseException | None:
 
 
 def allow_forced_stops(driver: Driver) -> None:
-    """Ignore the warning of a forced stop: on a busy machine, a short limit may force one."""
+    """Ignore what a stop warns of: on a busy machine, a short limit may force one."""
     if driver.is_sidestage:
-        from sidestage import ForcedStopWarning
+        from sidestage import ForcedStopWarning, LeftRunningWarning
 
         warnings.simplefilter("ignore", ForcedStopWarning)
+        warnings.simplefilter("ignore", LeftRunningWarning)  # what hangs is left behind
 
 
 def port_of_nobody() -> int:

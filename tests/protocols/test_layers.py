@@ -252,6 +252,7 @@ class TestStop:
         stopper.join(LONG)
         assert server.stop_report.clean
 
+    @pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
     def test_what_is_still_open_is_named(self, release: threading.Event) -> None:
         running = threading.Event()
 

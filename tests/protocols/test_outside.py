@@ -214,6 +214,7 @@ class TestStop:
         assert report.rung == "ask"
         assert "within a line" in str(report)
 
+    @pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
     def test_a_running_handler_is_named_in_the_report(self, release: threading.Event) -> None:
         running = threading.Event()
 

@@ -235,6 +235,7 @@ class TestStop:
         assert len(reports) == 2
         assert reports[0] == reports[1]
 
+    @pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
     def test_a_handler_that_never_returns_does_not_delay_it(self) -> None:
         entered, release = threading.Event(), threading.Event()
 
@@ -454,6 +455,7 @@ class TestHandlers:
         with HTTPServer(handler=handler) as server:
             assert fetch(server.url) == b"ok"
 
+    @pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
     def test_a_coroutine_that_comes_after_the_stop_is_cancelled(self) -> None:
         entered, release = threading.Event(), threading.Event()
         run: list[str] = []

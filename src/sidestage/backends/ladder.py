@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..dispatch import leaving
 from ..journal.facts import OpenConnection, Rung, StopReport
 from ..pristine import system, waits
 from ..pristine.waits import Deadline
@@ -73,8 +74,8 @@ class Ladder:
         if run.death is None:
             if self._asked:
                 run.reader.wait_until(run.has_stopped, self._ask)
-            if run.stopped is not None and not run.stopped.open:
-                run.settle(self._ask)
+            if run.stopped is not None:
+                leaving.settle(run, self._ask)
         open_now = self._open_connections()
         run.detach(self._deadline)
         if run.stopped is not None:
@@ -134,6 +135,7 @@ class Ladder:
             connections=connections,
             stack=stack,
             swept=swept,
+            running=leaving.settle_all(self._run, self._deadline),
         )
 
     def _open_connections(self) -> tuple[OpenConnection, ...]:

@@ -192,7 +192,7 @@ class Calls:
                 coming.append(call.due)
             else:
                 call.due = None
-                self._ask(functools.partial(self._decided, call_id, call))
+                self.ask(functools.partial(self._decided, call_id, call))
         if coming and self._timer is None:
             self._timer = self._loop.call_later(min(coming) - now, self._check)
 
@@ -206,7 +206,7 @@ class Calls:
         else:
             call.timed_out()
 
-    def _ask(self, act: Callable[[bool], None]) -> None:
+    def ask(self, act: Callable[[bool], None]) -> None:
         """Ask the parent whether to postpone a time-out, and call ``act`` with its answer.
 
         The parent says yes while the test is being debugged. No answer within half a second
@@ -232,7 +232,7 @@ class Calls:
             if not answer.done():  # the waiting task may have been cancelled
                 answer.set_result(wanted)
 
-        self._ask(act)
+        self.ask(act)
         return await answer
 
     def end(self) -> None:

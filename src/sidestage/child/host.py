@@ -64,6 +64,7 @@ from ..wire.values import printable
 from .channel import Outbox, capacity, enlarge
 from .iteration import Iteration
 from .net import listener
+from .net.hangups import make_hangups
 from .owner_watch import OwnerWatch
 from .service import Service, layers_of, protocols, service_of
 
@@ -85,6 +86,7 @@ class Host:
         self.outbox = Outbox(self.loop, events_fd)
         self._iteration = Iteration(self.loop, self.outbox)
         self._iteration.read_commands = self._read_commands
+        self._iteration.hangups = make_hangups(self.loop)
         self._selector = selector
         selector.before = self._iteration.end
         self.service: Service | None = None

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from ..wire.messages import Synced
 from .channel import Outbox
+from .net.hangups import Hangups
 
 _ASK_SECONDS = 0.1  # for clients to stop sending, before a look is answered
 LARGE = 1 << 14  # bytes received at once that are acted on at once, since a copy would cost more
@@ -45,6 +46,7 @@ class Iteration:
         self.loop = loop
         self.outbox = outbox
         self.read_commands: Callable[[], None] = _nothing
+        self.hangups: Hangups | None = None  # set by the host, where the system has it
         self.received: list[tuple[Callable[[Any], None], Any]] = []  # what to call, with what
         self.senders: list[Sender] = []
         # Whether a stream may send its answer at once, after the messages. Its client wakes while

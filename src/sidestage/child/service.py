@@ -16,6 +16,7 @@ from ..wire.frames import MAX_RECORD
 from ..wire.messages import (
     Configure,
     Diagnostic,
+    Gone,
     Message,
     OpenConnection,
     SetOption,
@@ -33,6 +34,8 @@ _ROOT = __name__.partition(".")[0]
 # A stop reads everything that clients had sent before it. A client may send without end, so stop
 # reading after more bytes than the kernel buffers for a connection.
 _KERNEL_BYTES = 1 << 24
+_READ_SECONDS = 0.005  # between two looks at what is read ahead of the handlers
+LEFT_SECONDS = 0.1  # that a stop leaves a handler whose client has stopped sending
 # Of the loop, without a connection or a byte: all has been read, and the tasks have run that this
 # has started.
 _QUIET_ITERATIONS = 2
@@ -59,6 +62,13 @@ class Peer(Protocol):
 
     def abort(self) -> None:
         """Drop the connection now."""
+
+
+class HalfClosed(Peer, Protocol):
+    """A connection whose client has stopped sending: a stop does not wait for its handler."""
+
+    def give_up(self) -> None:
+        """Drop the connection: its handler has had its time."""
 
 
 class Unrecorded:
@@ -113,6 +123,8 @@ class Service:
         self.peers: set[Peer] = set()
         self.next_connection = itertools.count(1).__next__
         self.remove_file: Callable[[], None] = _nothing  # of a Unix socket
+        self._half_closed: set[HalfClosed] = set()
+        self._patience: dict[int, asyncio.TimerHandle] = {}  # by call, in a stop
         self._acceptors: list[Acceptor] = []
         self._emptied = Flag()
 
@@ -152,6 +164,9 @@ class Service:
         if call is not None:
             call.command(message)
 
+    def read_on(self, peer: Peer) -> None:
+        """Read what the client has sent, though nobody takes it: it may have left after that."""
+
     def idle(self) -> None:
         """Called during a drain that waits for handlers, once none is running."""
 
@@ -162,6 +177,8 @@ class Service:
     def left(self, peer: Peer) -> None:
         """Remove a connection that is closed."""
         self.peers.discard(peer)
+        if self._half_closed:
+            self._half_closed.discard(peer)
         self.iteration.progress.set()
         if not self.peers:
             self._emptied.set()
@@ -174,6 +191,17 @@ class Service:
         every = (peer.describe() for peer in self.peers)
         described = sorted((one for one in every if not one.call), key=lambda one: one.number)
         return described[:_DESCRIBED], len(described[_DESCRIBED:])
+
+    def half_closed(self, peer: HalfClosed, *, on: bool = True) -> None:
+        """Note that the client has stopped sending, and that a stop need not wait for it then."""
+        (self._half_closed.add if on else self._half_closed.discard)(peer)
+        if on and self.draining:
+            self._expect_end(peer)
+
+    def began(self, peer: HalfClosed) -> None:
+        """Note that a call begins in a stop: its client may have stopped sending before."""
+        if peer in self._half_closed:
+            self._expect_end(peer)
 
     def diagnose(self, peer: object, text: str, connection: int = 0) -> None:
         """Send the test a diagnostic about ``peer``."""
@@ -223,6 +251,9 @@ class Service:
                 peer.abort()
             else:
                 peer.close_if_idle()
+        for half_closed in list(self._half_closed):
+            if not caller or caller not in half_closed.call_ids():
+                self._expect_end(half_closed)
         await self._wait_until_empty(end - self.loop.time())
         while self.peers and await self.calls.postpones():
             await self._wait_until_empty(seconds)
@@ -230,19 +261,54 @@ class Service:
             return await self._abort_unfinished()
         finally:
             self.calls.end()
+            for timer in self._patience.values():
+                timer.cancel()
+
+    def _expect_end(self, peer: HalfClosed) -> None:
+        """Let the handlers of ``peer`` answer soon, or never: its client counts as gone."""
+        for call in peer.call_ids():
+            if call not in self._patience and self.calls.get(call) is not None:
+                self.outbox.send(Gone(call=call))
+                self._be_patient(peer, call)
+
+    def _be_patient(self, peer: HalfClosed, call: int) -> None:
+        self._patience[call] = self.loop.call_later(LEFT_SECONDS, self._impatient, peer, call)
+
+    def _impatient(self, peer: HalfClosed, call: int) -> None:
+        """The time of a handler is over, unless the test is being debugged."""
+
+        def runs() -> bool:
+            return peer in self._half_closed and self.calls.get(call) is not None
+
+        def decide(postponed: bool) -> None:
+            if postponed and runs():
+                self._be_patient(peer, call)
+            elif runs():
+                peer.give_up()
+
+        if runs():
+            self.calls.ask(decide)
 
     async def _take_what_was_sent(self, end: float, caller: int) -> None:
         iteration = self.iteration
         enough, quiet = iteration.taken + _KERNEL_BYTES, 0
+        patience = LEFT_SECONDS  # with handlers that do not read what comes before the end
         while (
             quiet < (_QUIET_ITERATIONS if self.peers else 1)
             and iteration.taken < enough
             and self.loop.time() < end
         ):
             before = iteration.taken
-            if any(peer.is_behind() and caller not in peer.call_ids() for peer in self.peers):
+            behind = [
+                peer for peer in self.peers if peer.is_behind() and caller not in peer.call_ids()
+            ]
+            if behind:
                 iteration.progress.clear()
-                await iteration.progress.wait(end - self.loop.time())
+                await iteration.progress.wait(min(patience, end - self.loop.time()))
+                if not iteration.progress.is_set():
+                    patience = _READ_SECONDS
+                    for peer in behind:
+                        self.read_on(peer)
                 quiet = 0
             else:
                 await asyncio.sleep(0)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from ..journal.journal import Journal
+    from .coroutines import Running
     from .run import Run
 
 # The call whose handler is the caller, if it is one.
@@ -51,6 +52,10 @@ class Call:
     owes = False  # the child has ended it, and is to be told when the handler has returned
     holds = 0  # bytes that the run counts for it
     awaits: Awaitable[Any] | None = None  # what a coroutine handler runs
+    gone = False  # its client is, or counts as gone
+    cancels = True  # its handler is cancelled when its client is gone, if it is a coroutine
+    unwanted = False  # it was
+    coroutine: Running | None = None  # its handler's, if it is one
 
     def __init__(self, run: Run, id: int, client_address: Address) -> None:  # noqa: A002 - it is one
         self.run = run
@@ -75,6 +80,10 @@ class Call:
 
     def event(self, message: Message) -> None:
         """Take an event on this call."""
+
+    def client_gone(self) -> None:
+        """Note that the client is gone, or counts as gone."""
+        self.gone = True
 
     def stopping(self, error: Exception) -> None:
         """Wake a handler that waits for its client."""
@@ -130,10 +139,23 @@ class Call:
         """Answer with the result of a coroutine handler; runs on a handler thread, may block."""
         self.run.threads.ended_awaiting()
         try:
+            if task.cancelled() and self.coroutine is not None and self.coroutine.cancelled:
+                raise self._why_cancelled()  # by us, so it is not the handler's error
             context.run(lambda: self.complete(task.result()))
         except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
             self.failed(error)
         self.run.close_call(self)
+
+    def _why_cancelled(self) -> Exception:
+        if self.gone:
+            return ClientLeft(f"the client {self.client_address} is gone")
+        return ServerStopped(f"{self.run.label} has stopped, so its clients are gone")
+
+    def cancel(self) -> None:
+        """Cancel the handler, if it is a coroutine, or as soon as it has returned one."""
+        self.unwanted = True
+        if self.coroutine is not None:
+            self.coroutine.cancel()
 
     def failed(self, error: BaseException) -> None:
         """Note what the handler raised, and answer with the protocol's failure."""

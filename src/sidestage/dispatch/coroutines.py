@@ -11,7 +11,7 @@ import contextvars
 import functools
 import sys
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
+from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ServerStopped
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CANCEL_SECONDS = 0.1  # for a coroutine to end that was cancelled
+_MOMENT = 0.02  # for one that has had its time already
 _EXIT_SECONDS = 1.0  # for all our loops to end before the interpreter does
 
 
@@ -35,6 +37,69 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     return None if events is None else events._get_running_loop()  # public, but undocumented
 
 
+class Running:
+    """A coroutine handler, from before it is scheduled until its task is done."""
+
+    def __init__(self) -> None:
+        self.cancelled = False  # by us
+        self.runner: CoroutineRunner | None = None  # once it is scheduled
+        self._task: asyncio.Task[Any] | None = None  # once it has begun
+        self._told = False  # that it is cancelled
+        self._patience = Deadline(None)  # with one that is cancelled
+
+    def cancel(self) -> None:
+        """Cancel it, once; any thread may call this."""
+        self.mark()
+        if self.runner is not None:
+            self.runner.call(self._begin_to_cancel)
+
+    def mark(self) -> None:
+        """Note that it is we who cancel it."""
+        if not self.cancelled:
+            self._patience = Deadline(_CANCEL_SECONDS)
+            self.cancelled = True
+
+    def begun(self, task: asyncio.Task[Any]) -> None:
+        """Note its task; called on the loop."""
+        self._task = task
+        if self.cancelled:  # before it was scheduled
+            self._begin_to_cancel()
+
+    def _begin_to_cancel(self) -> None:
+        # Later than its first step: Python warns of a coroutine that was never awaited.
+        if self._task is not None:
+            self._task.get_loop().call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._told:
+            self._told = True  # twice would interrupt what it does about it
+            self._task.cancel()
+
+    def done(self) -> bool:
+        """Whether it is done; what it has returned may still have to be sent."""
+        return self._task is not None and self._task.done()
+
+    def may_end(self) -> bool:
+        """Whether it may be about to end: it was cancelled just now, or is done."""
+        return self._task is None or self.done() or not self._patience.passed()
+
+    def place(self) -> str | None:
+        """Where it is: file, line and function; ``None`` if it is done, or cannot be known."""
+        if self._task is None or self._task.done():
+            return None
+        awaited: Any = self._task.get_coro()
+        frames: list[FrameType] = []
+        while awaited is not None:
+            if getattr(awaited, "cr_running", False) and self.runner is not None:
+                return stacks.place_in_loop(self.runner.thread())
+            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+            if frame is not None:
+                frames.append(frame)
+            inner = getattr(awaited, "cr_await", None)
+            awaited = getattr(awaited, "gi_yieldfrom", None) if inner is None else inner
+        return stacks.where(frames[::-1]) if frames else None
+
+
 class CoroutineRunner:
     """Runs coroutine handlers on the loop that started the server, or else on its own loop."""
 
@@ -42,7 +107,7 @@ class CoroutineRunner:
         self._loop = loop
         self._own = False
         self._guard = system.RLock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], Running] = {}
         self._ended = Wakeup()
         self._running = False
         self._thread: int | None = None  # that runs our own loop, once it runs
@@ -55,8 +120,11 @@ class CoroutineRunner:
         awaitable: Awaitable[Any],
         context: contextvars.Context,
         done: Callable[[asyncio.Future[Any]], None],
+        running: Running | None = None,
     ) -> None:
         """Schedule ``awaitable`` in ``context``; ``done`` is called on the loop with its task.
+
+        ``running`` is told of the task.
 
         Raises RuntimeError if the loop is closed, ServerStopped if there was none at the end.
         """
@@ -65,12 +133,15 @@ class CoroutineRunner:
             if self._tracers is not None:
                 self._tracers.follow()
             task = loop.create_task(_as_coroutine(awaitable), context=context)
-            self._tasks.add(task)  # a loop keeps only weak references to tasks
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = told  # a loop keeps only weak references to tasks
+            task.add_done_callback(self._tasks.__delitem__)
             task.add_done_callback(done)
+            told.begun(task)
 
+        told = running or Running()
         try:
             loop = self._ensure_loop()
+            told.runner = self
             loop.call_soon_threadsafe(begin)
         except (RuntimeError, ServerStopped):  # the loop is closed, or will never be
             if isinstance(awaitable, CoroutineType):
@@ -113,6 +184,8 @@ class CoroutineRunner:
             while not self._leaves():
                 loop.run_forever()
             if self._closing:
+                for running in self._tasks.values():
+                    running.mark()
                 loop.run_until_complete(_cancel_all())
                 loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
@@ -131,8 +204,29 @@ class CoroutineRunner:
                 return True
             return False
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the loop call ``function``, if it is open."""
+        with contextlib.suppress(RuntimeError):  # it is closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(function)
+
+    def held_up(self) -> bool:
+        """Whether the loop cannot run while the caller waits: it is the caller's, or stands."""
+        loop = self._loop
+        return loop is not None and (running_loop() is loop or not loop.is_running())
+
+    def thread(self) -> int | None:
+        """The thread in which the loop runs, if that is known."""
+        return self._thread if self._own else getattr(self._loop, "_thread_id", None)
+
     def close(self, deadline: Deadline) -> None:
-        """End our own loop and wait for that until the deadline; leave a caller's loop alone."""
+        """End our own loop and wait for that until the deadline; leave a caller's loop alone.
+
+        Coroutines that were cancelled before, and do not end, are not waited for.
+        """
+        running = list(self._tasks.values())
+        if running and not any(one.may_end() for one in running):
+            deadline = deadline.sooner(_MOMENT)  # they have had their time
         self._closing = True
         if self._interrupt():
             self._ended.wait_until(lambda: not self._running, deadline)

@@ -27,7 +27,8 @@ from ..wire.credit import LEAST_ROOM
 from ..wire.frames import Undecoded
 from . import stacks
 from .calls import Call, ClientLeft, Protocol, current
-from .coroutines import CoroutineRunner
+from .coroutines import CoroutineRunner, Running
+from .leaving import SECONDS
 from .reader import Job, Reader
 from .slot import Slot
 from .streams import Unacknowledged
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 # Over all runs: what an earlier one asked of the same child is never taken for a later answer.
 _tokens = itertools.count(1)
-_SETTLE_SECONDS = 0.1  # for a handler to notice that its client is gone
 _LOOP_SECONDS = 1.0  # for a loop of ours to end; a coroutine that blocks it is left behind
 _LEAST_SECONDS = 0.1  # of these, also where the stop has no time left
 _EXIT_SECONDS = 1.0  # for a process whose pipe has ended to have ended itself
@@ -118,6 +118,7 @@ class Run:
         self.unacknowledged = Unacknowledged(max(journal.keep, LEAST_ROOM))
         self._drops = False  # requests, until half of what is held is done
         self._coroutines: CoroutineRunner | None = None  # until a handler is a coroutine
+        self.patience = NEVER  # with handlers whose clients are gone, in a stop
         self._fate: Fate | None = None
         self._user = child.channel.user
         self._guard = system.RLock()
@@ -164,6 +165,7 @@ class Run:
         ended.
         """
         self.stopping = True
+        self.patience = Deadline(SECONDS)
         if self.threads.is_outside_handler():  # handlers may have to wait for the caller
             drain = 0.0
         stop = wire.Stop(
@@ -339,10 +341,25 @@ class Run:
         """A call has ended in the child before its handler; tell when that has returned."""
         call = self._calls.get(message.call)
         if call is not None:
+            if not call.gone:  # so far it had no reason to hurry
+                self.patience = Deadline(SECONDS)
+            call.client_gone()
             call.event(message)
             call.owes = True
+            if call.cancels and message.answered is None and (message.reset or self.stopping):
+                self._cancel(call)
         if message.call not in self._calls:  # maybe only now
             self._tell_returned(message.call)
+
+    def _note_gone(self, message: wire.Gone) -> None:
+        """A client has stopped sending, and the server stops."""
+        if (call := self._calls.get(message.call)) is not None:
+            call.client_gone()
+
+    def _cancel(self, call: Call) -> None:
+        call.cancel()
+        if call.coroutine is not None:
+            self.patience = Deadline(SECONDS)
 
     def _tell_returned(self, call: int) -> None:
         with contextlib.suppress(ServerStopped):
@@ -394,7 +411,10 @@ class Run:
             # On the loop: what follows may block, so a handler thread has to do it.
             self.threads.run_soon(functools.partial(call.awaited, context, task))
 
-        runner.submit(coroutine, context, done)
+        call.coroutine = running = Running()
+        if call.unwanted:
+            running.mark()
+        runner.submit(coroutine, context, done, running)
 
     def _new_runner(self) -> CoroutineRunner:
         """Make the runner; it may be late, for a handler that returns after the stop or in a fork.
@@ -451,18 +471,6 @@ class Run:
             with contextlib.suppress(ServerStopped):
                 self.send(wire.Idle())
 
-    def settle(self, deadline: Deadline) -> None:
-        """Let the handlers finish that the child does not wait for, as their clients are gone.
-
-        They raise an error now or return; one that does neither is not waited for.
-        """
-        if not self._calls:
-            return
-        mine = self.current_call()
-        self.reader.changed.wait_until(
-            lambda: not self._calls.keys() - {mine}, deadline.sooner(_SETTLE_SECONDS)
-        )
-
     def current_call(self) -> int:
         """The id of the call of this run whose handler is the caller; 0 if none is."""
         call = current.get(None)
@@ -493,6 +501,10 @@ class Run:
             call.broken(self._gone())
         self.threads.close()
         if self._coroutines is not None:
+            mine = self.current_call()
+            for call in list(self._calls.values()):
+                if call.id != mine:
+                    call.cancel()
             seconds = max(_LEAST_SECONDS, deadline.sooner(_LOOP_SECONDS).left())
             self._coroutines.close(Deadline(seconds))
         self._open_call = _drop
@@ -546,6 +558,7 @@ _REACTIONS: dict[type, Callable[[Run, Any], None]] = {
     wire.Ahead: Run._note_ahead,
     wire.Ready: Run._ready,
     wire.Failed: Run._failed,
+    wire.Gone: Run._note_gone,
     wire.Synced: Run._note_synced,
     wire.Described: Run._note_described,
     wire.Overdue: Run._overdue,

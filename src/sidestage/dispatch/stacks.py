@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 
 from ..pristine.waits import Deadline, Wakeup
@@ -16,6 +16,7 @@ from ..pristine.waits import Deadline, Wakeup
 # Whose code -----------------------------------------------------------------------------------
 
 _OURS = frozenset({"sidestage", "asyncio", "selectors"})  # the last two in our event-loop threads
+_NOT_THE_TESTS = sys.stdlib_module_names - {"__main__"} | {"sidestage"}
 _HANDLER = "run_handler"  # our function that calls the test's handler
 _MOMENT = 0.02  # seconds for a handler that only has to return
 _MACHINE_SECONDS = 1.0  # for a thread in our own code: microseconds, once it gets a processor
@@ -48,6 +49,52 @@ def let_end(
     while not changed.wait_until(lambda: not threads(), Deadline(moment), brief=True):
         if deadline.passed() or not any(is_ours(thread) for thread in threads()):
             return
+
+
+def waits_in_ours(thread: int | None) -> bool:
+    """Whether this thread is in our own code, called by the test's or not; true without a stack."""
+    frame = None if thread is None else sys._current_frames().get(thread)
+    return frame is None or _package(frame) in _OURS
+
+
+# Where --------------------------------------------------------------------------------------------
+
+
+def place_of(thread: int | None) -> str | None:
+    """Where the handler that this thread runs is: file, line and function; ``None`` if it ended."""
+    frame = None if thread is None else sys._current_frames().get(thread)
+    frames: list[FrameType] = []
+    while frame is not None and frame.f_code.co_name != _HANDLER:
+        frames.append(frame)
+        frame = frame.f_back
+    return None if not frames else where(frames)
+
+
+def place_in_loop(thread: int | None) -> str | None:
+    """The same of a coroutine that runs now, in a loop in this thread."""
+    frame = None if thread is None else sys._current_frames().get(thread)
+    frames: list[FrameType] = []
+    while frame is not None and _package(frame) != "asyncio":
+        frames.append(frame)
+        frame = frame.f_back
+    return where(frames) if frames else None
+
+
+def where(frames: Sequence[FrameType]) -> str:
+    """File, line and function of the innermost of ``frames``, which come first, that is the test's.
+
+    What the standard library and other packages do for it says less. Without one of the test's, it
+    is the innermost that is not ours, or of the standard library.
+    """
+    others = [frame for frame in frames if _package(frame) not in _NOT_THE_TESTS]
+    tests = [frame for frame in others if not _is_installed(frame.f_code.co_filename)]
+    frame = (tests or others or frames)[0]
+    code = frame.f_code
+    return f"at {code.co_filename}:{frame.f_lineno}, in {code.co_name}"
+
+
+def _is_installed(path: str) -> bool:
+    return "site-packages" in path or "dist-packages" in path
 
 
 def _package(frame: FrameType) -> str:

@@ -52,7 +52,8 @@ class HandlerThreads:
         self._busy = False  # the leader runs a handler
         self._begun = 0  # handlers that leaders have run
         self._eager = False  # a handler has just blocked, and more wait: lose no time
-        self._stuck: set[int] = set()  # threads in a handler that have lost the lead
+        self._job: Job | None = None  # of the leader
+        self._stuck: dict[int, Job] = {}  # threads in a handler that have lost the lead
         self._bell = Wakeup()  # for those that watch, when they are to leave
         reader.readers = weakref.ref(self)
 
@@ -151,8 +152,12 @@ class HandlerThreads:
             tracers = Tracers()
             if job is not None:
                 tracers.follow()
+                with self._guard:
+                    self._stuck[me] = job
                 job()
                 del job
+                with self._guard:
+                    self._stuck.pop(me, None)
             self._lead_or_watch(me, tracers)  # there may be something already
             while self._idle < MAX_IDLE and self._wait_for_turn():
                 self._lead_or_watch(me, tracers)
@@ -208,7 +213,7 @@ class HandlerThreads:
                 with self._guard:
                     if self._leader == me:
                         self._leader = None
-                        self._busy = False
+                        self._busy, self._job = False, None
 
     def _lead(self, me: int, tracers: Tracers) -> None:
         """Run what is read, until there is nothing more or another thread has taken over."""
@@ -220,7 +225,7 @@ class HandlerThreads:
             ) is not None:
                 with self._guard:
                     self._begun += 1
-                    self._busy = True
+                    self._busy, self._job = True, job
                     alone = not (self._watching or self._starting) and bool(
                         not self._idle or reader.jobs or reader.endings or reader.unread
                     )
@@ -231,11 +236,11 @@ class HandlerThreads:
                 del job
                 with self._guard:
                     if self._leader != me:
-                        self._stuck.discard(me)
+                        self._stuck.pop(me, None)
                         if self._held and self._gate is not None:
                             self._gate.wake()  # one that leads: this one has been away
                         return
-                    self._busy = False
+                    self._busy, self._job = False, None
             with self._guard:
                 self._eager = False
                 if not (reader.unread or reader.jobs or self._held):
@@ -249,6 +254,18 @@ class HandlerThreads:
                 self._full(self._most)
             if self._leader != me:
                 return
+
+    def at_work(self) -> dict[Any, int]:
+        """The threads that are in a handler, by the calls that they run."""
+        with self._guard:
+            jobs = dict(self._stuck)
+            if self._leader is not None and self._job is not None:
+                jobs[self._leader] = self._job
+        # The end of a coroutine's call is a part of a method of the call.
+        return {
+            getattr(getattr(job, "func", None), "__self__", job): thread
+            for thread, job in jobs.items()
+        }
 
     def _has_room(self) -> bool:
         """Whether one more handler may begin."""
@@ -304,9 +321,10 @@ class HandlerThreads:
     def _take_over(self, me: int) -> None:
         self._watching -= 1
         if self._leader is not None:  # else an error has ended it
-            self._stuck.add(self._leader)
+            assert self._job is not None
+            self._stuck[self._leader] = self._job
         self._leader = me
-        self._busy = False
+        self._busy, self._job = False, None
         self._eager = True
 
     def _wake(self) -> None:

@@ -64,6 +64,7 @@ class StopReport(NamedTuple):
     connections: tuple[OpenConnection, ...] = ()
     stack: str | None = None  # where the process hung, if it could still report that
     swept: tuple[int, ...] = ()  # pids of descendants that had to be killed
+    running: tuple[str, ...] = ()  # handlers that run on: their requests, and where they are
 
     @property
     def clean(self) -> bool:
@@ -75,6 +76,7 @@ class StopReport(NamedTuple):
             return "nothing was running"
         lines = [f"stopped by {self.rung!r} in {self.seconds * 1000:.1f} ms"]
         lines += [f"  open: {_name(c.client_address)}: {c.state}" for c in self.connections]
+        lines += [f"  runs on: {handler}" for handler in self.running]
         if self.stack:
             lines += ["  the process was at:", *(f"  | {line}" for line in self.stack.splitlines())]
         return "\n".join(lines)

@@ -2,9 +2,10 @@
 
 # No ``from __future__ import annotations``: NamedTuple compiles annotations that are text, which
 # took a tenth of a millisecond of each import.
+import threading
 from typing import Any, ClassVar, NamedTuple
 
-from ..pristine.waits import Clock
+from ..pristine.waits import Clock, Event
 
 
 class Answer(NamedTuple):
@@ -86,3 +87,30 @@ class Record:
     def _forget_answer(self) -> None:
         """Forget what was noted: it could not be sent."""
         self._answered = None
+
+
+class ClientRecord(Record):
+    """A record whose client waits for an answer, and may leave before it gets one."""
+
+    _gone = False
+    _client_gone: Event | None = None  # once it is asked for
+
+    @property
+    def client_gone(self) -> threading.Event:
+        """Set when nobody is there any more to be answered.
+
+        That is when the client has reset its connection, or a write to it has failed; when it got
+        an error because the handler took too long; and at the stop of the server: at once if the
+        client has stopped sending, else when the stop waits no longer. A client that has only
+        stopped sending may still read, so while the server runs that does not set it.
+        """
+        event: Event = self.__dict__.setdefault("_client_gone", Event())
+        if self._gone:  # looked at last, and set first: so neither side misses the other
+            event.set()
+        return event
+
+    def _note_gone(self) -> None:
+        """Note that the client is gone."""
+        self._gone = True
+        if (event := self._client_gone) is not None:
+            event.set()

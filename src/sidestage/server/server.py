@@ -16,7 +16,7 @@ from ..backends.base import Backend, Limits, Plan
 from ..backends.hosted import HostedBackend
 from ..dispatch.coroutines import running_loop
 from ..dispatch.slot import Slot
-from ..errors import ForcedStopWarning, ServerStopped, StateError
+from ..errors import ForcedStopWarning, LeftRunningWarning, ServerStopped, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Matching, Received, by_address
 from ..pristine.imports import importing_once
@@ -473,6 +473,13 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         report = self._lifecycle.finish_stop(begun=begun)
         if report.rung not in ("ask", "died", "none"):
             warnings.warn(f"{self.describe()} {report}", ForcedStopWarning, stacklevel=4)
+        elif report.running:
+            text = (
+                f"{self.describe()} has stopped, and a handler of it runs on, which nothing can "
+                f"end from outside: {'; '.join(report.running)}. Have it wait for an event such as "
+                "request.client_gone, or filter LeftRunningWarning"
+            )
+            warnings.warn(text, LeftRunningWarning, stacklevel=4)
         return report
 
     def _last_report(self) -> StopReport:
@@ -502,10 +509,10 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         __tracebackhide__ = True
         if self._bound and not isinstance(self._bound[0], str):
             self._listen = self._listen.at_port(int(self._bound[0][1]))
-        forced: ForcedStopWarning | None = None
+        forced: Warning | None = None
         try:
             self._stop(Deadline(self.stop_timeout))
-        except ForcedStopWarning as warning:  # where warnings are errors
+        except (ForcedStopWarning, LeftRunningWarning) as warning:  # where warnings are errors
             forced = warning
         self.start()
         self._raise_all(with_death=True)

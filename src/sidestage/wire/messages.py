@@ -211,6 +211,15 @@ class Lost(Message, frozen=True, kw_only=True, tag=37):
     answered: tuple[int, int] | None = None  # status and bytes of the child's own answer
 
 
+class Gone(Message, frozen=True, kw_only=True, tag=48):
+    """The client of ``call`` has stopped sending: during a stop it counts as gone.
+
+    An answer still reaches it, until Lost follows.
+    """
+
+    call: int
+
+
 class Diagnostic(Message, frozen=True, kw_only=True, tag=39):
     """A client broke the rules of its protocol, or the server gave up on something."""
 
@@ -312,6 +321,7 @@ EVENTS: tuple[type[Message], ...] = (
     Ready,
     Failed,
     Lost,
+    Gone,
     Diagnostic,
     LogLine,
     Misread,

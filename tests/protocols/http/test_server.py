@@ -1001,6 +1001,7 @@ def test_a_handler_that_waits_for_its_client_does_not_hold_up_the_stop() -> None
         assert server.received[0].body == b"half"
 
 
+@pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
 def test_a_stuck_handler_is_named_by_the_report() -> None:
     release = threading.Event()
     with (

@@ -385,6 +385,7 @@ def test_what_was_sent_before_the_stop_reaches_the_handler() -> None:
         assert client.rest() == b"bye"
 
 
+@pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_a_stop_names_a_tunnel_that_stays_open(half_closed: bool) -> None:
     release = threading.Event()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import select
 import socket
 from typing import Any, Protocol
@@ -89,6 +91,7 @@ class Stream(Transport):
         self._paused = False  # whether the receiver was asked to stop writing
         self._reading = False
         self._ended = False  # the client has stopped sending
+        self._watched = False  # for a reset, as nothing is read
         self._eof = False  # shut down for writing once all is sent
         self._closing = False
         self._lost = False  # nothing can be read or written any more
@@ -126,13 +129,35 @@ class Stream(Transport):
 
     def pause_reading(self) -> None:
         """Stop reading; may be called twice."""
+        self._stop_reading()
+        self._watch()
+
+    def _stop_reading(self) -> None:
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._fd)
 
+    def _watch(self) -> None:
+        """Notice a reset all the same."""
+        hangups = self._iteration.hangups
+        if hangups is not None and not (self._watched or self._closing):
+            self._watched = True
+            hangups.watch(self._fd, self._was_reset)
+
+    def _watch_no_more(self) -> None:
+        hangups = self._iteration.hangups
+        if hangups is not None and self._watched:
+            self._watched = False
+            hangups.forget(self._fd)
+
+    def _was_reset(self) -> None:
+        number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
+        self._fail(ConnectionResetError(number, os.strerror(number)))
+
     def resume_reading(self) -> None:
         """Read again, unless the client has stopped sending or this is closing."""
         if not (self._reading or self._ended or self._closing):
+            self._watch_no_more()
             self._reading = True
             self._loop.add_reader(self._fd, self._read)
 
@@ -164,9 +189,11 @@ class Stream(Transport):
 
     def _end(self) -> None:
         self._ended = True
-        self.pause_reading()
+        self._stop_reading()
         if self._lingering is not None or not self._receiver.eof_received():
             self.close()
+        else:
+            self._watch()
 
     def has_unread(self) -> bool:
         if self._ended or self._closing:
@@ -279,7 +306,7 @@ class Stream(Transport):
         """Stop reading, and close once all is sent."""
         if not self._closing:
             self._closing = True
-            self.pause_reading()
+            self._stop_reading()
             if not (self._unsent or self._written):
                 self._lose(None)
 
@@ -320,7 +347,7 @@ class Stream(Transport):
 
     def _drop(self, error: Exception | None) -> None:
         self._closing = True
-        self.pause_reading()
+        self._stop_reading()
         if self._unsent:
             self._unsent.clear()
             self._loop.remove_writer(self._fd)
@@ -329,6 +356,7 @@ class Stream(Transport):
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
             self._lost = True
+            self._watch_no_more()
             if self._lingering is not None:
                 self._lingering.cancel()
             self._iteration.soon(self._report_and_close, error)  # not while the receiver runs

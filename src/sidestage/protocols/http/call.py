@@ -140,7 +140,12 @@ class HTTPCall(Call):
         if self._inflow is not None:
             self._inflow.fail(error)
 
+    def client_gone(self) -> None:
+        super().client_gone()
+        self.request._note_gone()
+
     def broken(self, error: Exception) -> None:
+        self.request._note_gone()
         self.stopping(error)
         self._error = self._error or error
         if self._outflow is not None:  # after _error is set: _response_body reads it
@@ -171,6 +176,7 @@ class HTTPCall(Call):
         self._returned = True
         try:
             if self.request._call is self:
+                self.check()  # else the record would have an answer that nobody got
                 respond_failure(self, error)
         finally:
             self._close()

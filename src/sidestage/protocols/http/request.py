@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...dispatch.connection import Connection
 from ...dispatch.streams import StreamReader
 from ...journal.facts import Address
-from ...journal.record import Record, Shown
+from ...journal.record import ClientRecord, Shown
 from ...pristine.imports import importing_once
 from .body import Body
 from .fields import Fields, Headers, parse_fields
@@ -30,7 +30,7 @@ _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.
 _PARSED = ("headers", "query", "_split", "path", "form", "files", "_multipart", "_content_type")
 
 
-class HTTPRequest(Record):
+class HTTPRequest(ClientRecord):
     """A request, and the methods to write its response by hand.
 
     The response is what the handler returns. A handler in the style of ``http.server`` returns

@@ -28,6 +28,7 @@ class SMTPCall(Call):
     """A mail and its reply."""
 
     request: Mail
+    _lost = False  # no reply reaches the client any more
 
     def __init__(self, run: Run, message: MailIn, request: Mail) -> None:
         super().__init__(run, message.call, message.peer)
@@ -35,9 +36,18 @@ class SMTPCall(Call):
         self.request = request
 
     def event(self, message: Message) -> None:
-        if isinstance(message, Lost) and message.answered:
-            self.request._note_answer(*message.answered)
-            self.request._without_handler = True
+        if isinstance(message, Lost):
+            self._lost = True
+            if message.answered:
+                self.request._note_answer(*message.answered)
+                self.request._without_handler = True
+
+    def client_gone(self) -> None:
+        super().client_gone()
+        self.request._note_gone()
+
+    def broken(self, error: Exception) -> None:
+        self.request._note_gone()
 
     def complete(self, result: object) -> None:
         try:
@@ -51,6 +61,8 @@ class SMTPCall(Call):
         self._reply(_FAILURE + told.decode())
 
     def _reply(self, reply: str) -> None:
+        if self._lost:
+            return
         self.request._note_answer(int(reply[:3]), len(reply.encode()))
         self.run.send(MailReply(call=self.id, reply=reply))
 

@@ -7,14 +7,14 @@ import email.policy
 from email.message import EmailMessage
 
 from ...journal.facts import Address
-from ...journal.record import Record, Shown
+from ...journal.record import ClientRecord, Shown
 from ...pristine.imports import importing_once
 from .messages import MailIn
 
 _HEAD = 1 << 16  # bytes of a mail in which its repr looks for the subject
 
 
-class Mail(Record):
+class Mail(ClientRecord):
     """A mail, with the envelope of its SMTP transaction (RFC 5321)."""
 
     _plain_success = (250, len("250 OK"))

@@ -27,6 +27,7 @@ class TCPCall(Call):
     """A connection and its transcript."""
 
     request: Connection
+    cancels = False  # reading and writing tell it, and what it does then is its own affair
 
     def __init__(self, run: Run, message: Opened, journal: Journal[Any]) -> None:
         super().__init__(run, message.call, message.peer)

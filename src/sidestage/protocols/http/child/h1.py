@@ -48,6 +48,7 @@ class HTTPConnection:
         self.data_received = self.reader.feed
         self.holds: set[str] = set()  # reasons not to read
         self.blocked = False  # the transport's buffer is full
+        self.reads_on = False  # in a stop, though the handler does not take what came
 
     # From the transport ------------------------------------------------------------------------
 
@@ -85,6 +86,7 @@ class HTTPConnection:
         if queue:  # the client may still read: answer what it has sent
             queue[-1].keep_alive = False
             queue[-1].half_closed = True
+            self.service.half_closed(self)
         return bool(queue)
 
     def pause_writing(self) -> None:
@@ -377,6 +379,7 @@ class HTTPConnection:
     def _begin_tunnel(self, exchange: Exchange) -> None:
         self.reader.begin_tunnel(exchange)
         if exchange.half_closed and exchange.answerer is not None:
+            self.service.half_closed(self, on=False)  # it has said all, and reads on, as over TCP
             exchange.answerer.complete(exchange)
 
     def _command_respond(self, exchange: Exchange, response: Respond) -> None:
@@ -587,11 +590,23 @@ class HTTPConnection:
 
     def is_behind(self) -> bool:
         """Whether the client has sent more that cannot be read before the handler reads."""
-        flow = self.queue[0].flow if self.queue else None
-        return flow is not None and flow.paused and self.transport.has_unread()
+        first = self.queue[0] if self.queue else None
+        if first is None or first.flow is None:
+            return False
+        if self.reads_on and not first.received:  # it has still more to send
+            return not self.transport.is_closing()
+        return first.flow.paused and self.transport.has_unread()
+
+    def read_on(self) -> None:
+        """Read more than the handler takes, up to the next limit."""
+        if self.queue and (flow := self.queue[0].flow) is not None:
+            self.reads_on = True
+            flow.release()
 
     def abort(self) -> None:
         self.transport.abort()
+
+    give_up = abort
 
 
 def _size(exchange: Exchange) -> int:

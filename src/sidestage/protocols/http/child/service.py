@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....child.iteration import Iteration
 from ....child.net.stream import Receiver
-from ....child.service import Service
+from ....child.service import Peer, Service
 from ....wire.credit import Backpressure
 from ....wire.messages import Configure
 from ..messages import VOCABULARY, HTTPSettings
@@ -33,6 +33,10 @@ class HTTPService(Service):
             exchange.call, self.send, exchange.framing.hold, self.transit, blocked=blocked
         )
         return flow
+
+    def read_on(self, peer: Peer) -> None:
+        if isinstance(peer, HTTPConnection):
+            peer.read_on()
 
     def idle(self) -> None:
         # Connections that still wait for a response will get none.

@@ -11,7 +11,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from ....child.iteration import Iteration
 from ....child.net.listener import wire_address
 from ....child.net.stream import Receiver, Transport
-from ....child.service import Service
+from ....child.service import Peer, Service
 from ....wire.credit import CALL
 from ....wire.frames import TooLarge
 from ....wire.messages import Configure, Message, OpenConnection
@@ -53,6 +53,10 @@ class SMTPService(Service):
     def receiver(self) -> Receiver:
         return SMTPConnection(self)
 
+    def read_on(self, peer: Peer) -> None:
+        if isinstance(peer, SMTPConnection):
+            peer.read_on()
+
     async def reply_to(self, connection: SMTPConnection, data: bytes) -> str:
         """Send a mail to the parent, or record it; returns the reply to the client."""
         if not self.handled:
@@ -69,6 +73,8 @@ class SMTPService(Service):
         connection.call = self.calls.open(call)
         try:
             self.send(self._mail(connection.call, connection, data))
+            if self.draining:
+                self.began(connection)
             return await call.reply
         except TooLarge as error:
             return self._refuse(connection, error)
@@ -195,6 +201,7 @@ class SMTPConnection(SMTP):
 
     def eof_received(self) -> bool:
         self._ended = True
+        self.service.half_closed(self)
         self._wake()
         return True  # half-open: everything that the client has sent is answered
 
@@ -458,9 +465,19 @@ class SMTPConnection(SMTP):
         """Whether the client has sent more that is read once this has served what was read."""
         return self._held and self.stream.has_unread()
 
+    def read_on(self) -> None:
+        """Read more than is wanted, up to the next limit."""
+        if self._held:
+            self._held = False
+            self.stream.resume_reading()
+
     def close_if_idle(self) -> None:
         if self._content is None:
             self._wake()  # ``_next_line`` closes, unless there is a line
+
+    def give_up(self) -> None:
+        self._tell_end("closed")
+        self.abort()
 
     def abort(self) -> None:
         if self.transport is not None:
