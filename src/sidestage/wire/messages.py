@@ -260,7 +260,7 @@ class OpenConnection(msgspec.Struct, frozen=True, array_like=True):
     number: int = 0  # of the connection in this run
 
 
-class Described(Message, frozen=True, kw_only=True, tag=48):
+class Described(Message, frozen=True, kw_only=True, tag=49):
     """The connections without a call that are open: the first, and how many more there are."""
 
     token: int
