@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Callable
-
 import pytest
 
-from kit.scripts import SRC
-
-INSTALLED = bool(importlib.metadata.entry_points(group="pytest11", name="sidestage"))
-PLUGIN = () if INSTALLED else ("-p", "sidestage.pytest_plugin")
-
-Run = Callable[..., pytest.RunResult]
-
-HEAD = """
-import os, smtplib, socket, unittest, urllib.request
-import pytest
-
-def fetch(url):
-    try:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return response.read().decode()
-    except urllib.error.HTTPError as error:
-        error.close()  # Python 3.14 warns of one that is not closed
-        raise
-"""
+from kit.pytest_runs import Run, runner
 
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs pytest on one module, in a new process."""
-    monkeypatch.setenv("PYTHONPATH", SRC)
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-    def run_pytest(
-        source: str, *options: str, warnings: tuple[str, ...] = ("-W", "error")
-    ) -> pytest.RunResult:
-        pytester.makepyfile(HEAD + source)
-        others = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:randomly")
-        return pytester.runpytest_subprocess(*PLUGIN, *others, *warnings, *options)
-
-    return run_pytest
+    return runner(pytester, monkeypatch)
 
 
 def test_each_fixture_is_a_started_server_whose_handler_the_test_sets(run: Run) -> None:
@@ -346,7 +315,7 @@ def test_mail(smtp_server):
     assert "    def handler(mail):\n>       return 250\n" in shown
     assert "test_mail.<locals>.handler (" in shown
     assert "may return None (250) or a reply" in shown
-    assert len(shown.splitlines()) < 12
+    assert len(shown.splitlines()) < 16
     assert "src/sidestage" not in shown
 
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures, server details in failure reports, and a child booted early.
+"""The pytest plugin: fixtures, the cause in failure reports, and a child booted early.
 
 ``http_server``, ``smtp_server``, ``tcp_server`` and ``udp_server`` are started servers, a new one
 for each test; set ``.handler`` in the test. ``serve``, ``serve_module`` and ``serve_session`` start
@@ -8,20 +8,28 @@ as many as a test likes. ``server_manager`` lasts for the whole session.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from _pytest._code.code import ReprEntryNative, ReprFileLocation  # these have no public name
 
 import sidestage
 
 from .errors import StartError, shown
+from .journal import causes
+from .journal.causes import Cause, Test
+from .journal.failures import attach, combined
+from .journal.frames import FULL_TRACE, Place
+from .journal.headline import opening
 from .process.pool import pool
 
 if TYPE_CHECKING:
     from . import Serve, Server, ServerManager
+    from .journal.failures import Failure
 
 # The fixtures that are a server of one test, with the name of the class.
 _SERVERS = {
@@ -42,6 +50,8 @@ _LINES = {"short": 30, "full": None}  # of a server, in a failure report
 
 _servers = pytest.StashKey[list["Server[Any]"]]()
 _warmed = pytest.StashKey[bool]()
+_test = pytest.StashKey[Test]()  # as it is known beside pytest
+_told = pytest.StashKey[list[Cause]]()  # what this phase has raised, or noted on its error
 
 
 def _server_fixture(name: str, kind: str) -> object:
@@ -79,7 +89,6 @@ def _factory_fixture(name: str, scope: Literal["function", "module", "session"])
 
 def _note(node: pytest.Item, server: Server[Any]) -> None:
     """From now on, what the server's handlers raise fails the tests of ``node``."""
-    server._errors_told = True
     node.stash.setdefault(_servers, []).append(server)
 
 
@@ -101,6 +110,7 @@ def server_manager() -> Iterator[ServerManager]:
 
 def _marked_options(item: pytest.Item, name: str) -> dict[str, Any]:
     """What marks say of a fixture; of two that say different things, the closer one counts."""
+    _check_marks(item)
     options: dict[str, Any] = {}
     for mark in reversed(list(item.iter_markers(_MARK))):
         options.update(mark.kwargs.get(name, {}))
@@ -139,7 +149,7 @@ def _nearest(name: object, known: Mapping[str, object]) -> str:
     return f": is it {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
 
 
-# Handler errors fail the test itself, not its teardown ------------------------------------------
+# Handler errors fail the test during which their requests came ------------------------------------
 
 
 @pytest.hookimpl(wrapper=True)
@@ -149,48 +159,134 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         item.stash[_servers] = []
+        if (test := item.stash.get(_test, None)) is not None:
+            test.causes.clear()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Forget the servers of an earlier run: plugins may repeat a test."""
-    item.stash[_servers] = []
-    _check_marks(item)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Raise handlers' errors in the test itself, so that it fails and not its teardown."""
-    from .journal.failures import attach
-
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Begin a test, again if plugins repeat it; raise only what came late of those before."""
     __tracebackhide__ = True
-    try:
-        result = yield
-    except BaseException as error:
-        for server in _servers_of(item):
-            try:
-                server.raise_errors()
-            except BaseException as raised:  # noqa: BLE001 - reported in a note
-                attach(error, raised)
-        raise
-    for server in _servers_of(item):
-        server.raise_errors()
+    item.stash[_servers], item.stash[_told] = [], []
+    item.stash[_test] = test = causes.begin(item.nodeid)
+    result = yield from _raising(item, lambda failure: failure.cause.test is not test)
+    _check_marks(item)  # not before other plugins have begun the test, too
     return result
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Raise handlers' errors in the test itself, so that it fails and not its teardown."""
+    __tracebackhide__ = True
+    return (yield from _raising(item, catch_up=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Raise what came after the test's body, from servers that outlive the test."""
+    __tracebackhide__ = True
+    return (yield from _raising(item))
+
+
+def _raising(
+    item: pytest.Item, wanted: Callable[[Failure], bool] | None = None, *, catch_up: bool = False
+) -> Generator[None, object, object]:
+    """At the end of a phase, raise what handlers have raised; a note, if it fails already."""
+    __tracebackhide__ = True
+    try:
+        result = yield
+    except BaseException as error:
+        if (raised := _new_error(item, catch_up=catch_up)) is not None:
+            attach(error, raised)
+        raise
+    if (raised := _new_error(item, wanted, catch_up=catch_up)) is not None:
+        raise raised
+    return result
+
+
+def _new_error(
+    item: pytest.Item, wanted: Callable[[Failure], bool] | None = None, *, catch_up: bool
+) -> BaseException | None:
+    """What the handlers of all servers of this process have raised, if nobody has seen it."""
+    if "sidestage.server.server" not in sys.modules:
+        return None
+    from .server import registry
+
+    taken = registry.take_errors(wanted, catch_up=catch_up)
+    item.stash[_told] += [failure.cause for failure in taken.failures]
+    return combined(taken.failures, " and ".join(taken.servers), more=taken.more)
+
+
+# A failure's report ------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the state of the test's servers to the report of its failure."""
+    """Open the report of a failure with its cause, and add the state of the test's servers."""
     report = yield
     wanted = str(item.config.getoption("sidestage_report"))
+    if report.failed:
+        _open(report, item, call)
     if report.failed and wanted != "none":
         lines = _LINES[wanted]
         for server in _servers_of(item):
             title = f"sidestage: {server.name or server.describe()}"
             report.sections.append((title, server.explain(lines)))
     return report
+
+
+def _open(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Put what handlers have raised before all else, and in the line of the summary."""
+    _new_error(item, catch_up=True)  # the phase of a subtest has not ended
+    told, item.stash[_told] = item.stash.get(_told, []), []
+    test = item.stash.get(_test, None)
+    error = None if call.excinfo is None else call.excinfo.value
+    others: list[Any] = getattr(item, "_excinfo", None) or []  # of a TestCase, from its clean-up
+    seen = causes.causes_of(error, *(other.value for other in others))
+    of_all = sorted({*told, *seen}, key=lambda cause: cause.came)
+    if lines := opening(of_all, error, test, functools.partial(_shorten, item.config)):
+        place = next((cause.place for cause in of_all if cause.place is not None), None)
+        _prepend(report, lines, place)
+        own = {each for cause in of_all for each in cause.own}
+        others[:] = [other for other in others if id(other.value) not in own]  # told here
+
+
+def _prepend(report: pytest.TestReport, lines: list[str], place: Place | None) -> None:
+    """Open the report with ``lines``, the first of which is the message of the summary, too.
+
+    ``place`` is what a failure without any line of the test is said to be at.
+    """
+    text = "\n".join(lines) + "\n"
+    shown: Any = report.longrepr
+    if isinstance(shown, str):
+        report.longrepr = text + shown
+    elif not hasattr(shown, "reprtraceback"):  # of doctest, say
+        report.sections.insert(0, ("sidestage", text))
+    else:
+        _name_in_summary(shown, lines[0], place)
+        chain = getattr(shown, "chain", None)
+        first = chain[0][0] if chain else shown.reprtraceback
+        first.reprentries = [ReprEntryNative([text]), *first.reprentries]
+
+
+def _name_in_summary(shown: Any, message: str, place: Place | None) -> None:
+    if shown.reprcrash is not None:
+        shown.reprcrash.message = message
+    elif place is not None:  # only frames that are hidden: then there is no summary at all
+        shown.reprcrash = ReprFileLocation(place.file, place.line, message)
+        if chain := getattr(shown, "chain", None):  # what pytest-xdist makes it of again
+            trace, _, description = chain[-1]
+            shown.chain = [*chain[:-1], (trace, shown.reprcrash, description)]
+
+
+def _shorten(config: pytest.Config, file: str) -> str:
+    """``file`` relative to where pytest was started, or to its root, if it is below them."""
+    for directory in (config.invocation_params.dir, config.rootpath):
+        if file.startswith(f"{directory}{os.sep}"):
+            return file.removeprefix(f"{directory}{os.sep}")
+    return file
 
 
 def _servers_of(item: pytest.Item) -> list[Server[Any]]:
@@ -219,6 +315,10 @@ def pytest_configure(config: pytest.Config) -> None:
         f'{_MARK}(http_server={{"head_limit": 100}}): options of the servers of its fixtures',
     )
     config.getini("filterwarnings").insert(0, "always:.* was never stopped:ResourceWarning")
+    config.add_cleanup(causes.forget_tests)
+    if config.getoption("fulltrace", default=False) and FULL_TRACE not in os.environ:
+        os.environ[FULL_TRACE] = "1"
+        config.add_cleanup(lambda: os.environ.__delitem__(FULL_TRACE))
 
 
 # A warm child before the first test --------------------------------------------------------------

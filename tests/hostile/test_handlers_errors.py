@@ -179,7 +179,8 @@ def raise_many(driver: SidestageDriver) -> None:
             assert eventually(lambda count=count: len(driver.server.errors) == count)
     group = error_of(driver.stop)
     assert isinstance(group, BaseExceptionGroup)
-    assert list(group.exceptions) == errors
+    assert list(group.exceptions) == [errors[0], same, errors[3]], "equal ones are told once"
+    assert list(driver.server.errors) == errors
 
 
 @rows.add("a generator raises midway", peers=False)

@@ -317,14 +317,14 @@ class TestReports:
     def test_errors_of_handlers_do_not_keep_what_these_had(self) -> None:
         def handler(request: Any) -> None:
             had = bytearray(50_000)
-            raise ValueError(len(had))
+            raise ValueError(len(had), request.path)
 
         server = HTTPServer(handler=handler, keep=KEEP)
         server.start()
         growth = Growth(server)
         with clients(server, 1) as [client]:
-            for _ in range(1500):
-                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            for number in range(1500):
+                client.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
                 assert b"50000" in client.recv(1000)
         assert growth.test < 30
         with pytest.raises(ExceptionGroup, match="1000 errors, and 500 more, in") as raised:

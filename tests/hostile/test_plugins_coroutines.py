@@ -130,7 +130,7 @@ async def failing(server):
         yield failing
 
 @pytest.mark.asyncio(loop_scope="<scope>")
-async def test_fixture_errs(failing):
+async def test_fixture_fails(failing):
     await get(failing)
 """
 

@@ -93,6 +93,61 @@ def cases(sut: ServerUnderTest) -> None:
     suite.run_as_named(tests, "-W", "error")
 
 
+OUR_SHARED = """
+from sidestage import HTTPServer, UDPServer
+
+def handler(request):
+    assert request.path == "/expected", "on purpose"
+
+@pytest.fixture(scope="session")
+def of_session():
+    with HTTPServer(handler=handler) as server:
+        yield server
+
+@pytest.fixture(scope="module")
+def of_module():
+    server = HTTPServer(handler=handler).start()
+    yield server
+    server.stop()
+
+@pytest.fixture
+def of_manager(server_manager):
+    if "shared" not in server_manager:
+        server_manager.add("shared", HTTPServer(handler=handler))
+    return server_manager["shared"]
+
+@pytest.fixture(params=["of_session", "of_module", "of_manager"])
+def server(request):
+    return request.getfixturevalue(request.param)
+
+def quietly(server, path):
+    try:
+        fetch(server.port, path)
+    except AssertionError:
+        pass
+
+def test_before_passes(server):
+    quietly(server, "/expected")
+
+def test_guilty_fails(server):
+    quietly(server, "/other")
+
+def test_expecting_passes(server):
+    with server.expected_errors(AssertionError):
+        quietly(server, "/other")
+
+def test_after_passes(server):
+    quietly(server, "/expected")
+"""
+
+
+@rows.add("servers that tests share: an error fails the test that asked", limit=LIMIT, peers=False)
+def shared(sut: ServerUnderTest) -> None:
+    suite = Suite(sut)
+    suite.add_tests("shared", OUR_SHARED)
+    suite.run_as_named(12, "-W", "error").assert_says("3 failed, 9 passed")
+
+
 DOCTESTS = '''
 def one_passes():
     """

@@ -14,6 +14,7 @@ import pytest
 
 from kit.web import fetch, fetch_quietly
 from sidestage import HTTPServer, StateError, TCPServer, WaitTimeout
+from sidestage.journal import causes
 
 WAIT = 10.0  # seconds at most for what comes at once
 
@@ -24,6 +25,12 @@ class Refused(Exception):
 
 def refuse(request: Any) -> None:
     raise Refused(request.path)
+
+
+@pytest.fixture
+def no_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else tells the test what handlers have raised."""
+    monkeypatch.setattr(causes, "current", lambda: None)
 
 
 @pytest.fixture
@@ -111,6 +118,7 @@ class TestItsEnd:
                 assert 0.09 < time.monotonic() - began < 5
                 go_on.set()
 
+    @pytest.mark.usefixtures("no_plugin")
     def test_raises_what_a_handler_has_raised_inside_once(self, server: HTTPServer) -> None:
         server.handler = refuse
         with pytest.raises(Refused, match="/inside"):
@@ -119,6 +127,7 @@ class TestItsEnd:
         assert list(map(str, calls.errors)) == ["/inside"]
         server.raise_errors()
 
+    @pytest.mark.usefixtures("no_plugin")
     def test_leaves_what_was_raised_outside(self, server: HTTPServer) -> None:
         server.handler = refuse
         fetch_quietly(server.url + "/before")
@@ -141,6 +150,7 @@ class TestItsEnd:
         with pytest.raises(Refused, match="/before"):
             server.raise_errors()
 
+    @pytest.mark.usefixtures("no_plugin")
     def test_adds_a_note_to_the_error_of_its_body(self, server: HTTPServer) -> None:
         server.handler = refuse
         with pytest.raises(KeyError) as caught:
@@ -185,6 +195,7 @@ class TestOnALoop:
         asyncio.run(main())
 
 
+@pytest.mark.usefixtures("no_plugin")
 def test_unittest_enters_it_for_a_server_of_a_class() -> None:
     class Shared(unittest.TestCase):
         @classmethod

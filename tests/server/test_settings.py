@@ -133,6 +133,7 @@ class TestKeep:
             assert server.received.dropped == 0
 
 
+@pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
 def test_a_stop_timeout_takes_effect(release: threading.Event) -> None:
     with TCPServer(handler=lambda one: release.wait(WAIT) and None) as server:
         with socket.create_connection(server.server_address):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ServerStopped
 from ..journal.facts import Address, Diagnostic
+from ..journal.frames import place_of
 from ..wire.messages import Message, Vocabulary
 from .refused import Refused
 
@@ -175,7 +176,13 @@ class Call:
                 f"raised by the handler of {run.label} "
                 f"for {self.describe()} from {self.client_address or 'an unnamed client'}"
             )
-            run.journal.failed(error, why, connection=self.connection, came=self.came)
+            run.journal.failed(
+                error,
+                why,
+                connection=self.connection,
+                came=self.came,
+                place=place_of(run.slot.handler),
+            )
         try:
             self.fail(error)
         except (ServerStopped, ConnectionError):  # nobody is there to answer

@@ -3,118 +3,231 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import NamedTuple
 
 from ..errors import ServerDied, shown
 from ..pristine import system
 from ..pristine.waits import Clock
+from . import causes
+from .causes import Cause
+from .frames import Place, innermost, trim
 
 MOST = 1000  # errors that are kept; those that were raised already go first
 _WHOLE = 16  # of those not raised yet, so many keep their frames; Python prints fifteen of a group
 _TEXT = 4000  # characters of the traceback of another
+_NOTE_LINES = 12  # of an error in a note
+_NOTE_TEXT = 1000  # characters of it
+_NOTE_ERRORS = 5  # in a note
+_EXPECTATIONS = 100  # that are over and still take what comes late
+
+
+class Failure(NamedTuple):
+    """An error that a handler has raised."""
+
+    error: BaseException
+    cause: Cause
+
+
+class Expected:
+    """Errors of some kinds that a test expects for a while."""
+
+    __slots__ = ("began", "ended", "kinds", "taken")
+
+    def __init__(self, kinds: tuple[type[BaseException], ...]) -> None:
+        self.kinds = kinds
+        self.began = Clock.monotonic()
+        self.ended: float | None = None
+        self.taken: list[BaseException] = []
+
+    def takes(self, failure: Failure) -> bool:
+        """Whether it is one of these: it comes while they are expected, or its request did."""
+        if not isinstance(failure.error, self.kinds):
+            return False
+        return self.ended is None or self.began <= failure.cause.came <= self.ended
 
 
 class Failures:
     """Handlers' errors, and the death of the server's process; each is raised once."""
 
     def __init__(self) -> None:
-        self.errors: list[BaseException] = []
         self.death: ServerDied | None = None
-        self._came: list[float] = []  # when the request of each came, on the monotonic clock
-        self._raised = 0  # how many of the errors were raised
+        self._kept: list[Failure] = []
+        self._new: list[Failure] = []  # of these, what was not raised yet
         self._more = 0  # errors that were not kept, and not told yet
         self._frames: dict[int, TracebackType | None] = {}  # of errors that are kept, by their id
+        self._expected: list[Expected] = []
         self._guard = system.RLock()
 
-    def add(self, error: BaseException, why: str, came: float = 0.0) -> bool:
+    @property
+    def errors(self) -> list[BaseException]:
+        """All that are kept, oldest first."""
+        return [failure.error for failure in self._kept.copy()]
+
+    @property
+    def any_new(self) -> bool:
+        """Whether there is something that was not raised yet."""
+        return bool(self._new or self._more)
+
+    def add(
+        self, error: BaseException, why: str, came: float = 0.0, place: Place | None = None
+    ) -> bool:
         """Keep an error that a handler has raised, and note ``why``; returns whether it is kept.
 
-        ``came`` is when its request came, in seconds on the monotonic clock; by default now.
-        A traceback holds what the handler had, so only the first of many stay as they are.
+        ``came`` is when its request came, by default now; ``place`` is where the handler is. A
+        traceback holds what the handler had, so only the first of many stay as they are.
         """
+        trim(error)
+        came = came or Clock.monotonic()
+        failure = Failure(error, Cause(error, why, came, place, causes.test_at(came)))
         with self._guard:
-            if len(self.errors) >= MOST:
-                if not self._raised:
-                    self._more += 1
-                    return False
-                self._raised -= 1
-                self._frames.pop(id(self.errors.pop(0)), None)
-                del self._came[0]
-            whole = len(self.errors) - self._raised < _WHOLE
-            repeated = id(error) in self._frames
-            if not repeated:
-                note(error, why)
-                if not whole:
-                    _take_frames(error)
-                self._frames[id(error)] = error.__traceback__
-            else:  # the same object, with the frames of every time that it was raised
-                error.__traceback__ = self._frames[id(error)]
-            self.errors.append(error)
-            self._came.append(came or Clock.monotonic())
+            expected = self._is_expected(failure)
+            if not self._make_room():
+                self._more += not expected
+                return False
+            self._keep(failure)
+            if not expected:
+                self._new.append(failure)
+        test = failure.cause.test
+        if test is not None and not expected:
+            test.causes.append(failure.cause)
         return True
 
-    def raise_new(self, server: object, *, with_death: bool) -> None:
-        """Raise the errors that were not raised yet: one as it is, several as a group.
+    def _make_room(self) -> bool:
+        """Drop the oldest that was raised already if need be; returns whether there is room."""
+        if len(self._kept) < MOST:
+            return True
+        new = set(map(id, self._new))
+        for at, failure in enumerate(self._kept):
+            if id(failure) not in new:
+                del self._kept[at]
+                self._frames.pop(id(failure.error), None)
+                return True
+        return False
 
-        ``server`` is named in the group's message. ``with_death`` includes the ServerDied.
-        """
-        # pytest hides frames with this variable; all frames between handler and test have it.
-        __tracebackhide__ = True
+    def _keep(self, failure: Failure) -> None:
+        error = failure.error
+        if id(error) in self._frames:  # the same object, with the frames of each time
+            error.__traceback__ = self._frames[id(error)]
+        else:
+            if failure.cause.why:
+                note(error, failure.cause.why)
+            if len(self._new) >= _WHOLE:
+                _take_frames(error)
+            self._frames[id(error)] = error.__traceback__
+        self._kept.append(failure)
+
+    # Those that a test expects -------------------------------------------------------------------
+
+    def expect(self, kinds: tuple[type[BaseException], ...]) -> Expected:
+        """Take errors of these kinds, until ``expect_no_more``: they are not to be raised."""
+        expected = Expected(kinds)
         with self._guard:
-            new, self._raised = self.errors[self._raised :], len(self.errors)
-            more, self._more = self._more, 0
-            if with_death and self.death is not None:
-                new.insert(0, self.death)
-                self.death = None
-        if new:
-            raise _joined(new, more, server)
+            self._expected = [*self._expected[-_EXPECTATIONS:], expected]
+        return expected
+
+    def expect_no_more(self, expected: Expected) -> None:
+        """Take no errors but those of requests that came before now."""
+        expected.ended = Clock.monotonic()
+
+    def _is_expected(self, failure: Failure) -> bool:
+        for expected in reversed(self._expected):
+            if expected.takes(failure):
+                expected.taken.append(failure.error)
+                return True
+        return False
+
+    # Raising them --------------------------------------------------------------------------------
+
+    def take(self, wanted: Callable[[Failure], bool] | None = None) -> tuple[list[Failure], int]:
+        """What was not raised yet, which is then: the errors, and how many were not kept."""
+        with self._guard:
+            if wanted is None:
+                taken, self._new = self._new, []
+            else:
+                taken = [failure for failure in self._new if wanted(failure)]
+                self._new = [failure for failure in self._new if not wanted(failure)]
+            more = 0
+            if wanted is None:
+                more, self._more = self._more, 0
+        return taken, more
 
     def since(self, began: float) -> list[BaseException]:
         """The errors that are kept of requests that came at ``began`` or later."""
-        with self._guard:
-            return [
-                error for error, came in zip(self.errors, self._came, strict=True) if came >= began
-            ]
+        return [one.error for one in self._kept.copy() if one.cause.came >= began]
 
-    def raise_since(self, began: float, server: object) -> None:
-        """As ``raise_new``, only of requests that came at ``began`` or later, without the death."""
-        __tracebackhide__ = True
-        with self._guard:
-            both = list(zip(self.errors, self._came, strict=True))
-            seen, unseen = both[: self._raised], both[self._raised :]
-            new = [one for one in unseen if one[1] >= began]
-            ordered = [*seen, *new, *(one for one in unseen if one[1] < began)]
-            self.errors[:] = [error for error, _ in ordered]
-            self._came[:] = [came for _, came in ordered]
-            self._raised += len(new)
-        if new:
-            raise _joined([error for error, _ in new], 0, server)
+    def take_since(self, began: float) -> list[Failure]:
+        """As ``take``, of requests that came at ``began`` or later."""
+        return self.take(lambda failure: failure.cause.came >= began)[0]
 
     def clear(self) -> int:
         """Forget all handlers' errors; returns how many of them were never raised."""
         with self._guard:
-            unseen = len(self.errors) - self._raised + self._more
-            self.errors.clear()
+            unseen = len(self._new) + self._more
+            self._kept, self._new, self._more = [], [], 0
             self._frames.clear()
-            self._came.clear()
-            self._raised = self._more = 0
         return unseen
+
+    def new_error(self, server: object, *, with_death: bool) -> BaseException | None:
+        """What to raise for the errors that were not raised yet: see ``combined``.
+
+        ``server`` is named in the group's message. ``with_death`` includes the ServerDied.
+        """
+        taken, more = self.take()
+        death = None
+        if with_death:
+            death, self.death = self.death, None
+        return combined(taken, server, more=more, death=death)
 
     def unseen(self) -> str:
         """The errors that were not raised yet, as the end of a sentence; empty if none."""
-        unseen = self.errors[self._raised :]
+        unseen = [failure.error for failure in self._new]
         new = ", ".join(shown(error) for error in unseen[:_WHOLE])
         if more := len(unseen[_WHOLE:]) + self._more:
             new += f", and {more} more"
         return f", and nobody has seen what its handlers raised: {new}" if new else ""
 
 
-def _joined(new: list[BaseException], more: int, server: object) -> BaseException:
-    """What is raised of ``new``, which is not empty: one as it is, several as a group."""
-    if len(new) == 1:
-        return new[0]
-    count = f"{len(new)} errors" + (f", and {more} more," if more else "")
-    return BaseExceptionGroup(f"{count} in the handlers of {server}", new)
+def combined(
+    failures: Iterable[Failure],
+    server: object,
+    *,
+    more: int = 0,
+    death: BaseException | None = None,
+) -> BaseException | None:
+    """What to raise for some errors: one as it is, several as a group, equal ones once.
+
+    A note says how often an equal one was raised, and during which test, if another runs now.
+    """
+    equal: dict[object, list[Failure]] = {}
+    for failure in failures:
+        equal.setdefault(failure.cause.key, []).append(failure)
+    told = [_first_of(same) for same in equal.values()]
+    count = sum(map(len, equal.values()))
+    if death is not None:
+        told.insert(0, death)
+        count += 1
+    if not told:
+        return None
+    if len(told) == 1:
+        if more:
+            note(told[0], f"and {more:,} more errors, which were not kept")
+        return told[0]
+    text = f"{count} errors" + (f", and {more} more," if more else "")
+    if count > len(told):
+        text += f" ({len(told)} different ones)"
+    return BaseExceptionGroup(f"{text} in the handlers of {server}", told)
+
+
+def _first_of(same: list[Failure]) -> BaseException:
+    """The first of equal errors, with a note on what is to be said of all."""
+    error, cause = same[0]
+    if len(same) > 1:
+        note(error, f"raised {len(same):,} times")
+    if cause.test is not None and cause.test is not causes.current():
+        note(error, f"the request came during {cause.test.name}")
+    return error
 
 
 def _take_frames(error: BaseException) -> None:
@@ -132,14 +245,32 @@ def _take_frames(error: BaseException) -> None:
 
 
 def attach(error: BaseException, raised: BaseException) -> None:
-    """Report ``raised`` in a note on ``error``, which is failing the test already."""
+    """Report ``raised`` in a short note on ``error``, which is failing the test already."""
     if raised is error:
         return
+    _cut_context(raised, error)
+    causes.attached(error, raised)
+    errors = raised.exceptions if isinstance(raised, BaseExceptionGroup) else (raised,)
+    told = [_told(each) for each in errors[:_NOTE_ERRORS]]
+    if more := len(errors[_NOTE_ERRORS:]):
+        told.append(f"and {more} more errors")
+    note(error, "Besides, a server had this to report:\n" + "\n".join(told))
+
+
+def _told(error: BaseException) -> str:
+    """An error with its notes and its place, in some lines."""
     import traceback
 
-    _cut_context(raised, error)
-    text = "".join(traceback.format_exception(raised)).rstrip()
-    note(error, f"Besides, a server had this to report:\n{text}")
+    try:
+        text = "".join(traceback.format_exception_only(error)).rstrip()[:_NOTE_TEXT]
+    except Exception:  # noqa: BLE001 - of the error's own class
+        text = shown(error)
+    lines = text.splitlines()
+    if len(lines) > _NOTE_LINES:  # its notes come last
+        lines[_NOTE_LINES // 2 : -_NOTE_LINES // 2] = ["..."]
+    if (place := innermost(error)) is not None:
+        lines.append(f"at {place}")
+    return "\n".join(lines)
 
 
 def note(error: BaseException, text: str) -> None:
@@ -149,8 +280,10 @@ def note(error: BaseException, text: str) -> None:
 
 
 def _cut_context(raised: BaseException, error: BaseException) -> None:
-    """Remove ``error`` from the contexts of ``raised``: the note would repeat its traceback."""
-    while raised.__context__ is not None:
+    """Remove ``error`` from the contexts of ``raised``: they would refer to each other."""
+    seen: set[int] = set()
+    while raised.__context__ is not None and id(raised) not in seen:
+        seen.add(id(raised))
         if raised.__context__ is error:
             raised.__context__ = None
             return

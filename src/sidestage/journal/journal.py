@@ -17,6 +17,7 @@ from ..pristine.system import RLock
 from ..pristine.waits import Clock
 from .facts import Diagnostic
 from .failures import MOST, Failures
+from .frames import Place
 
 if TYPE_CHECKING:
     from .record import Answer
@@ -216,13 +217,20 @@ class Journal(Generic[R]):
         self._note(Entry(at or Clock.monotonic(), "logged", 0, text))
 
     def failed(
-        self, error: BaseException, why: str = "", *, connection: int = 0, came: float = 0.0
+        self,
+        error: BaseException,
+        why: str = "",
+        *,
+        connection: int = 0,
+        came: float = 0.0,
+        place: Place | None = None,
     ) -> None:
         """Keep an error that a handler has raised, and note ``why`` on it.
 
-        ``came`` is when its request came, on the monotonic clock, by default now.
+        ``came`` is when its request came, on the monotonic clock, by default now; ``place`` is
+        where the handler is.
         """
-        if self.failures.add(error, why, came):
+        if self.failures.add(error, why, came, place):
             self._keep_lasting(Entry(Clock.monotonic(), "failed", connection, error))
 
     def _keep_lasting(self, entry: Entry) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from ..dispatch.coroutines import running_loop
 from ..errors import StateError
 from ..journal.failures import attach
+from ..journal.frames import trim
 from ..pristine import system
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ class StartedInContext:
         trace: TracebackType | None,
     ) -> None:
         __tracebackhide__ = True
-        if error is None:
-            self.stop()
-            return
         try:
             self.stop()
-        except BaseException as raised:  # noqa: BLE001 - reported in a note
+        except BaseException as raised:
+            if error is None:
+                trim(raised)
+                raise
             attach(error, raised)
 
     async def __aenter__(self) -> Self:
@@ -70,7 +71,11 @@ class StartedInContext:
         trace: TracebackType | None,
     ) -> None:
         __tracebackhide__ = True
-        await off_loop(lambda: self.__exit__(kind, error, trace))
+        try:
+            await off_loop(lambda: self.__exit__(kind, error, trace))
+        except BaseException as raised:
+            trim(raised)
+            raise
 
 
 _ADVICE = "`async with` needs asyncio's loop, and none runs here; the plain `with` works anywhere"

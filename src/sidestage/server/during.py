@@ -6,7 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from ..journal.failures import attach
+from ..journal import causes
+from ..journal.failures import attach, combined
 from ..pristine.waits import Clock, Deadline
 from .context import off_loop
 from .waiting import Wait, under_way_at
@@ -53,14 +54,13 @@ class During(Generic[R]):
                 server._catch_up()
         finally:
             self._until = self._journal.position
-        if server._errors_told or server._lifecycle.forked_copy:
+        if causes.current() is not None or server._lifecycle.forked_copy:  # others tell them
             return
-        try:
-            self._journal.failures.raise_since(self._began, server._label)
-        except BaseException as raised:
-            if error is None:
-                raise
+        raised = combined(self._journal.failures.take_since(self._began), server._label)
+        if raised is not None and error is not None:
             attach(error, raised)
+        elif raised is not None:
+            raise raised
 
     async def __aenter__(self) -> Self:
         return await off_loop(self.__enter__)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from ..dispatch.coroutines import running_loop
 from ..errors import StateError
 from ..journal.failures import attach
+from ..journal.frames import trim
 from ..pristine.waits import Deadline
 from ..wire.values import seconds
 from .context import StartedInContext
@@ -128,6 +129,8 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
         self._started = False
         servers = self._servers.copy()
         reports, errors = _stop_all(list(servers.values()), limit)
+        for error in errors:
+            trim(error)
         if len(errors) == 1:
             raise errors[0]
         if errors:

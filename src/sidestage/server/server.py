@@ -23,9 +23,11 @@ from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline, Event
 from ..wire.values import seconds
 from . import address as addresses
+from . import registry
 from .checks import one_argument_or_none
 from .context import StartedInContext
 from .during import During
+from .expected import ExpectedErrors
 from .lifecycle import Lifecycle, State
 from .names import Named
 from .settings import Settings
@@ -77,7 +79,6 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     _matching: Matching = staticmethod(by_address)  # of the fields that ``received.of`` takes
     _check_handler = staticmethod(one_argument_or_none)
     _make_backend: Callable[[Plan], Backend] = HostedBackend
-    _errors_told = False  # whether a plugin raises its handlers' errors in the test
     _sync_seconds = 5.0  # for a child to confirm; one that does not is stuck
 
     # Over thirty lines: every option, a line each.
@@ -111,6 +112,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         self._lifecycle = Lifecycle(self._label, self._journal, ready, self._slot)
         self._bound: list[Address] = []
         self._limits: Limits | None = None  # that what serves was told
+        registry.add(self)
 
     def _make_slot(self, handler: Callable[..., Any] | None) -> Slot:
         return Slot(handler)
@@ -335,13 +337,23 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         """
         __tracebackhide__ = True
         self._catch_up()
-        self._raise_all()
+        if (error := self._new_error()) is not None:
+            raise error  # here, and no deeper: the fewer frames of ours, the better
 
-    def _raise_all(self, *, with_death: bool = False) -> None:
-        __tracebackhide__ = True
+    def _new_error(self, *, with_death: bool = False) -> BaseException | None:
+        """What is to be raised and was not yet."""
         failures, lifecycle = self._journal.failures, self._lifecycle
-        if (failures.errors or failures.death) and not lifecycle.forked_copy:  # the original does
-            failures.raise_new(self._label, with_death=with_death or lifecycle.backend is None)
+        if not (failures.any_new or failures.death) or lifecycle.forked_copy:  # the original does
+            return None
+        return failures.new_error(self._label, with_death=with_death or lifecycle.backend is None)
+
+    def expected_errors(self, *kinds: type[BaseException]) -> ExpectedErrors:
+        """Take errors of these classes that handlers raise inside a ``with``: they fail no test.
+
+        It gives the list of those taken; there may be none. One that comes later is taken too, if
+        its request came inside. Raises TypeError for anything but classes of exceptions.
+        """
+        return ExpectedErrors(self._journal.failures, kinds, self._catch_up)
 
     # Start -------------------------------------------------------------------------------------
 
@@ -448,9 +460,11 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         try:
             report = self._stop(deadline)
         except Exception:  # a warning that is an error, say; but Ctrl-C goes before all else
-            self._raise_all()
+            if (error := self._new_error()) is not None:
+                raise error  # noqa: B904 - the warning is its context
             raise
-        self._raise_all()
+        if (error := self._new_error()) is not None:
+            raise error
         return report
 
     def _stop(self, deadline: Deadline) -> StopReport:
@@ -515,7 +529,8 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         except (ForcedStopWarning, LeftRunningWarning) as warning:  # where warnings are errors
             forced = warning
         self.start()
-        self._raise_all(with_death=True)
+        if (error := self._new_error(with_death=True)) is not None:
+            raise error
         if forced is not None:
             raise forced
         return self

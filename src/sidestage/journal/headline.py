@@ -1,0 +1,97 @@
+"""How a report begins: what handlers have raised, where, and what became of it, in six lines."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..errors import brief
+from .causes import Cause, Test, family
+from .frames import source
+
+MOST = 6  # lines
+_WHOLE = 2  # causes that have three lines each
+_LINE = 200  # characters
+_TEXT = 120  # characters of an error, in a line with its place
+_CLIENT = 100  # characters of what the test itself has raised
+
+
+def opening(
+    causes: Iterable[Cause],
+    error: BaseException | None,
+    test: Test | None,
+    shorten: Callable[[str], str],
+) -> list[str]:
+    """The first lines of a report of ``error``; none without a cause.
+
+    ``test`` is the one that is reported, and ``shorten`` makes a path short.
+    """
+    equal: dict[object, list[Cause]] = {}
+    for cause in causes:
+        equal.setdefault(cause.key, []).append(cause)
+    if not equal:
+        return []
+    groups = list(equal.values())
+    lines: list[str] = []
+    for same in groups[: MOST - 1 if len(groups) > MOST else MOST]:
+        lines.append(_first_line(same, test, shorten))
+        if len(groups) <= _WHOLE:
+            lines += _details(same[0])
+    if len(groups) > MOST:
+        lines.append(f"and {len(groups) - MOST + 1} more errors of handlers")
+    if (client := _client(error, groups)) is not None:
+        lines[0] += f" → {client}"
+    return lines
+
+
+def _first_line(same: list[Cause], test: Test | None, shorten: Callable[[str], str]) -> str:
+    first = same[0]
+    text = first.text if len(first.text) <= _TEXT else f"{first.text[: _TEXT - 1]}…"
+    line = f"{text} in handler"  # the place is in the line, so the text must not fill it
+    if first.place is not None:
+        line += f", {shorten(first.place.file)}:{first.place.line}"
+    if len(same) > 1:
+        line += f", {len(same):,} times"
+    if first.test is not None and first.test is not test:
+        line += f", for a request during {first.test.name}"
+    return line
+
+
+def _details(cause: Cause) -> list[str]:
+    lines = [cause.why] if cause.why else []
+    if cause.place is not None and (text := source(cause.place)):
+        lines.insert(0, f"> {text}")
+    return [f"    {line[:_LINE]}" for line in lines]
+
+
+# What became of it -------------------------------------------------------------------------------
+
+
+def _client(error: BaseException | None, groups: list[list[Cause]]) -> str | None:
+    """What the client, or the test, made of it; ``None`` if the error is the handlers' own."""
+    own = {each for same in groups for cause in same for each in cause.own}
+    if error is None or id(error) in own:
+        return None
+    if isinstance(error, BaseExceptionGroup) and all(id(each) in own for each in error.exceptions):
+        return None
+    status = next(filter(None, map(_status, family(error))), None)
+    if status is not None:
+        return f"client: {type(error).__name__} {status}"
+    if isinstance(error, OSError):  # clients put all they know in its text
+        return f"client: {type(error).__name__}"
+    if isinstance(error, AssertionError) or not isinstance(error, Exception):  # pytest.fail, say
+        return f"test: {brief(error, _CLIENT)}"
+    return f"client: {brief(error, _CLIENT)}"
+
+
+def _status(error: BaseException) -> int | None:
+    """The status that a client was answered, as its library has it on its exceptions."""
+    with contextlib.suppress(Exception):  # whatever the attributes of a user's class raise
+        for holder in (error, getattr(error, "response", None)):
+            codes = [name for name in getattr(holder, "__dict__", ()) if name.endswith("_code")]
+            for name in ("status", *codes, "code"):
+                number: Any = getattr(holder, name, None)
+                if isinstance(number, int) and not isinstance(number, bool) and number >= 100:
+                    return number
+    return None

@@ -1,0 +1,55 @@
+"""All servers of this process that somebody holds, whichever way they were made."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ..journal.failures import Failure
+    from .server import Server
+
+# By their id: a user's class may have an ``__eq__`` and no hash.
+_servers: weakref.WeakValueDictionary[int, Server[Any]] = weakref.WeakValueDictionary()
+
+
+class Taken(NamedTuple):
+    """Errors that nobody has raised yet."""
+
+    failures: list[Failure]
+    more: int  # that were not kept
+    servers: list[str]  # whose they are
+
+
+def add(server: Server[Any]) -> None:
+    """Remember a server as long as somebody holds it."""
+    _servers[id(server)] = server
+
+
+def live() -> list[Server[Any]]:
+    """The servers that somebody holds."""
+    return list(_servers.values())
+
+
+def take_errors(
+    wanted: Callable[[Failure], bool] | None = None, *, catch_up: bool = False
+) -> Taken:
+    """Take the errors of all servers that nobody has raised yet, in the order of their requests.
+
+    With ``catch_up``, what clients have sent is made known first.
+    """
+    taken = Taken([], 0, [])
+    for server in live():
+        if catch_up and server.handler is not None and server.ready.is_set():
+            server._catch_up()
+        failures = server._journal.failures
+        if not failures.any_new or server._lifecycle.forked_copy:  # the original tells them
+            continue
+        new, more = failures.take(wanted)
+        if new or more:
+            taken.failures.extend(new)
+            taken.servers.append(server.describe())
+            taken = taken._replace(more=taken.more + more)
+    taken.failures.sort(key=lambda failure: failure.cause.came)
+    return taken
