@@ -239,7 +239,8 @@ def pytest_runtest_makereport(
 
 def _open(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """Put what handlers have raised before all else, and in the line of the summary."""
-    _new_error(item, catch_up=True)  # the phase of a subtest has not ended
+    with contextlib.suppress(Exception):  # pytest would not survive one here
+        _new_error(item, catch_up=True)  # the phase of a subtest has not ended
     told, item.stash[_told] = item.stash.get(_told, []), []
     test = item.stash.get(_test, None)
     error = None if call.excinfo is None else call.excinfo.value
