@@ -72,6 +72,12 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     fresh: bool
     ready: threading.Event
     scheme: str
+    _label: Label
+    _journal: Journal[R]
+    _slot: Slot
+    _lifecycle: Lifecycle
+    _bound: list[Address]
+    _limits: Limits | None  # that what serves was told
     protocol: ClassVar[str]  # the name of its folder
     _outside: ClassVar[tuple[str, str] | None] = None  # as ``Configure`` has it
     _layers: ClassVar[tuple[tuple[str, str], ...]] = ()  # as ``Configure`` has it
@@ -96,22 +102,29 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         fresh: bool = False,
         backlog: int = 1024,
     ) -> None:
-        self.address = address
-        self.poll_interval = poll_interval
-        self.handler_timeout = handler_timeout
-        self.start_timeout = start_timeout
-        self.stop_timeout = stop_timeout
-        self.keep = keep
-        self.fresh = fresh
-        self.backlog = backlog
-        self._label = Label(type(self).__name__, name)
-        self._journal: Journal[R] = Journal(self.keep, self._matching)
-        self._slot = self._make_slot(self._check_handler(handler))
-        ready = Event()
-        self.ready = ready
-        self._lifecycle = Lifecycle(self._label, self._journal, ready, self._slot)
-        self._bound: list[Address] = []
-        self._limits: Limits | None = None  # that what serves was told
+        self._begin(
+            address,
+            poll_interval=poll_interval,
+            handler_timeout=handler_timeout,
+            start_timeout=start_timeout,
+            stop_timeout=stop_timeout,
+            keep=keep,
+            fresh=fresh,
+            backlog=backlog,
+        )
+        label, ready = Label(type(self).__name__, name), Event()
+        journal: Journal[R] = Journal(self.keep, self._matching)
+        slot = self._make_slot(self._check_handler(handler))
+        # At once: ``__setattr__`` would look at each name.
+        self.__dict__.update(
+            _label=label,
+            _journal=journal,
+            _slot=slot,
+            ready=ready,
+            _lifecycle=Lifecycle(label, journal, ready, slot),
+            _bound=[],
+            _limits=None,
+        )
         registry.add(self)
 
     def _make_slot(self, handler: Callable[..., Any] | None) -> Slot:

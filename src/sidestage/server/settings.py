@@ -136,9 +136,21 @@ class Settings:
         refuse_while_running(self, "address")
         self._address, self._listen = address, listen
 
+    def _begin(self, address: addresses.AddressLike, **options: Any) -> None:
+        """Set the options of a new server, each as its setting checks it."""
+        mine = self.__dict__
+        for name, value in options.items():
+            mine[name] = _CHECKS[name](name, value)
+        mine["_address"], mine["_listen"] = address, self._parse(address)
+
     def _parse(self, address: addresses.AddressLike) -> addresses.Listen:
         return addresses.parse(address)
 
     def _change(self) -> None:
         """Have the limits that may change at any time take effect."""
         raise AssertionError("the server has its own")
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    name: setting._check for name, setting in vars(Settings).items() if isinstance(setting, Setting)
+}
