@@ -23,6 +23,7 @@ nitpicky = True
 # of other projects.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!sidestage\b).*"),
-    # These occur in signatures only: type variables, and the files of requests and connections.
-    (r"py:class", r"sidestage\.[a-z_.]+\.(R|S|Responder|StreamWriter)"),
+    # These occur in signatures only: type variables, the files of requests and connections, and
+    # the context of ``expected_errors``.
+    (r"py:class", r"sidestage\.[a-z_.]+\.(R|S|Responder|StreamWriter|ExpectedErrors)"),
 ]
