@@ -21,3 +21,5 @@ def test_it_shows_every_kind_of_server_at_work() -> None:
     assert "the client got b'SHOUT'" in printed
     assert len(re.findall(r"stopped by 'ask'", printed)) == 4
     assert "disk full" in printed
+    assert "the client got 500 AssertionError: want csv" in printed
+    assert re.search(r"GET /report\?fmt=csv .*500", printed)

@@ -6,6 +6,7 @@ import logging.handlers
 import os
 import smtplib
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +52,11 @@ def _ignore(datagram: Datagram) -> None:
     return
 
 
+def _demand(request: HTTPRequest) -> str:
+    assert request.query.get("format") == "csv", "want csv"
+    return "id,total"
+
+
 def main() -> None:
     """Start the servers, use each, stop them, and print every step."""
     servers = ServerManager(
@@ -67,6 +73,7 @@ def main() -> None:
         _use_smtp(servers["smtp"])
         _use_tcp(servers["tcp"])
         _use_udp(servers["udp"])
+        _fail(servers["http"])
         reports = servers.stop()
     _say("stopped:")
     for name, report in reports.items():
@@ -101,6 +108,20 @@ def _use_udp(server: Any) -> None:
     client.emit(logging.makeLogRecord({"msg": "disk full", "levelno": logging.ERROR}))
     client.close()
     server.wait_for(1)
+
+
+def _fail(server: Any) -> None:
+    _say("A handler that fails, which would fail your test:")
+    server.handler = _demand
+    with server.expected_errors(AssertionError):
+        try:
+            urllib.request.urlopen(f"{server.url}/report?fmt=csv").close()
+        except urllib.error.HTTPError as error:
+            _say(f"    the client got {error.code} {error.reason}")
+            error.close()
+    _say("    the server explains:")
+    for line in server.explain().splitlines():
+        _say(f"      {line}")
 
 
 if __name__ == "__main__":
