@@ -62,7 +62,7 @@ OPENINGS: dict[str, list[str]] = {
         BY_FIXTURE,
     ],
     "test_fails": [f"{WANT} → test: Failed: no report", SOURCE_LINE, BY_FIXTURE],
-    "test_elsewhere": [f"{WANT} → client: KeyError: 'other'", SOURCE_LINE, BY_FIXTURE],
+    "test_elsewhere": [f"{WANT} → test: KeyError: 'other'", SOURCE_LINE, BY_FIXTURE],
     "test_coroutine": [
         f"{WANT} → client: HTTPError 500",
         SOURCE_LINE,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import brief
 from .causes import Cause, Test, family
-from .frames import source
+from .frames import innermost, source
 
 MOST = 6  # lines
 _WHOLE = 2  # causes that have three lines each
@@ -80,9 +80,20 @@ def _client(error: BaseException | None, groups: list[list[Cause]]) -> str | Non
         return f"client: {type(error).__name__} {status}"
     if isinstance(error, OSError):  # clients put all they know in its text
         return f"client: {type(error).__name__}"
-    if isinstance(error, AssertionError) or not isinstance(error, Exception):  # pytest.fail, say
-        return f"test: {brief(error, _CLIENT)}"
-    return f"client: {brief(error, _CLIENT)}"
+    # Not an Exception: pytest.fail, say.
+    of_test = isinstance(error, AssertionError) or not isinstance(error, Exception)
+    who = "test" if of_test or _is_raised_by_test(error) else "client"
+    return f"{who}: {brief(error, _CLIENT)}"
+
+
+def _is_raised_by_test(error: BaseException) -> bool:
+    """Whether the test's own code has raised it, and no library."""
+    place, trace = innermost(error), error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if place is None or trace is None:
+        return False
+    return place.file == trace.tb_frame.f_code.co_filename
 
 
 def _status(error: BaseException) -> int | None:
