@@ -53,7 +53,8 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def __init__(self, launched: Launched) -> None:
         super().__init__(name="sidestage")
-        self._pidfds = pidfds = list[int]()
+        pidfds: list[int] = []
+        self._pidfds = pidfds
         self.launched = launched
         self.owner = system.getpid()
         # Plain numbers, not multiprocess's Connection objects: those close their number when
