@@ -373,3 +373,16 @@ def test_coroutine(http_server):
 """
     )
     result.assert_outcomes(passed=3)
+
+
+def test_a_report_that_cannot_be_made_leaves_the_failure_as_it_is(run: Run) -> None:
+    result = run("""
+def test_breaks(http_server):
+    def explain(lines):
+        raise OSError("patched")
+
+    vars(http_server)["explain"] = explain
+    assert 1 == 2
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*assert 1 == 2*", "no report can be made: OSError('patched')"])

@@ -233,8 +233,15 @@ def pytest_runtest_makereport(
         lines = _LINES[wanted]
         for server in _servers_of(item):
             title = f"sidestage: {server.name or server.describe()}"
-            report.sections.append((title, server.explain(lines)))
+            report.sections.append((title, _explained(server, lines)))
     return report
+
+
+def _explained(server: Server[Any], lines: int | None) -> str:
+    try:
+        return server.explain(lines)
+    except Exception as error:  # noqa: BLE001 - as the test may have patched what it needs
+        return f"no report can be made: {shown(error)}"
 
 
 def _open(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
