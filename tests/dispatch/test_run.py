@@ -25,6 +25,7 @@ from sidestage import (
     UDPServer,
 )
 from sidestage.dispatch.calls import current
+from sidestage.process.pool import pool
 from sidestage.protocols.http.messages import Respond
 from sidestage.protocols.smtp.messages import MailReply
 from sidestage.protocols.udp.messages import SendTo
@@ -225,6 +226,26 @@ def test_a_process_that_is_ready_without_an_address_fails_the_start(
     host("host.listener.bind = lambda *_: []")
     with pytest.raises(StartError, match="killed by SIGKILL, because it told no address before"):
         TCPServer(fresh=True).start()
+
+
+FALSE_AHEAD = """
+real, told = host.listener.bound_address, []
+def bound(sock):
+    told.append(sock)
+    return (9, "x") if len(told) == 2 else real(sock)
+host.listener.bound_address = bound
+"""
+
+
+def test_a_process_that_tells_no_address_ahead_binds_when_it_is_asked(
+    host: Callable[[str], None],
+) -> None:
+    pool.close()  # so that the second server gets the process of the first
+    host(FALSE_AHEAD)
+    with TCPServer(fresh=True) as server:
+        pid = server.pid
+    with TCPServer() as server, socket.create_connection(server.server_address, LONG):
+        assert server.pid == pid
 
 
 def test_a_call_that_cannot_be_decoded_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,8 @@ class HostedBackend:
         found: list[Any] = [event for event in child.events if isinstance(event, wire.Ahead)]
         for event in found:
             child.events.remove(event)
-        self._ahead = found[-1].addresses if found else None
+        addresses = found[-1].addresses if found else []
+        self._ahead = addresses if all(map(wire.is_address, addresses)) else None
         return bool(self._ahead)
 
     def _configure(self, deadline: Deadline, channel: Channel) -> None:
@@ -398,6 +399,7 @@ def _wire() -> Any:
         from ..process.channel import ChannelClosed
         from ..wire.frames import WireError, pack
         from ..wire.messages import Ahead, Configure, Handle, Resume
+        from ..wire.values import is_address
 
     return SimpleNamespace(
         Ahead=Ahead,
@@ -406,6 +408,7 @@ def _wire() -> Any:
         Handle=Handle,
         Resume=Resume,
         WireError=WireError,
+        is_address=is_address,
         pack=pack,
     )
 

@@ -25,6 +25,7 @@ from ..process.pool import Child
 from ..wire import messages as wire
 from ..wire.credit import LEAST_ROOM
 from ..wire.frames import Undecoded
+from ..wire.values import is_address
 from . import stacks
 from .calls import Call, ClientLeft, Protocol, current
 from .coroutines import CoroutineRunner, Running
@@ -49,15 +50,6 @@ Fate = Literal["returned", "ended"]  # of the child, at the end of the run
 
 def _drop(run: Run, message: Any, journal: Journal[Any]) -> None:
     """Open nothing for a message that comes after the end."""
-
-
-def _is_address(found: wire.Address) -> bool:
-    """Whether that is a path, or a host and a port with whatever follows for IPv6."""
-    match found:
-        case str() | (str(), int(), *_):
-            return True
-        case _:
-            return False
 
 
 def _tell_full(journal: Journal[Any], count: int) -> None:
@@ -261,7 +253,7 @@ class Run:
         self.child.channel.small = message.pipe < LEAST_PIPE
 
     def _ready(self, message: wire.Ready) -> None:
-        if message.addresses and all(map(_is_address, message.addresses)):
+        if message.addresses and all(map(is_address, message.addresses)):
             self.addresses = message.addresses
         else:
             self.reader.disconnect("it told no address")

@@ -59,6 +59,15 @@ def c_int(name: str, value: Any) -> int:
     return number
 
 
+def is_address(found: object) -> bool:
+    """Whether that is a path, or a host and a port with whatever follows for IPv6."""
+    match found:
+        case str() | (str(), int(), *_):
+            return True
+        case _:
+            return False
+
+
 def plain(text: str) -> str:
     """The text of an instance of ``str`` or of a class derived from it."""
     return str.__str__(text)  # the class may have another ``__str__``, as an Enum has
