@@ -80,6 +80,7 @@ matrix: ## run the hostile tests, the peers too, and write docs/compatibility.md
 	$(BIN)/python docs/matrix.py $(foreach version,$(found),build/matrix-$(version).json)
 
 matrix-3.%: $(VENV)/.stamp-venv
+	mkdir -p build
 	$(MAKE) test-3.$* ARGS="tests/hostile -n 2 --matrix=build/matrix-3.$*.json \
 		$(if $(filter 3.12,3.$*),--peers)"
 
