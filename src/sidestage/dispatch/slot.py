@@ -18,9 +18,8 @@ class Slot:
 
     def __init__(self, handler: Callable[..., Any] | None) -> None:
         self.handler = handler
-        self._codes: deque[tuple[float, CodeType | None]] = deque(maxlen=_NOTED)
-        if handler is not None:
-            self.note(handler)
+        first = () if handler is None else ((0.0, code_of(handler)),)  # nothing comes before it
+        self._codes: deque[tuple[float, CodeType | None]] = deque(first, maxlen=_NOTED)
 
     def note(self, handler: Callable[..., Any] | None) -> None:
         """Note from when on ``handler`` is called, without a reference to it or what it holds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
 _LIBRARY = threading.__file__.replace("\\", "/").rpartition("/")[0] + "/"
@@ -57,6 +57,8 @@ def place_of_code(code: CodeType | None) -> str:
 
 def code_of(handler: Any) -> CodeType | None:
     """The code that calling ``handler`` runs, if it is written in Python; never raises."""
+    if type(handler) is FunctionType:  # most are, and no class may derive from it
+        return handler.__code__
     try:
         for _ in range(_DEEP):
             if not isinstance(handler, functools.partial):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
+import functools
 import os
 import sys
 from typing import Any, NamedTuple, SupportsIndex, TypeAlias
@@ -58,6 +59,10 @@ class Listen(NamedTuple):
 
 def parse(address: Any) -> Listen:
     """Check a listen address; raises TypeError or ValueError that says what is allowed."""
+    if type(address) is tuple and len(address) == 2:
+        host, port = address
+        if type(host) is str and type(port) is int:
+            return _parse_plain_pair(host, port)
     if isinstance(address, (bytes, os.PathLike)):
         return _parse_path(os.fsdecode(address))
     if isinstance(address, str):
@@ -67,7 +72,10 @@ def parse(address: Any) -> Listen:
             "address must be (host, port), or the path of a Unix socket, not "
             f"{shown(address)}{_instead_of(address)}"
         )
-    host, port, *rest = address
+    return _parse_pair(*address)
+
+
+def _parse_pair(host: Any, port: Any, *rest: Any) -> Listen:
     if host is not None and not isinstance(host, str):
         raise TypeError(
             f"the host in the address must be a str, not {shown(host)}; "
@@ -82,6 +90,10 @@ def parse(address: Any) -> Listen:
     if not is_encodable(host):
         raise ValueError(f"the host in the address cannot be one: {shown(host)}")
     return Listen(_scoped(host, *rest), check_port(port))
+
+
+# Nearly every server of a test has the same.
+_parse_plain_pair = functools.lru_cache(maxsize=16)(_parse_pair)
 
 
 def _instead_of(address: object) -> str:

@@ -42,6 +42,8 @@ def one_argument_or_none(handler: Any) -> Callable[..., Any] | None:
 def _check_parameters(function: FunctionType, bound: int) -> None:
     """Raise TypeError if no call with one argument can succeed."""
     code = function.__code__
+    if code.co_argcount == bound + 1 and not code.co_kwonlyargcount:
+        return  # as most are
     needed = code.co_argcount - len(function.__defaults__ or ())
     keywords = code.co_kwonlyargcount - len(function.__kwdefaults__ or ())
     room = bool(code.co_flags & _VARIADIC) or code.co_argcount > bound

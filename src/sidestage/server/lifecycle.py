@@ -24,6 +24,8 @@ from ..pristine.waits import Deadline, Event, Turn, Wakeup
 class State(enum.Enum):
     """Where in its life a server is."""
 
+    __hash__ = object.__hash__  # in C: each move looks some up
+
     NEW = "NEW"
     STARTING = "STARTING"
     READY = "READY"
@@ -41,6 +43,7 @@ MOVES: dict[State, frozenset[State]] = {
     State.FAILED: frozenset({State.STARTING, State.STOPPING}),
 }
 _MOVING = frozenset({State.STARTING, State.STOPPING})
+_NEVER, _NO_STOP = Deadline(None), StopReport(rung="none")
 
 
 # A start or a stop: known by identity, and with the caller that makes it.
@@ -59,7 +62,7 @@ class Lifecycle:
 
     def __init__(self, label: Label, journal: Journal[Any], ready: Event, slot: Slot) -> None:
         self.backend: Backend | None = None  # from READY until it has stopped
-        self.report = StopReport(rung="none")
+        self.report = _NO_STOP
         self._label = label
         self._journal = journal
         self._ready = ready
@@ -70,7 +73,7 @@ class Lifecycle:
         self._state = State.NEW
         self._turn: _Turn | None = None  # of the last start or stop
         self._starting: Backend | None = None
-        self._deadline = Deadline(None)  # of the start
+        self._deadline = _NEVER  # of the start
         self._stopping: Backend | None = None
         self._owner = system.getpid()
         self._guard = system.RLock()

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from ..journal.failures import Failure
     from .server import Server
 
-# By their id: a user's class may have an ``__eq__`` and no hash.
-_servers: weakref.WeakValueDictionary[int, Server[Any]] = weakref.WeakValueDictionary()
+# By their id: a user's class may have an ``__eq__`` and no hash. A WeakValueDictionary would take
+# five calls for each server, and this takes one.
+_servers: dict[int, weakref.ref[Server[Any]]] = {}
 
 
 class Taken(NamedTuple):
@@ -24,12 +25,14 @@ class Taken(NamedTuple):
 
 def add(server: Server[Any]) -> None:
     """Remember a server as long as somebody holds it."""
-    _servers[id(server)] = server
+    key, servers = id(server), _servers
+    servers[key] = weakref.ref(server, lambda _: servers.pop(key, None))
 
 
 def live() -> list[Server[Any]]:
     """The servers that somebody holds."""
-    return list(_servers.values())
+    servers = [ref() for ref in list(_servers.values())]
+    return [server for server in servers if server is not None]
 
 
 def take_errors(

@@ -104,13 +104,13 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     ) -> None:
         self._begin(
             address,
-            poll_interval=poll_interval,
-            handler_timeout=handler_timeout,
-            start_timeout=start_timeout,
-            stop_timeout=stop_timeout,
-            keep=keep,
-            fresh=fresh,
-            backlog=backlog,
+            poll_interval,
+            handler_timeout,
+            start_timeout,
+            stop_timeout,
+            keep,
+            fresh,
+            backlog,
         )
         label, ready = Label(type(self).__name__, name), Event()
         journal: Journal[R] = Journal(self.keep, self._matching)

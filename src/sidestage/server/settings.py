@@ -6,6 +6,7 @@ and else is for the next start.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
@@ -66,6 +67,10 @@ class Setting(Generic[T]):
         @overload
         def __get__(self, server: object, owner: type[object]) -> T: ...
         def __get__(self, server: Any, owner: type[object]) -> Self | T: ...
+
+    def begin(self, server: Settings, value: T) -> None:
+        """Set it on a server that is being made, with nothing else to look at."""
+        server.__dict__[self._name] = self._check(self._name, value)
 
     def __set__(self, server: Settings, value: T) -> None:
         checked = self._check(self._name, value)
@@ -136,11 +141,14 @@ class Settings:
         refuse_while_running(self, "address")
         self._address, self._listen = address, listen
 
-    def _begin(self, address: addresses.AddressLike, **options: Any) -> None:
-        """Set the options of a new server, each as its setting checks it."""
-        mine = self.__dict__
-        for name, value in options.items():
-            mine[name] = _CHECKS[name](name, value)
+    def _begin(self, address: addresses.AddressLike, *options: Any) -> None:
+        """Set the options of a new server, in the order of the settings here, which check them."""
+        mine, checked = self.__dict__, None
+        try:  # noqa: SIM105 - a context manager takes as long as the call
+            checked = _known(*options)
+        except TypeError:  # of one that is wrong, or that has no hash
+            pass
+        mine.update(checked or _check(*options))
         mine["_address"], mine["_listen"] = address, self._parse(address)
 
     def _parse(self, address: addresses.AddressLike) -> addresses.Listen:
@@ -154,3 +162,13 @@ class Settings:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     name: setting._check for name, setting in vars(Settings).items() if isinstance(setting, Setting)
 }
+
+
+def _check(*options: Any) -> dict[str, Any]:
+    """The options of a new server as they are kept, in the order of their settings."""
+    named = zip(_CHECKS.items(), options, strict=True)
+    return {name: check(name, value) for (name, check), value in named}
+
+
+# The servers of a test have the same options, and to check these is a good part of making one.
+_known = functools.lru_cache(maxsize=16, typed=True)(_check)

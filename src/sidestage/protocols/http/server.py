@@ -67,7 +67,7 @@ class HTTPServer(Server["HTTPRequest"]):
             fresh=fresh,
             backlog=backlog,
         )
-        self.head_limit = head_limit
+        HTTPServer.head_limit.begin(self, head_limit)
 
     @staticmethod
     def _matching(

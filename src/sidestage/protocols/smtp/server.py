@@ -78,8 +78,8 @@ class SMTPServer(Server["Mail"]):
             fresh=fresh,
             backlog=backlog,
         )
-        self.size_limit = size_limit
-        self.recipient_limit = recipient_limit
+        SMTPServer.size_limit.begin(self, size_limit)
+        SMTPServer.recipient_limit.begin(self, recipient_limit)
 
     @staticmethod
     def _matching(mail_from: str = "*", rcpt_to: str = "*") -> Callable[[Mail], bool]:
