@@ -62,11 +62,12 @@ class Ladder:
     def ask(self) -> None:
         """The first rung, without waiting for it."""
         run = self._run
+        self._reuse = self._reuse and enabled()
         if run.death is None:
             answer = _ANSWER_SECONDS * min(self._seconds, 1.0)
             drain = self._seconds * self._rungs.drain
             drain = min(drain, self._seconds * self._rungs.ask - answer)
-            self._asked = run.ask_to_stop(drain, self._ask, ahead=self._reuse and enabled())
+            self._asked = run.ask_to_stop(drain, self._ask, ahead=self._reuse)
 
     def climb(self) -> StopReport:
         """Climb until the child is back in the pool, or has ended and is reaped."""
@@ -81,7 +82,7 @@ class Ladder:
         if run.stopped is not None:
             reuse = self._reuse and run.stopped.clean and run.retire(self._deadline)
             if reuse and run.claim("returned"):
-                pool.release(run.child, self._deadline)
+                pool.release(run.child, self._deadline, wanted=True)
             else:
                 end([run.child], self._deadline.sooner(END_SECONDS).left())
             return self._reported("ask", open_now)

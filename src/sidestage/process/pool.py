@@ -221,13 +221,16 @@ class Pool:
                     return child
         return None
 
-    def release(self, child: Child, deadline: Deadline = _NEVER) -> bool:
+    def release(
+        self, child: Child, deadline: Deadline = _NEVER, *, wanted: bool | None = None
+    ) -> bool:
         """Keep an idle child; returns ``False`` if it was ended, as there are ``cap`` already.
 
-        A child that was launched in other surroundings makes room for it.
+        A child that was launched in other surroundings makes room for it. ``wanted`` is what
+        ``enabled`` has told the caller, which takes longer than all of this.
         """
         ended, kept = child, False
-        if enabled():
+        if enabled() if wanted is None else wanted:
             with self._lock:
                 room = len(self._idle) < self._cap
                 other = None if room else self._other(child)
