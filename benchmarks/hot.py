@@ -103,7 +103,9 @@ def parent() -> float:
     """Microseconds of the test process's code per request and reply."""
     events, write_events = os.pipe()
     sink = os.open(os.devnull, os.O_WRONLY)
-    child: Any = type("Child", (), {"channel": Channel(events, sink), "events": []})()
+    child: Any = type(
+        "Child", (), {"channel": Channel(events, sink), "events": [], "process": None}
+    )()
     child.channel.buffer.learn(VOCABULARY.events)
     run = Run(
         child,

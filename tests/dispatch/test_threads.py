@@ -22,6 +22,7 @@ from sidestage.dispatch import threads
 from sidestage.dispatch.gate import EpollGate, Gate, LockGate
 from sidestage.pristine import system
 from sidestage.pristine.waits import Deadline
+from sidestage.process.pool import pool
 from sidestage.wire.frames import LARGE_PIPE_SIZE, encode
 from sidestage.wire.messages import Synced
 
@@ -29,10 +30,20 @@ GATES = [EpollGate, LockGate]
 
 
 @pytest.fixture(params=GATES, ids=lambda gate: gate.__name__)
-def gate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
+def gate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Any]]:
+    """The kind of all gates: those that the pool keeps are of the usual kind."""
     monkeypatch.setattr(threads, "make_gate", request.param)
     kind: type[Any] = request.param
-    return kind
+    close_gates()
+    yield kind
+    close_gates()
+
+
+def close_gates() -> None:
+    for process in pool.processes():
+        gate, process.gate = process.gate, None
+        if gate is not None:
+            gate.close()
 
 
 @pytest.fixture
@@ -356,7 +367,7 @@ class TestServers:
         def refuse(fd: int) -> Gate:
             raise OSError(errno.EMFILE, "no descriptor is left")
 
-        server = HTTPServer().start()
+        server = HTTPServer(fresh=True).start()
         with monkeypatch.context() as patch:
             patch.setattr(threads, "make_gate", refuse)
             with pytest.raises(OSError, match="no descriptor"):

@@ -23,6 +23,7 @@ from kit.web import fetch
 from sidestage import HTTPServer, StateError, TCPServer
 from sidestage.dispatch import threads
 from sidestage.process import fork_hooks
+from sidestage.process.pool import pool
 
 
 def in_fork(work: Callable[[], Any]) -> int:
@@ -241,6 +242,11 @@ def polls() -> int:
     return sum("eventpoll" in link for link in links)
 
 
+def kept_gates() -> int:
+    """How many of them idle processes keep for handlers."""
+    return sum(process.gate is not None for process in pool.processes())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for instances of epoll")
 @pytest.mark.parametrize("kind", ["gate", "loop"])
 def test_a_fork_while_descriptors_are_made_has_them_all(
@@ -268,8 +274,8 @@ def test_a_fork_while_descriptors_are_made_has_them_all(
         timer.join()
 
     left: list[int] = []
-    with HTTPServer() as server:
-        before = polls()
+    with HTTPServer(fresh=True) as server:
+        before = polls() - kept_gates()
         monkeypatch.setattr(module, name, slowly)
         forker = threading.Thread(target=fork)
         forker.start()
@@ -277,3 +283,11 @@ def test_a_fork_while_descriptors_are_made_has_them_all(
         assert fetch(server.url) == b"fine"
         forker.join()
     assert left == [before]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for instances of epoll")
+def test_a_copy_closes_what_idle_processes_keep_for_handlers() -> None:
+    with HTTPServer(handler=lambda request: "fine") as server:
+        assert fetch(server.url) == b"fine"
+    assert kept_gates()
+    assert in_fork(lambda: os._exit(polls())) == polls() - kept_gates()

@@ -55,7 +55,7 @@ class TestHandlersThatAreSet:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Threads are being started for the first one when it is unset and set again."""
-        server = HTTPServer().start()
+        server = HTTPServer(fresh=True).start()
         entered, go = threading.Event(), threading.Event()
 
         def make_late(fd: int) -> Any:
@@ -97,7 +97,7 @@ class TestHandlersThatAreSet:
 
     def test_while_another_thread_stops_the_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The stop comes before what handler threads wait at is there."""
-        server = HTTPServer().start()
+        server = HTTPServer(fresh=True).start()
 
         def make_after_the_stop(fd: int) -> Any:
             assert ends(in_thread(server.stop))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..pristine import system
@@ -24,6 +26,10 @@ class Gate(Protocol):
 
     def wake(self) -> None:
         """Wake one waiting thread, or the next one that waits."""
+        ...
+
+    def descriptors(self) -> list[int]:
+        """Those that it has, beside the one that it waits for."""
         ...
 
     def close(self) -> None:
@@ -62,6 +68,9 @@ class EpollGate:
         assert system.eventfd_write is not None
         system.eventfd_write(self._wakers[0], 1)
 
+    def descriptors(self) -> list[int]:
+        return [self._epoll.fileno(), *self._wakers]
+
     def close(self) -> None:
         if self._epoll is not None:
             self._epoll.close()
@@ -75,8 +84,9 @@ class EpollGate:
 class _OpenGate(EpollGate):
     """One that closes itself if nobody does, as a stop may be interrupted."""
 
-    def __del__(self) -> None:
-        if hasattr(self, "_wakers"):  # else its ``__init__`` was interrupted
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # The end of the process closes all. Without wakers its ``__init__`` was interrupted.
+        if not finalizing() and hasattr(self, "_wakers"):
             self.close()
 
 
@@ -102,6 +112,9 @@ class LockGate:
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full of wake-ups that no thread has read yet
             system.write(self._wake_end, b"\0")
+
+    def descriptors(self) -> list[int]:
+        return [self._waker, self._wake_end]
 
     def close(self) -> None:
         system.close_quietly(self._waker)

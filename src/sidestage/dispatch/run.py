@@ -96,7 +96,7 @@ class Run:
         child.channel.behind = False  # whatever the run before has left: it was read to its end
         # Not a method of this, which would be a cycle.
         full = functools.partial(_tell_full, journal)
-        self.threads = HandlerThreads(self.reader, protocol.at_once, full)
+        self.threads = HandlerThreads(self.reader, protocol.at_once, full, child.process)
         self._open_call = protocol.open
         self._tells_first = protocol.tells_first
         self._ready_event = ready

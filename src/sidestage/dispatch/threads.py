@@ -14,7 +14,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
@@ -31,11 +31,27 @@ _LONG_PATIENCE = 0.004  # the same while handlers keep returning; every look cos
 _EXIT_SECONDS = 1.0  # for idle threads to leave, which takes microseconds
 
 
-class HandlerThreads:
-    """The handler threads of one run; there are none before ``start``."""
+class Keeper(Protocol):
+    """What has a gate from one run to the next: to make one takes six system calls."""
 
-    def __init__(self, reader: Reader, most: int, full: Callable[[int], None]) -> None:
+    gate: Gate | None
+
+
+class HandlerThreads:
+    """The handler threads of one run; there are none before ``start``.
+
+    They take the gate of ``keeper``, if it has one, and leave theirs to it.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        most: int,
+        full: Callable[[int], None],
+        keeper: Keeper | None = None,
+    ) -> None:
         self._reader = reader
+        self._keeper = keeper
         self._most = most  # handlers at a time
         self._full = full  # told their number when more would have to run
         self._held = False  # whether jobs wait for that
@@ -77,19 +93,36 @@ class HandlerThreads:
     def _open_gate(self) -> bool:
         """Make the gate; returns ``False`` if ``close`` has come first."""
         with fork_hooks.launch_lock:
+            gate: Gate | None
             try:
-                gate = make_gate(self._reader.channel.events_fd)
+                gate = self._take_gate() or make_gate(self._reader.channel.events_fd)
             except OSError:
                 if self._closed:  # the descriptor may be closed by now, or another one
                     return False
                 raise
             with self._guard:
                 if not self._closed:
-                    self._gate = gate
-        if self._gate is gate:
-            return True
+                    self._gate, gate = gate, None  # whoever takes it from there has it
+        if gate is None:
+            return self._gate is not None
         gate.close()
         return False
+
+    def _take_gate(self) -> Gate | None:
+        keeper = self._keeper
+        if keeper is None:
+            return None
+        gate, keeper.gate = keeper.gate, None
+        return gate
+
+    def _leave_gate(self) -> None:
+        """Keep the gate, at which nobody waits and which is of use, else close it."""
+        with self._guard:
+            gate, keeper = self._gate, self._keeper
+            # The keeper has one if a signal handler has come into a stop, and started a server.
+            if gate and not gate.ended and keeper is not None and keeper.gate is None:
+                self._gate, keeper.gate = None, gate
+        self._close_gate()
 
     def _close_gate(self) -> None:
         with self._guard:
@@ -350,7 +383,7 @@ class HandlerThreads:
         with self._guard:
             self._left = self._idle > 0  # to the last one that waits at it
         if not self._left and not comes_into_us:  # else it is in use, and closed with this object
-            self._close_gate()
+            self._leave_gate()
 
     def _settle(self) -> None:
         """Wait until the only threads left are in a handler."""

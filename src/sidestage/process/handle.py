@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import StateError
 from ..pristine import system, waits
@@ -34,6 +34,18 @@ _pidfd_send_signal = getattr(signal, "pidfd_send_signal", None)
 _ENDS = tuple(getattr(os, f"CLD_{how}", None) for how in ("EXITED", "KILLED", "DUMPED"))
 
 
+class Gate(Protocol):
+    """What waits for the pipe of a process: it is closed with that."""
+
+    def descriptors(self) -> list[int]:
+        """Those that it has."""
+        ...
+
+    def close(self) -> None:
+        """Close them."""
+        ...
+
+
 class _Adopted(Popen):  # type: ignore[misc]  # multiprocess has no types
     """Gives multiprocess a process that was launched without it."""
 
@@ -50,6 +62,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     _start_method = None
     _pidfds: list[int] | tuple[()] = ()
     _owns = False  # it is made, and ends its process
+    gate: Gate | None = None  # that a run has left for the next
 
     def __init__(self, launched: Launched) -> None:
         super().__init__(name="sidestage")
@@ -260,7 +273,9 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def descriptors(self) -> frozenset[int]:
         """The descriptors that this process holds for the child."""
-        return frozenset({*self.launched.held, *self._pidfds})
+        gate = self.gate
+        kept = () if gate is None else gate.descriptors()
+        return frozenset({*self.launched.held, *self._pidfds, *kept})
 
     def close_commands(self) -> None:
         """Close the pipe to the child, which ends when it sees that."""
@@ -270,6 +285,9 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         """Close every descriptor; may be called again, and in a forked copy."""
         self.launched.close()
         self._close_pidfd()
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            gate.close()
 
     def _close_pidfd(self) -> None:
         self._pidfd = None
