@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Awaitable, Callable
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ServerStopped
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from ..journal.journal import Journal
     from .coroutines import Running
     from .run import Run
+
+# What most handlers return, as to ask whether something is an Awaitable takes some calls.
+_NEVER_AWAITED = frozenset({str, bytes, NoneType, dict, list, tuple, int})
 
 # The call whose handler is the caller, if it is one.
 current: contextvars.ContextVar[Call] = contextvars.ContextVar("sidestage_call")
@@ -131,7 +135,11 @@ class Call:
         self.handler = slot.handler
         result = slot.run_handler(self.request)
         # A list of records refuses to be awaited, which its type has to have a method for.
-        if isinstance(result, Awaitable) and not isinstance(result, list):
+        if (
+            type(result) not in _NEVER_AWAITED
+            and isinstance(result, Awaitable)
+            and not isinstance(result, list)
+        ):
             return result
         self.complete(result)
         return None

@@ -63,7 +63,8 @@ class Channel:
         frames = encode(*messages)
         writing = self._writing
         counts: list[int] = []  # not ``list[int]()``, which takes as long as the rest
-        me = (system.caller_id(), len(frames), counts)
+        size, done = len(frames), 0
+        me = (system.caller_id(), size, counts)
         outer = writing.holder
         if outer is not None and outer[0] != me[0]:
             outer = None  # another thread's; else the call that this one has come into
@@ -78,11 +79,16 @@ class Channel:
                 raise TimeoutError("another thread is still writing to the server's process")
             if user is not None and user is not self.user:
                 raise ChannelClosed
-            self._write_some(frames, counts, deadline)
-            while (done := sum(counts)) < len(frames):
+            if not self.closed:  # mostly all is written at once, and this saves a call
+                try:  # noqa: SIM105 - a context manager takes as long as the call
+                    system.write_pipe(self.commands_fd, frames, counts)
+                except OSError:  # ``_write_some`` finds out what is wrong
+                    pass
+            while (done := sum(counts)) < size:
                 self._write_some(memoryview(frames)[done:], counts, deadline)
         finally:
-            if counts and sum(counts) < len(frames):  # no other can be written after half a frame
+            # No other can be written after half a frame.
+            if done < size and counts and sum(counts) < size:
                 self.closed = True
             if writing.holder is me:
                 writing.holder = outer

@@ -42,6 +42,9 @@ def respond(call: HTTPCall, response: HTTPResponse) -> None:
     status, body = response.status, response.body
     reason = reason_of(status) if response.reason is None else response.reason
     headers, trailers = pairs(response), response.trailers
+    if type(body) is bytes and trailers is None and len(body) <= CHUNK:  # as most are
+        call.send_head(status, reason, headers, body, length=len(body), more=False)
+        return
     if isinstance(body, str):
         body = encoded(body)
     if isinstance(body, (bytes, bytearray, memoryview)):

@@ -140,7 +140,7 @@ class HTTPResponse:
         """Create a response with status 200, without the checks of ``__post_init__``."""
         made = object.__new__(cls)
         headers = (("Content-Type", content_type),)
-        made.__dict__.update(body=body, status=200, headers=headers, reason=None, trailers=None)
+        made.__dict__.update(body=body, headers=headers)  # the rest is the class's defaults
         return made
 
     @classmethod
