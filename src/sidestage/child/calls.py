@@ -73,10 +73,11 @@ class Calls:
     def __iter__(self) -> Iterator[Call]:
         return iter(self._open.values())
 
-    def open(self, call: Call, *, timed: bool = True) -> int:
+    def open(self, call: Call, *, timed: bool = True, now: float | None = None) -> int:
         """Add ``call``, and count its time if it is ``timed``; returns its new id.
 
-        Setting ``call.due`` to ``None`` ends the count.
+        ``now`` is the time on the loop's clock, if the caller knows it. Setting ``call.due`` to
+        ``None`` ends the count.
         """
         call_id = next_call_id()
         self._open[call_id] = call
@@ -84,7 +85,7 @@ class Calls:
         if self._size >= self._room or len(self._open) + len(self._left) >= CALLS:
             self._look()
         if timed and self._seconds is not None:
-            call.due = self._loop.time() + self._seconds
+            call.due = (self._loop.time() if now is None else now) + self._seconds
             if self._timer is None:
                 self._timer = self._loop.call_later(self._seconds, self._check)
         return call_id

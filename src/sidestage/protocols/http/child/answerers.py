@@ -45,7 +45,7 @@ class Handler:
         service, head = self._service, exchange.head
         assert head is not None
         exchange.size = CALL + len(head.fields) + len(head.target) + len(exchange.body)
-        exchange.call = service.calls.open(exchange)
+        exchange.call = service.calls.open(exchange, now=exchange.since)
         service.outbox.send(exchange.request())
         if exchange.size > LONG:
             exchange.head = head.without_fields()

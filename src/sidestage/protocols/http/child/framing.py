@@ -35,6 +35,9 @@ def head_of(exchange: Exchange, response: Respond) -> bytes:
         _given.cache_clear()
     head = given.head if given.dated else given.head + http_date()
     head_only = request is not None and request.method == "HEAD"
+    if given.silent and response.length and exchange.keep_alive and not old:  # as most are
+        exchange.bodiless = head_only
+        return head + b"Content-Length: %d\r\n\r\n" % response.length
     exchange.bodiless = head_only or response.status in _NO_CONTENT
     if given.lengths or given.codings:
         exchange.mismatch = _declare(exchange, response, given, head_only=head_only, old=old)
@@ -184,18 +187,22 @@ class _Given(NamedTuple):
     lengths: tuple[str, ...]  # of Content-Length fields
     codings: tuple[str, ...]  # of Transfer-Encoding fields, in lower case
     connection: frozenset[str]  # the members of Connection fields, in lower case
+    silent: bool  # says nothing of all this, and the status allows a body
 
 
 @functools.lru_cache(maxsize=16)  # most handlers send few different heads
 def _given(status: int, reason: str, headers: Headers) -> _Given:
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), ""]
     lowered = [(name.lower(), value) for name, value in headers]
+    lengths = tuple(value.strip(" \t") for name, value in lowered if name == "content-length")
+    codings, connection = (_members(lowered, name) for name in ("transfer-encoding", "connection"))
     return _Given(
         head="\r\n".join(lines).encode("latin-1"),
         dated=any(name == "date" for name, _ in lowered),
-        lengths=tuple(value.strip(" \t") for name, value in lowered if name == "content-length"),
-        codings=_members(lowered, "transfer-encoding"),
-        connection=frozenset(_members(lowered, "connection")),
+        lengths=lengths,
+        codings=codings,
+        connection=frozenset(connection),
+        silent=not (lengths or codings or connection or status in _NO_CONTENT),
     )
 
 

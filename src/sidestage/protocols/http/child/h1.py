@@ -214,8 +214,11 @@ class HTTPConnection:
         """Move the first exchange as far as possible, then the next."""
         while self.queue:
             exchange = self.queue[0]
-            if exchange.answered is Answered.QUEUED and not self._begin(exchange):
-                return
+            if exchange.answered is Answered.QUEUED:
+                ready = not self.blocked and exchange.refusal is None
+                if not (ready and self._take_turn(exchange)):
+                    self._put_off(exchange)
+                    return
             if exchange.answered < Answered.DONE or exchange.tunnel:
                 break
             if not exchange.keep_alive or self.service.draining:
@@ -232,17 +235,12 @@ class HTTPConnection:
         if self.holds or len(self.queue) > 1:
             self._hold_if_long()
 
-    def _begin(self, exchange: Exchange) -> bool:
-        """Answer the first exchange, or have it answered; returns whether that has begun."""
-        if self.blocked:  # the client does not read the answers that there are
+    def _put_off(self, exchange: Exchange) -> None:
+        """Refuse the first exchange, or have it wait."""
+        if exchange.refusal is None or self.blocked:  # the client does not read what there is
             self._hold_if_long()
-        elif exchange.refusal is not None:
-            self._answer_refusal(exchange, exchange.refusal)
-        elif self._take_turn(exchange):
-            return True
         else:
-            self._hold_if_long()
-        return False
+            self._answer_refusal(exchange, exchange.refusal)
 
     def _hold_if_long(self) -> None:
         """Stop reading while the queue is long."""
