@@ -15,6 +15,8 @@ from ..wire.messages import End, Message, SetOption
 from ..wire.values import buffer, c_int, integer, seconds
 from .streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
 
+_NEVER = Deadline(None)
+
 
 class ConnectedCall(Protocol):
     """The call that a connection belongs to."""
@@ -89,7 +91,8 @@ class Connection:
             bufsize = _size(bufsize)
         parts: list[bytes] = []
         if flags == 0:
-            self._read_some(bufsize, Deadline(self._timeout), parts)
+            timeout = self._timeout
+            self._read_some(bufsize, _NEVER if timeout is None else Deadline(timeout), parts)
         elif flags == socket.MSG_PEEK:
             self._read_some(bufsize, Deadline(self._timeout), parts, peek=True)
         else:
@@ -134,7 +137,8 @@ class Connection:
     def _read_some(
         self, size: int, deadline: Deadline, parts: list[bytes], *, peek: bool = False
     ) -> int:
-        self._check_open()
+        if self._closed:
+            raise _closed()
         if size == 0:
             return 0
         try:
@@ -162,11 +166,13 @@ class Connection:
         Raises TimeoutError after the time set by ``settimeout``, BrokenPipeError after
         ``shutdown``, and ConnectionError if the client has left.
         """
-        self._check_open()
+        if self._closed:
+            raise _closed()
         if self._sent_end:
             raise _shut_down()
+        timeout = self._timeout
         try:
-            self._call.outflow.write(data, Deadline(self._timeout))
+            self._call.outflow.write(data, _NEVER if timeout is None else Deadline(timeout))
         except TimeoutError:
             raise self._not_in_time() from None
 

@@ -230,7 +230,8 @@ class Outflow:
             raise anew(self._error)
 
     def _write_chunk(self, chunk: bytes, deadline: Deadline) -> None:
-        if not self._changed.wait_until(self._ready, deadline):
+        # A stream with less than its share on the way is ready: this saves two calls.
+        if self._unacknowledged >= SHARE and not self._changed.wait_until(self._ready, deadline):
             raise TimeoutError("timed out")
         if self._error is not None:
             raise anew(self._error)

@@ -190,11 +190,16 @@ class Wakeup:
 
     def notify(self) -> None:
         """Have every waiting thread check its condition again."""
-        if not self._waiters:  # a thread lists itself before it checks
+        waiters = self._waiters
+        if not waiters:  # a thread lists itself before it checks
             return
         # In one call of C: an exception of a signal handler leaves none of them asleep.
-        try:  # noqa: SIM105 - a context manager takes as long as the call
-            deque(map(_release, iter(self._waiters.popleft, None)), maxlen=0)
+        wakes = map(_release, iter(waiters.popleft, None))
+        try:
+            if len(waiters) == 1:  # mostly; to look for the next takes longer than all of this
+                next(wakes)
+            else:
+                deque(wakes, maxlen=0)
         except IndexError:  # after the last one
             pass
 
