@@ -64,7 +64,26 @@ def _diagnose(journal: Journal[Any], text: str) -> None:
 class Run:
     """A child that serves, as the test's process knows it."""
 
-    # Over thirty lines: a run's state, a line each.
+    # Here, because an instance with more than thirty attributes takes twice as long to make.
+    addresses: list[wire.Address] | None = None
+    failure: wire.Failed | None = None
+    stopped: wire.Stopped | None = None
+    death: ServerDied | None = None
+    stopping = False
+    ended = False
+    broken = False  # no handler can answer any more: the child has ended
+    handled = False  # whether the child was told to have handlers called
+    finished = 0  # calls
+    held = 0  # bytes of requests that the child does not count
+    patience = NEVER  # with handlers whose clients are gone, in a stop
+    _draining = False
+    _child_waits = False  # in its drain, for no handler to be running
+    _synced = 0
+    _described: wire.Described | None = None  # the last answer to Describe
+    _drops = False  # requests, until half of what is held is done
+    _coroutines: CoroutineRunner | None = None  # until a handler is a coroutine
+    _fate: Fate | None = None
+
     def __init__(
         self,
         child: Child,
@@ -80,16 +99,6 @@ class Run:
         self.slot = slot
         self.journal = journal
         self.label = label
-        self.addresses: list[wire.Address] | None = None
-        self.failure: wire.Failed | None = None
-        self.stopped: wire.Stopped | None = None
-        self.death: ServerDied | None = None
-        self.stopping = False
-        self.ended = False
-        self.broken = False  # no handler can answer any more: the child has ended
-        self.handled = False  # whether the child was told to have handlers called
-        self.finished = 0  # calls
-        self.held = 0  # bytes of requests that the child does not count
         self.context = contextvars.copy_context()
         self.reader = Reader(child.channel, self, child.events)
         child.events, child.ahead_comes = [], False
@@ -102,16 +111,8 @@ class Run:
         self._ready_event = ready
         self._loop = loop
         self._calls: dict[int, Call] = {}
-        self._draining = False
-        self._child_waits = False  # in its drain, for no handler to be running
-        self._synced = 0
-        self._described: wire.Described | None = None  # the last answer to Describe
         # Of all answers that are streams.
         self.unacknowledged = Unacknowledged(max(journal.keep, LEAST_ROOM))
-        self._drops = False  # requests, until half of what is held is done
-        self._coroutines: CoroutineRunner | None = None  # until a handler is a coroutine
-        self.patience = NEVER  # with handlers whose clients are gone, in a stop
-        self._fate: Fate | None = None
         self._user = child.channel.user
         self._guard = system.RLock()
 

@@ -191,7 +191,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         return self._bound
 
     def _note_bound(self, bound: list[Address]) -> None:
-        self._bound = bound
+        self.__dict__["_bound"] = bound  # as in ``__init__``
         port = None if isinstance(bound[0], str) else int(bound[0][1])
         self._label.url = addresses.url(self.scheme, self._listen.host, port, self._listen.path)
 
@@ -410,7 +410,8 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     # Over thirty lines: the fields of a plan, a line each.
     def _new_backend(self, loop: asyncio.AbstractEventLoop | None) -> Backend:
         """A backend that is to run this server once."""
-        listen, wanted = self._listen, self.address
+        listen = self._listen
+        wanted: Any = self._address
         if listen.path is None and wanted[1] != listen.port:  # a restart keeps the port
             wanted = (listen.host, listen.port)
         if listen.host not in addresses.LOOPBACKS:
@@ -419,7 +420,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         if listen.path is not None and not listen.path.startswith(("/", "\0")):
             directory = addresses.working_directory(listen.path)
         assert isinstance(self.ready, Event)
-        self._limits = limits = Limits(self.handler_timeout, self.keep)
+        self.__dict__["_limits"] = limits = Limits(self.handler_timeout, self.keep)
         plan = Plan(
             label=self._label,
             journal=self._journal,
