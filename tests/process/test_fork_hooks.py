@@ -236,10 +236,10 @@ def test_members_that_are_discarded_or_collected_are_forgotten() -> None:
     assert list(registry) == []
 
 
-def polls() -> int:
-    """How many instances of epoll this process has."""
+def polls(kind: str = "eventpoll") -> int:
+    """How many instances of epoll this process has, or descriptors of another kind."""
     links = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
-    return sum("eventpoll" in link for link in links)
+    return sum(kind in link for link in links)
 
 
 def kept_gates() -> int:
@@ -290,4 +290,5 @@ def test_a_copy_closes_what_idle_processes_keep_for_handlers() -> None:
     with HTTPServer(handler=lambda request: "fine") as server:
         assert fetch(server.url) == b"fine"
     assert kept_gates()
-    assert in_fork(lambda: os._exit(polls())) == polls() - kept_gates()
+    for kind in ("eventpoll", "eventfd"):
+        assert in_fork(lambda kind=kind: os._exit(polls(kind))) == polls(kind) - kept_gates()
