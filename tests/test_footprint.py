@@ -73,6 +73,7 @@ def test_a_life_leaves_only_what_has_a_reason() -> None:
             "sidestage.process.fork_hooks.wait_for_threads",  # or older releases of 3.11 crash
             # The process object of multiprocess comes with it, and it has no process to end.
             "sidestage.process.process_object.util._exit_function",
+            "sidestage.journal.unseen._tell",  # what handlers have raised and nobody has seen
             "sidestage.dispatch.coroutines._wait_for_loops",  # or a loop's thread runs too late
         ],
         "fork hooks": ["sidestage.process.fork_hooks"],  # a forked copy lets go of all servers

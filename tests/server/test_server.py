@@ -305,16 +305,6 @@ class TestStop:
         assert pid is not None
         assert all_gone([pid])
 
-    def test_the_warning_for_a_server_never_stopped_shows_its_handlers_errors(self) -> None:
-        def run() -> None:
-            server = HTTPServer(handler=lambda request: 1 / 0).start()
-            with pytest.raises(urllib.error.HTTPError):
-                fetch(server.url)
-
-        with pytest.warns(ResourceWarning, match="nobody has seen .*: ZeroDivisionError"):
-            run()
-            gc.collect()  # the error's traceback keeps it
-
     @pytest.mark.parametrize("handler", ["None", "lambda request: None"])
     def test_a_server_never_stopped_at_the_end_of_the_process_says_nothing(
         self, handler: str

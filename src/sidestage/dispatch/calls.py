@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ServerStopped
 from ..journal.facts import Address, Diagnostic
 from ..journal.frames import place_of
+from ..journal.record import Record
 from ..wire.messages import Message, Vocabulary
 from .refused import Refused
 
@@ -184,13 +185,15 @@ class Call:
                 f"raised by the handler of {run.label} "
                 f"for {self.describe()} from {self.client_address or 'an unnamed client'}"
             )
-            run.journal.failed(
+            cause = run.journal.failed(
                 error,
                 why,
                 connection=self.connection,
                 came=self.came,
                 place=place_of(run.slot.handler),
             )
+            if cause is not None and isinstance(self.request, Record):
+                self.request._note_cause(cause)
         try:
             self.fail(error)
         except (ServerStopped, ConnectionError):  # nobody is there to answer

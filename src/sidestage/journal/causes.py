@@ -20,7 +20,7 @@ _KEY = 4000  # characters of a message in which equal errors are equal
 class Cause:
     """One error of a handler."""
 
-    __slots__ = ("came", "errors", "key", "own", "place", "test", "text", "why")
+    __slots__ = ("came", "errors", "key", "own", "place", "seen", "status", "test", "text", "why")
 
     # Over five arguments: the facts of an error, one each.
     def __init__(
@@ -31,6 +31,8 @@ class Cause:
         self.came = came  # when the request came, in seconds on the monotonic clock
         self.place = innermost(error) or place
         self.test = test  # during which the request came
+        self.status: int | None = None  # that the client was told, if its protocol has any
+        self.seen = False  # somebody has read it in ``errors``
         self.key = (type(error), text_of(error)[:_KEY], self.place and self.place[:2])
         self.own = frozenset({id(error)})
         self.errors = {id(error)}  # and of those to which it was added as a note

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from ..errors import ServerDied, shown
 from ..pristine import system
 from ..pristine.waits import Clock
-from . import causes
+from . import causes, unseen
 from .causes import Cause
 from .frames import Place, innermost, trim
 
@@ -58,12 +59,14 @@ class Failures:
         self._more = 0  # errors that were not kept, and not told yet
         self._frames: dict[int, TracebackType | None] = {}  # of errors that are kept, by their id
         self._expected: list[Expected] = []
+        self._owner = system.getpid()
         self._guard = system.RLock()
+        unseen.tell_at_exit()
 
     @property
     def errors(self) -> list[BaseException]:
-        """All that are kept, oldest first."""
-        return [failure.error for failure in self._kept.copy()]
+        """All that are kept, oldest first; whoever reads them has seen them."""
+        return self.since(0.0)
 
     @property
     def any_new(self) -> bool:
@@ -72,8 +75,8 @@ class Failures:
 
     def add(
         self, error: BaseException, why: str, came: float = 0.0, place: Place | None = None
-    ) -> bool:
-        """Keep an error that a handler has raised, and note ``why``; returns whether it is kept.
+    ) -> Cause | None:
+        """Keep an error that a handler has raised, and note ``why``; returns ``None`` if it is not.
 
         ``came`` is when its request came, by default now; ``place`` is where the handler is. A
         traceback holds what the handler had, so only the first of many stay as they are.
@@ -85,14 +88,15 @@ class Failures:
             expected = self._is_expected(failure)
             if not self._make_room():
                 self._more += not expected
-                return False
+                return None
             self._keep(failure)
             if not expected:
                 self._new.append(failure)
+                unseen.hold(self)
         test = failure.cause.test
         if test is not None and not expected:
             test.causes.append(failure.cause)
-        return True
+        return failure.cause
 
     def _make_room(self) -> bool:
         """Drop the oldest that was raised already if need be; returns whether there is room."""
@@ -154,8 +158,11 @@ class Failures:
         return taken, more
 
     def since(self, began: float) -> list[BaseException]:
-        """The errors that are kept of requests that came at ``began`` or later."""
-        return [one.error for one in self._kept.copy() if one.cause.came >= began]
+        """The errors that are kept of requests that came at ``began`` or later: now seen."""
+        found = [one for one in self._kept.copy() if one.cause.came >= began]
+        for one in found:
+            one.cause.seen = True
+        return [one.error for one in found]
 
     def take_since(self, began: float) -> list[Failure]:
         """As ``take``, of requests that came at ``began`` or later."""
@@ -180,13 +187,18 @@ class Failures:
             death, self.death = self.death, None
         return combined(taken, server, more=more, death=death)
 
-    def unseen(self) -> str:
-        """The errors that were not raised yet, as the end of a sentence; empty if none."""
-        unseen = [failure.error for failure in self._new]
-        new = ", ".join(shown(error) for error in unseen[:_WHOLE])
-        if more := len(unseen[_WHOLE:]) + self._more:
-            new += f", and {more} more"
-        return f", and nobody has seen what its handlers raised: {new}" if new else ""
+    # What nobody has seen ------------------------------------------------------------------------
+
+    def take_unseen(self) -> tuple[list[Cause], int]:
+        """As ``take``, what nobody has read either; in a forked copy nothing."""
+        if self._owner != system.getpid():  # the original tells them, and may have had the lock
+            return [], 0
+        taken, more = self.take()
+        return [failure.cause for failure in taken if not failure.cause.seen], more
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.any_new and not finalizing():  # before that all was told
+            unseen.leave(*self.take_unseen())
 
 
 def combined(

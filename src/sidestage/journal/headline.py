@@ -12,6 +12,7 @@ from .frames import innermost, source
 
 MOST = 6  # lines
 _WHOLE = 2  # causes that have three lines each
+_BLOCKS = 20  # of errors that nobody has seen
 _LINE = 200  # characters
 _TEXT = 120  # characters of an error, in a line with its place
 _CLIENT = 100  # characters of what the test itself has raised
@@ -27,12 +28,9 @@ def opening(
 
     ``test`` is the one that is reported, and ``shorten`` makes a path short.
     """
-    equal: dict[object, list[Cause]] = {}
-    for cause in causes:
-        equal.setdefault(cause.key, []).append(cause)
-    if not equal:
+    groups = _equal(causes)
+    if not groups:
         return []
-    groups = list(equal.values())
     lines: list[str] = []
     for same in groups[: MOST - 1 if len(groups) > MOST else MOST]:
         lines.append(_first_line(same, test, shorten))
@@ -43,6 +41,30 @@ def opening(
     if (client := _client(error, groups)) is not None:
         lines[0] += f" → {client}"
     return lines
+
+
+def blocks(causes: Iterable[Cause], more: int) -> list[str]:
+    """The lines for errors that nobody has seen: of equal ones once, and what the client was told.
+
+    ``more`` is how many errors there were that were not kept.
+    """
+    groups = _equal(causes)
+    lines: list[str] = []
+    for same in groups[:_BLOCKS]:
+        told = "" if same[0].status is None else f" → client told: {same[0].status}"
+        lines += [_first_line(same, None, str) + told, *_details(same[0])]
+    if others := len(groups[_BLOCKS:]):
+        lines.append(f"and {others:,} more errors of handlers")
+    if more:
+        lines.append(f"and {more:,} more, which were not kept")
+    return lines
+
+
+def _equal(causes: Iterable[Cause]) -> list[list[Cause]]:
+    equal: dict[object, list[Cause]] = {}
+    for cause in causes:
+        equal.setdefault(cause.key, []).append(cause)
+    return list(equal.values())
 
 
 def _first_line(same: list[Cause], test: Test | None, shorten: Callable[[str], str]) -> str:

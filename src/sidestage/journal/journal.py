@@ -20,6 +20,7 @@ from .failures import MOST, Failures
 from .frames import Place
 
 if TYPE_CHECKING:
+    from .causes import Cause
     from .record import Answer
 
 OVERHEAD = 512  # bytes that each entry counts beyond its content, so that empty ones count too
@@ -224,14 +225,15 @@ class Journal(Generic[R]):
         connection: int = 0,
         came: float = 0.0,
         place: Place | None = None,
-    ) -> None:
+    ) -> Cause | None:
         """Keep an error that a handler has raised, and note ``why`` on it.
 
         ``came`` is when its request came, on the monotonic clock, by default now; ``place`` is
-        where the handler is.
+        where the handler is. Returns ``None`` if there is no room for it.
         """
-        if self.failures.add(error, why, came, place):
+        if (cause := self.failures.add(error, why, came, place)) is not None:
             self._keep_lasting(Entry(Clock.monotonic(), "failed", connection, error))
+        return cause
 
     def _keep_lasting(self, entry: Entry) -> None:
         with self._guard:

@@ -3,9 +3,12 @@
 # No ``from __future__ import annotations``: NamedTuple compiles annotations that are text, which
 # took a tenth of a millisecond of each import.
 import threading
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..pristine.waits import Clock, Event
+
+if TYPE_CHECKING:
+    from .causes import Cause
 
 
 class Answer(NamedTuple):
@@ -45,6 +48,7 @@ class Record:
     # Plain numbers: the collector does not have to visit them.
     _answered: tuple[float, int | None, int] | None = None  # when, status, bytes
     _without_handler = False  # the child has answered, after the handler's time
+    _cause: "Cause | None" = None  # what its handler has raised
 
     @property
     def received_at(self) -> float:
@@ -83,6 +87,14 @@ class Record:
         """Note how it is answered now; what was noted first stays."""
         if self._answered is None:
             self._answered = (Clock.monotonic(), status, size)
+            if self._cause is not None:
+                self._cause.status = status
+
+    def _note_cause(self, cause: "Cause") -> None:
+        """Note what its handler has raised, which is to know what the client is told."""
+        self._cause = cause
+        if self._answered is not None:
+            cause.status = self._answered[1]
 
     def _forget_answer(self) -> None:
         """Forget what was noted: it could not be sent."""

@@ -290,7 +290,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         return During(self)
 
     def clear(self) -> int:
-        """Forget what was received, diagnosed and raised; returns how many errors nobody has seen.
+        """Forget what came, was diagnosed and raised; returns how many errors were never raised.
 
         A handler that is still running may raise after this: ``wait_idle`` first.
         """
@@ -556,8 +556,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         if finalizing() or lifecycle.forked_copy:
             return  # at the end of this process the server's ends by itself
         try:
-            text = f"{self!r} was never stopped{self._journal.failures.unseen()}"
-            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(f"{self!r} was never stopped", ResourceWarning, source=self, stacklevel=2)
         finally:
             lifecycle.drop()
 
