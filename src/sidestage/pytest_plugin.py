@@ -15,7 +15,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from _pytest._code.code import ReprEntryNative, ReprFileLocation  # these have no public name
+from _pytest._code.code import (  # these have no public name
+    ReprEntryNative,
+    ReprExceptionInfo,
+    ReprFileLocation,
+    ReprTraceback,
+)
 
 import sidestage
 
@@ -24,7 +29,7 @@ from .journal import causes
 from .journal.causes import Cause, Test
 from .journal.failures import attach, combined
 from .journal.frames import FULL_TRACE, Place
-from .journal.headline import opening
+from .journal.headline import blocks, opening
 from .process.pool import pool
 
 if TYPE_CHECKING:
@@ -46,9 +51,11 @@ _FACTORIES: dict[str, Literal["function", "module", "session"]] = {
 }
 _MARK = "sidestage"
 _FIXTURES = frozenset({*_SERVERS, *_FACTORIES, "server_manager"})
+_REST = "sidestage"  # the id of the report of what belongs to no one test
 _LINES = {"short": 30, "full": None}  # of a server, in a failure report
 
 _servers = pytest.StashKey[list["Server[Any]"]]()
+_reporting = pytest.StashKey[bool]()  # what belongs to no one test, just now
 _warmed = pytest.StashKey[bool]()
 _test = pytest.StashKey[Test]()  # as it is known beside pytest
 _told = pytest.StashKey[list[Cause]]()  # what this phase has raised, or noted on its error
@@ -160,6 +167,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     finally:
         item.stash[_servers] = []
         if (test := item.stash.get(_test, None)) is not None:
+            causes.end(test)
             test.causes.clear()
 
 
@@ -168,8 +176,10 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Begin a test, again if plugins repeat it; raise only what came late of those before."""
     __tracebackhide__ = True
     item.stash[_servers], item.stash[_told] = [], []
+    if (before := item.stash.get(_test, None)) is not None:
+        causes.end(before)
     item.stash[_test] = test = causes.begin(item.nodeid)
-    result = yield from _raising(item, lambda failure: failure.cause.test is not test)
+    result = yield from _raising(item, lambda failure: test not in failure.cause.tests)
     _check_marks(item)  # not before other plugins have begun the test, too
     return result
 
@@ -207,14 +217,102 @@ def _raising(
 def _new_error(
     item: pytest.Item, wanted: Callable[[Failure], bool] | None = None, *, catch_up: bool
 ) -> BaseException | None:
-    """What the handlers of all servers of this process have raised, if nobody has seen it."""
+    """What handlers have raised and nobody has seen, if it is charged to this test.
+
+    That is what its own servers have, and of others, what came while no other test ran. The rest
+    is told at the end of the run.
+    """
     if "sidestage.server.server" not in sys.modules:
         return None
     from .server import registry
 
-    taken = registry.take_errors(wanted, catch_up=catch_up)
+    if catch_up:
+        registry.catch_up()
+    test, own = item.stash.get(_test, None), [id(one) for one in item.stash.get(_servers, [])]
+
+    def is_charged(server: Server[Any], failure: Failure) -> bool:
+        if wanted is not None and not wanted(failure):
+            return False
+        return id(server) in own or failure.cause.charged_to(test)
+
+    taken = registry.take_errors(is_charged)
     item.stash[_told] += [failure.cause for failure in taken.failures]
     return combined(taken.failures, " and ".join(taken.servers), more=taken.more)
+
+
+# At the end of the run: what belongs to no one test ---------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """After the tests, report what was charged to none, before the run's result is known."""
+    try:
+        return (yield)
+    finally:
+        if not hasattr(session.config, "workeroutput"):
+            _report_the_rest(session)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Report what has come since; a worker of pytest-xdist leaves it all to the controller."""
+    try:
+        return (yield)
+    finally:
+        _report_the_rest(session)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Report what a worker of pytest-xdist has left."""
+    if (rest := getattr(node, "workeroutput", {}).get(_REST)) is not None:
+        _report(node.config, *rest)
+
+
+def pytest_report_teststatus(
+    report: pytest.TestReport, config: pytest.Config
+) -> tuple[str, str, str] | None:
+    """Count the rest as an error; nothing while it is reported, as tests would be at 150 %."""
+    if report.nodeid != _REST:
+        return None
+    return "error", "", "" if config.stash.get(_reporting, False) else "ERROR"
+
+
+def _report_the_rest(session: pytest.Session) -> None:
+    if "sidestage.server.server" not in sys.modules:
+        return
+    from .journal import unseen
+    from .server import registry
+
+    registry.catch_up()
+    rest, more = unseen.take(read=True)
+    lines = blocks(rest, more, functools.partial(_shorten, session.config))
+    if not lines:
+        return
+    place = next(((*cause.place[:2],) for cause in rest if cause.place is not None), None)
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output[_REST] = lines, place
+        return
+    _report(session.config, lines, place)
+    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _report(config: pytest.Config, lines: list[str], place: tuple[str, int] | None) -> None:
+    """Report some errors as pytest does those of a test's teardown: so every plugin knows them."""
+    text = ReprEntryNative([f"{line}\n" for line in lines])
+    crash = ReprFileLocation(*(place or (_REST, 0)), lines[0])
+    report = pytest.TestReport(
+        nodeid=_REST,
+        location=(_REST, None, "the run"),
+        keywords={},
+        outcome="failed",
+        longrepr=ReprExceptionInfo(ReprTraceback([text], None, "native"), crash),
+        when="teardown",
+    )
+    config.stash[_reporting] = True
+    config.hook.pytest_runtest_logreport(report=report)
+    config.stash[_reporting] = False
 
 
 # A failure's report ------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ def test_five_clients_that_give_up(handling: Handling) -> None:
     """As ``time.sleep(8)`` behind a time-out of a tenth of a second."""
     began = time.monotonic()
     for _ in range(5):
-        with HTTPServer(handler=lambda request: handling.release.wait(8)) as server:
+        with HTTPServer(handler=lambda request: handling.release.wait(8) and None) as server:
             client = http.client.HTTPConnection(server.host, server.port, timeout=0.1)
             client.request("GET", "/slow")
             with pytest.raises(TimeoutError):
@@ -553,7 +553,7 @@ def test_a_tcp_coroutine_learns_of_a_reset_by_reading() -> None:
 
 
 def test_handlers_at_one_line_are_told_together(release: threading.Event) -> None:
-    server = HTTPServer(handler=lambda request: release.wait()).start()
+    server = HTTPServer(handler=lambda request: release.wait() and None).start()
     clients = [socket.create_connection(server.server_address) for _ in range(3)]
     for client in clients:
         client.sendall(HEAD)

@@ -83,7 +83,7 @@ class Failures:
         """
         trim(error)
         came = came or Clock.monotonic()
-        failure = Failure(error, Cause(error, why, came, place, causes.test_at(came)))
+        failure = Failure(error, Cause(error, why, came, place))
         with self._guard:
             expected = self._is_expected(failure)
             if not self._make_room():
@@ -93,8 +93,7 @@ class Failures:
             if not expected:
                 self._new.append(failure)
                 unseen.hold(self)
-        test = failure.cause.test
-        if test is not None and not expected:
+        for test in () if expected else failure.cause.tests:
             test.causes.append(failure.cause)
         return failure.cause
 
@@ -145,15 +144,16 @@ class Failures:
     # Raising them --------------------------------------------------------------------------------
 
     def take(self, wanted: Callable[[Failure], bool] | None = None) -> tuple[list[Failure], int]:
-        """What was not raised yet, which is then: the errors, and how many were not kept."""
+        """What was not raised yet, which is then: the errors, and how many were not kept.
+
+        With ``wanted``, only those errors; whoever takes the last is told of those not kept.
+        """
         with self._guard:
-            if wanted is None:
-                taken, self._new = self._new, []
-            else:
-                taken = [failure for failure in self._new if wanted(failure)]
-                self._new = [failure for failure in self._new if not wanted(failure)]
+            taken = [failure for failure in self._new if wanted is None or wanted(failure)]
+            of_these = set(map(id, taken))
+            self._new = [failure for failure in self._new if id(failure) not in of_these]
             more = 0
-            if wanted is None:
+            if not self._new:
                 more, self._more = self._more, 0
         return taken, more
 
@@ -164,9 +164,9 @@ class Failures:
             one.cause.seen = True
         return [one.error for one in found]
 
-    def take_since(self, began: float) -> list[Failure]:
+    def take_since(self, began: float) -> tuple[list[Failure], int]:
         """As ``take``, of requests that came at ``began`` or later."""
-        return self.take(lambda failure: failure.cause.came >= began)[0]
+        return self.take(lambda failure: failure.cause.came >= began)
 
     def clear(self) -> int:
         """Forget all handlers' errors; returns how many of them were never raised."""
@@ -189,12 +189,12 @@ class Failures:
 
     # What nobody has seen ------------------------------------------------------------------------
 
-    def take_unseen(self) -> tuple[list[Cause], int]:
-        """As ``take``, what nobody has read either; in a forked copy nothing."""
+    def take_unseen(self, *, read: bool = False) -> tuple[list[Cause], int]:
+        """As ``take``, without what was ``read``, unless that counts; in a forked copy nothing."""
         if self._owner != system.getpid():  # the original tells them, and may have had the lock
             return [], 0
         taken, more = self.take()
-        return [failure.cause for failure in taken if not failure.cause.seen], more
+        return [failure.cause for failure in taken if read or not failure.cause.seen], more
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if self.any_new and not finalizing():  # before that all was told
@@ -237,8 +237,8 @@ def _first_of(same: list[Failure]) -> BaseException:
     error, cause = same[0]
     if len(same) > 1:
         note(error, f"raised {len(same):,} times")
-    if cause.test is not None and cause.test is not causes.current():
-        note(error, f"the request came during {cause.test.name}")
+    if cause.tests and causes.current() not in cause.tests:
+        note(error, f"the request came during {cause.during()}")
     return error
 
 

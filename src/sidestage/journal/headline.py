@@ -43,7 +43,7 @@ def opening(
     return lines
 
 
-def blocks(causes: Iterable[Cause], more: int) -> list[str]:
+def blocks(causes: Iterable[Cause], more: int, shorten: Callable[[str], str] = str) -> list[str]:
     """The lines for errors that nobody has seen: of equal ones once, and what the client was told.
 
     ``more`` is how many errors there were that were not kept.
@@ -52,7 +52,7 @@ def blocks(causes: Iterable[Cause], more: int) -> list[str]:
     lines: list[str] = []
     for same in groups[:_BLOCKS]:
         told = "" if same[0].status is None else f" → client told: {same[0].status}"
-        lines += [_first_line(same, None, str) + told, *_details(same[0])]
+        lines += [_first_line(same, None, shorten) + told, *_details(same[0])]
     if others := len(groups[_BLOCKS:]):
         lines.append(f"and {others:,} more errors of handlers")
     if more:
@@ -75,8 +75,8 @@ def _first_line(same: list[Cause], test: Test | None, shorten: Callable[[str], s
         line += f", {shorten(first.place.file)}:{first.place.line}"
     if len(same) > 1:
         line += f", {len(same):,} times"
-    if first.test is not None and first.test is not test:
-        line += f", for a request during {first.test.name}"
+    if first.tests and test not in first.tests:
+        line += f", for a request during {first.during()}"
     return line
 
 

@@ -32,7 +32,8 @@ class _Left:
         self.more = 0  # errors that were not kept
 
 
-_holding: weakref.WeakSet[Failures] = weakref.WeakSet()  # they have had something to raise
+# Those that have had something to raise.
+_holding: weakref.WeakValueDictionary[int, Failures] = weakref.WeakValueDictionary()
 _left = _Left()
 _registered = False
 
@@ -50,7 +51,7 @@ def tell_at_exit() -> None:
 
 def hold(failures: Failures) -> None:
     """Have ``failures`` asked for what nobody has seen, as long as they are there."""
-    _holding.add(failures)
+    _holding[id(failures)] = failures
 
 
 def leave(causes: list[Cause], more: int) -> None:
@@ -61,16 +62,18 @@ def leave(causes: list[Cause], more: int) -> None:
     left.more += more + len(causes[room:])
 
 
-def take() -> tuple[list[Cause], int]:
+def take(*, read: bool = False) -> tuple[list[Cause], int]:
     """What nobody has seen in this process, which then counts as seen, oldest first.
 
-    Returns the errors, and how many more were not kept.
+    Returns the errors, and how many more were not kept; with ``read``, also what was read only.
     """
     global _left
     left, _left = _of_this_process(), _Left()
     causes, more = left.causes, left.more
-    for failures in list(_holding):
-        new, others = failures.take_unseen()
+    for ref in _holding.valuerefs():  # a list: other threads may add to it
+        if (failures := ref()) is None:
+            continue
+        new, others = failures.take_unseen(read=read)
         causes += new
         more += others
     return sorted(causes, key=lambda cause: cause.came), more

@@ -56,7 +56,8 @@ class During(Generic[R]):
             self._until = self._journal.position
         if causes.current() is not None or server._lifecycle.forked_copy:  # others tell them
             return
-        raised = combined(self._journal.failures.take_since(self._began), server._label)
+        taken, more = self._journal.failures.take_since(self._began)
+        raised = combined(taken, server._label, more=more)
         if raised is not None and error is not None:
             attach(error, raised)
         elif raised is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,25 +32,25 @@ def add(server: Server[Any]) -> None:
 
 def live() -> list[Server[Any]]:
     """The servers that somebody holds."""
-    servers = [ref() for ref in list(_servers.values())]
+    servers = [ref() for ref in list(_servers.values())]  # a list: other threads may add to it
     return [server for server in servers if server is not None]
 
 
-def take_errors(
-    wanted: Callable[[Failure], bool] | None = None, *, catch_up: bool = False
-) -> Taken:
-    """Take the errors of all servers that nobody has raised yet, in the order of their requests.
+def catch_up() -> None:
+    """Make known what clients have sent to servers that have a handler."""
+    for server in live():
+        if server.handler is not None and server.ready.is_set():
+            server._catch_up()
 
-    With ``catch_up``, what clients have sent is made known first.
-    """
+
+def take_errors(wanted: Callable[[Server[Any], Failure], bool]) -> Taken:
+    """Take the errors of all servers that nobody has raised yet, in the order of their requests."""
     taken = Taken([], 0, [])
     for server in live():
-        if catch_up and server.handler is not None and server.ready.is_set():
-            server._catch_up()
         failures = server._journal.failures
         if not failures.any_new or server._lifecycle.forked_copy:  # the original tells them
             continue
-        new, more = failures.take(wanted)
+        new, more = failures.take(functools.partial(wanted, server))
         if new or more:
             taken.failures.extend(new)
             taken.servers.append(server.describe())
