@@ -103,6 +103,57 @@ class TestRefusals:
         assert gone(pid)
         assert {process.pid for process in psutil.Process().children()} == before
 
+    @pytest.mark.parametrize("stopped", [False, True])
+    def test_one_that_was_killed_between_the_fork_and_its_answer(
+        self, client: ForkClient, stopped: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody is told the pid of what it has forked, which is a child of this process."""
+        before = {process.pid for process in psutil.Process().children()}
+        client._boot()
+        server = pid_of(client)
+        forked(client).abandon()  # it is up
+        assert client.process is not None
+        events = client.process.launched.events_fd
+        held_up = _fill(events)  # so it waits with its answer
+        hear = client._hear
+
+        def killed(deadline: Deadline) -> bool:
+            def orphans() -> set[int]:
+                return {process.pid for process in psutil.Process().children()} - before - {server}
+
+            assert eventually(lambda: bool(orphans()))
+            (orphan,) = orphans()
+            if stopped:
+                os.kill(orphan, signal.SIGSTOP)
+            os.kill(server, signal.SIGKILL)
+            assert all_gone([server])
+            assert os.read(events, held_up) == bytes(held_up)
+            monkeypatch.setattr(client, "_hear", hear)
+            return hear(deadline)
+
+        monkeypatch.setattr(client, "_hear", killed)
+        assert client.fork() is None
+        assert {process.pid for process in psutil.Process().children()} == before
+
+    def test_one_of_another_session_is_replaced(self) -> None:
+        """What it forks could not get a group of its own."""
+        run_script("""
+            import os
+            from sidestage.process.fork_client import ForkClient
+            if pid := os.fork():
+                os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            client = ForkClient()
+            client.fork().abandon()
+            os.setsid()
+            assert client.fork() is None
+            client.fork().abandon()
+            client.close()
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                os._exit(0)
+        """)
+
     def test_an_answer_that_was_not_read(self, client: ForkClient) -> None:
         forked(client).abandon()
         assert client.process is not None
@@ -150,6 +201,19 @@ class TestRefusals:
             client.fork()
         assert client.process is None
         assert {process.pid for process in psutil.Process().children()} == before
+
+
+def _fill(reader: int) -> int:
+    """Fill a pipe; returns the number of bytes."""
+    writer = os.open(f"/proc/self/fd/{reader}", os.O_WRONLY | os.O_NONBLOCK)
+    count = 0
+    try:
+        while True:
+            count += os.write(writer, bytes(1 << 16))
+    except BlockingIOError:
+        return count
+    finally:
+        os.close(writer)
 
 
 def _has_more(fd: int) -> bool:

@@ -19,7 +19,7 @@ from kit.resources import own_descriptors
 from kit.scripts import all_gone
 from sidestage.pristine import system
 from sidestage.pristine.waits import Deadline
-from sidestage.process import launch
+from sidestage.process import handle, launch
 from sidestage.process.handle import TAIL, ServerProcess
 
 __all__ = ["fake_child"]  # the fixture
@@ -274,6 +274,37 @@ class TestEndAll:
         ServerProcess.end_all([*stubborn, polite], 0.5)
         assert [process.exit_code for process in stubborn] == [-signal.SIGKILL] * 3
         assert polite.exit_code == 0
+
+    def test_without_any_time_none_is_left_a_zombie(self, fake_child: StartFakeChild) -> None:
+        """As at the end of a stop that has used up its time."""
+        processes = [fake_child("report('up'); wait_for_stop()") for _ in range(3)]
+        for process in processes:
+            read_line(process)
+        ServerProcess.end_all(processes, 0.0)
+        assert not {process.launched.pid for process in processes} & _children()
+
+    def test_one_that_may_not_be_killed_is_reaped_once_it_has_ended(
+        self, fake_child: StartFakeChild, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        process = fake_child("report('up'); threading.Event().wait()")
+        read_line(process)
+        with monkeypatch.context() as patch:
+            patch.setattr(ServerProcess, "kill", lambda self: False)
+            patch.setattr(handle, "_KILLED_SECONDS", 0.0)
+            ServerProcess.end_all([process], 0.0)
+        pid = process.launched.pid
+        assert pid in _children()
+        os.kill(pid, signal.SIGKILL)
+        assert all_gone([pid])
+        before = own_descriptors()
+        other = fake_child("wait_for_stop()")
+        assert pid not in _children()
+        assert len(own_descriptors() - before) == len(other.descriptors()) - 1  # its pidfd is gone
+
+
+def _children() -> set[int]:
+    """The children of this process, zombies too."""
+    return {process.pid for process in psutil.Process().children()}
 
 
 def test_what_it_uses(fake_child: StartFakeChild) -> None:

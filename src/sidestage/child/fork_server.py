@@ -1,8 +1,10 @@
 """The fork server: an idle process that forks server processes in milliseconds.
 
 A forked process becomes a child of the test's process, not of the fork server (CLONE_PARENT), so
-the test waits for it, signals it and reaps it like any other child. The fork server has imported
-what servers need and nothing else: it has one thread, no event loop and no socket.
+the test waits for it, signals it and reaps it like any other child. It stays in the group of the
+fork server until the test has heard of it, which finds it there if the fork server is killed. The
+fork server has imported what servers need and nothing else: it has one thread, no event loop and no
+socket.
 """
 
 from __future__ import annotations
@@ -133,7 +135,6 @@ def _fork() -> int:
 
 def _serve(watch: OwnerWatch, commands_fd: int, events_fd: int, stderr_fd: int) -> None:
     """Run the host in the forked process, as ``launch`` does in a new interpreter."""
-    os.setpgid(0, 0)
     os.dup2(stderr_fd, 1)
     os.dup2(stderr_fd, 2)
     os.close(stderr_fd)

@@ -88,6 +88,7 @@ fstat: Callable[[int], Any] = _wrapped(_posix.fstat)
 getcwd: Callable[[], str] = _wrapped(_posix.getcwd)
 waitpid: Callable[[int, int], tuple[int, int]] = _wrapped(_posix.waitpid)
 waitid: Callable[..., Any] | None = _wrapped_or_none("waitid")
+setpgid: Callable[[int, int], None] | None = _wrapped_or_none("setpgid")
 killpg: Callable[[int, int], None] = _wrapped_or_none("killpg") or kill
 posix_spawn: Callable[..., int] | None = _wrapped_or_none("posix_spawn")
 pread: Callable[[int, int, int], bytes] | None = _wrapped_or_none("pread")

@@ -7,7 +7,9 @@ when the fork server has ended, ``fork`` returns ``None``, and the caller starts
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
 
 from ..errors import StartError
@@ -32,6 +34,18 @@ class _Refusal(Exception):
         self.lasting = lasting
 
 
+def _end_group(group: int) -> None:
+    """Kill and reap what a fork server has forked and not told: it is in its group yet.
+
+    As long as a child is in the group, its number means no other; the fork server was just asked.
+    """
+    with contextlib.suppress(ChildProcessError):  # there is none, or no more
+        while True:
+            if not system.waitpid(-group, os.WNOHANG)[0]:
+                system.killpg(group, system.signals.SIGKILL)
+                system.waitpid(-group, 0)
+
+
 class ForkClient:
     """The parent's end of the fork server, which it launches at the first ``fork``.
 
@@ -45,6 +59,7 @@ class ForkClient:
         self._impossible = not sys.platform.startswith("linux")
         self._said = b""
         self._asking = False
+        self._owed = False  # it was asked and has not answered
 
     def fork(self, protocol: str | None = None, deadline: Deadline = _NEVER) -> Launched | None:
         """A new process, or ``None`` if none can be forked; raises StartError.
@@ -65,10 +80,10 @@ class ForkClient:
             return connect(functools.partial(self._note, protocol or _NO_PROTOCOL, seconds))
         except _Refusal as refusal:
             self._impossible = refusal.lasting
-            self.kill(deadline)
+            self.kill()
             return None
         except BaseException:  # such as Ctrl-C: a process that nobody takes may come yet
-            self.kill(deadline)
+            self.kill()
             raise
         finally:
             self._asking = False
@@ -96,7 +111,15 @@ class ForkClient:
         pids: list[int],
     ) -> None:
         pids.append(self._ask(protocol, commands_fd, events_fd, stderr_fd, seconds=seconds))
-        self._said = b""
+        self._said, self._owed = b"", False
+        assert system.setpgid is not None
+        try:
+            # Until here it is in the group of the fork server, by which an orphan is found.
+            system.setpgid(pids[0], 0)
+        except ProcessLookupError:  # it has ended, and another waiter has reaped it
+            pass
+        except PermissionError:  # this process is in another session by now
+            raise _Refusal(lasting=False) from None
 
     def _ask(
         self,
@@ -109,6 +132,7 @@ class ForkClient:
     ) -> int:
         assert self.process is not None
         request = f"{protocol} {commands_fd} {events_fd} {stderr_fd}\n".encode()
+        self._owed = True
         try:
             system.write_pipe(self.process.launched.commands_fd, request, [])
         except OSError:
@@ -132,19 +156,21 @@ class ForkClient:
         self._said += said
         return bool(said)
 
-    def kill(self, deadline: Deadline = _NEVER) -> None:
+    def kill(self) -> None:
         """Kill the fork server, and a process that it has forked and nobody has taken."""
         process = self.process
         if process is None:
             return
-        process.kill()
-        process.wait(deadline.sooner(_END_SECONDS))
+        process.end_now()
         while self._hear(Deadline(0.0)):
             pass
         self.process, forgotten, self._said = None, self._said, b""
+        owed, self._owed = self._owed, False
         process.close()
         if forgotten.endswith(b"\n") and (pid := int(forgotten)):
             end_by_pid(pid)
+        elif owed:
+            _end_group(process.launched.pid)
 
     def close(self) -> None:
         """End the fork server; waits two seconds at most, then kills it."""

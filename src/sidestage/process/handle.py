@@ -27,7 +27,7 @@ from .tree import ProcessTree, is_in_proc
 if TYPE_CHECKING:
     import psutil
 
-_KILLED_SECONDS = 1.0  # for a killed process to disappear
+_KILLED_SECONDS = 1.0  # for a killed process to disappear, however little time is left
 TAIL = 8192  # bytes of stderr shown in messages, at most
 
 _pidfd_send_signal = getattr(signal, "pidfd_send_signal", None)
@@ -66,6 +66,8 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
 
     def __init__(self, launched: Launched) -> None:
         super().__init__(name="sidestage")
+        if _unreaped:
+            _reap()
         pidfds: list[int] = []
         self._pidfds = pidfds
         self.launched = launched
@@ -90,8 +92,7 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
             return
         if finalizing() or self.owner != system.getpid() or not self.descriptors():
             return  # when this process ends, the child sees it and ends too
-        self.kill()
-        self.wait(Deadline(_KILLED_SECONDS))
+        self.end_now()
         self.close()
 
     # Exit ------------------------------------------------------------------------------------
@@ -214,6 +215,11 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         self.signal(signal.SIGCONT)  # allowed to all in one session
         return False
 
+    def end_now(self) -> None:
+        """Kill the process, and reap it, which takes a moment: nobody else would."""
+        self.kill()
+        self.wait(Deadline(_KILLED_SECONDS))
+
     def snapshot(self, deadline: Deadline) -> None:
         """Note the descendants, before a signal; see ``ProcessTree.note``."""
         if not self._gone():
@@ -282,12 +288,18 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         self.launched.close_one(self.launched.commands_fd)
 
     def close(self) -> None:
-        """Close every descriptor; may be called again, and in a forked copy."""
+        """Close every descriptor; may be called again, and in a forked copy.
+
+        A process that has not ended by now is waited for later: each new one has it looked at.
+        """
         self.launched.close()
-        self._close_pidfd()
         gate, self.gate = self.gate, None
         if gate is not None:
             gate.close()
+        if self._owns and self.owner == system.getpid() and not self.has_ended():
+            _unreaped.append(self)
+        else:
+            self._close_pidfd()
 
     def _close_pidfd(self) -> None:
         self._pidfd = None
@@ -309,9 +321,20 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
         deadline = Deadline(seconds)
         for process in ending:
             if not process.wait(deadline):
-                process.kill()
-                process.wait(Deadline(seconds))
+                process.end_now()
             process.close()
+
+
+# Killed in vain, by a user who may not, or not gone at once.
+_unreaped: list[ServerProcess] = []
+
+
+def _reap() -> None:
+    """Reap those that have ended since they were closed."""
+    for process in _unreaped.copy():
+        if process.owner != system.getpid() or process.has_ended():
+            _unreaped.remove(process)
+            process._close_pidfd()
 
 
 def _open_pidfd(pid: int, opened: list[int]) -> int | None:

@@ -165,17 +165,17 @@ class Pool:
 
     def _new(self, protocol: str | None, here: Surroundings, deadline: Deadline) -> Launched:
         if self._launched == here and enabled():
-            forked = self._client(here, deadline).fork(protocol, deadline)
+            forked = self._client(here).fork(protocol, deadline)
             if forked is not None:
                 forked.surroundings = here
                 return forked
         return self._launch()
 
-    def _client(self, here: Surroundings, deadline: Deadline) -> ForkClient:
+    def _client(self, here: Surroundings) -> ForkClient:
         """The client of a fork server with these surroundings: what it forks has them from it."""
         client = self._fork_client
         if client is not None and client.surroundings != here:
-            client.kill(deadline)
+            client.kill()
             client = None
         if client is None:
             with importing_once():
