@@ -95,6 +95,7 @@ def test_a_handlers_error_names_the_line_of_the_test() -> None:
         line = error.__traceback__.tb_lineno  # type: ignore[union-attr]
     (told,) = timeline(scene(journal)).splitlines()[2:]
     assert told == f"    0.000 s  #4   handler raised KeyError: 'x', at test_timeline.py:{line}"
+    assert journal.clear() == 1  # else the run would tell that nobody has seen it
 
 
 def test_a_death_has_its_stderr() -> None:

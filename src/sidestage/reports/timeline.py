@@ -4,8 +4,7 @@ It is made of the journal and of what is under way. It knows no protocol: each r
 is shown (``Record._shown``). Nothing here waits, and however much there is, little is looked at.
 """
 
-from __future__ import annotations
-
+# No ``from __future__ import annotations``: NamedTuple compiles annotations that are text.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
