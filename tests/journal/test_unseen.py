@@ -312,9 +312,16 @@ class TestAtTheEndOfTheProcess:
         assert lines[-1] == "and 5 more errors of handlers"
 
 
+@pytest.fixture
+def nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of other tests, which is told at the end of the run."""
+    monkeypatch.setattr(unseen, "_left", unseen._Left())
+    monkeypatch.setattr(unseen, "_holding", unseen._holding.__class__())
+
+
+@pytest.mark.usefixtures("nothing_yet")
 class TestWhatIsKept:
     def test_of_a_server_that_is_gone_is_bounded(self) -> None:
-        unseen.take()
         for _ in range(3):
             failures = Failures()
             for number in range(MOST + 10):
