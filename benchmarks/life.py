@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import os
 import random
 import signal
@@ -33,8 +34,14 @@ MANY = 200_000  # bytes of a body that does not fit into one chunk
 T = TypeVar("T")
 
 
+_numbers = itertools.count(1)
+
+
 class Boom(Exception):
-    """The error that handlers raise."""
+    """The error that handlers raise; no two are equal, or they would be told as one."""
+
+    def __init__(self) -> None:
+        super().__init__(next(_numbers))
 
 
 class Fate(Protocol):
@@ -87,6 +94,7 @@ class Life:
         self._fate = fate
         self._leave_copies = leave_copies
         self._copies: list[int] = []
+        self._booms: dict[int, int] = {}  # of each server, by its id: since it was started
 
     def step(self) -> None:
         """Do one action, which takes some hundredths of a second."""
@@ -141,7 +149,7 @@ class Life:
         except StartError as error:
             self._fate.not_started(error)
             return
-        server.booms = 0
+        self._booms[id(server)] = 0
         self._fate.serves(server)
         try:
             use(server)
@@ -161,7 +169,7 @@ class Life:
                 errors.extend(group.exceptions)
             except Exception as error:  # noqa: BLE001 - judged elsewhere
                 errors.append(error)
-        self._fate.stopped(server, pid, errors, server.booms)
+        self._fate.stopped(server, pid, errors, self._booms[id(server)])
 
     def _use(self, kind: Kind, server: Any) -> None:
         asked = self._dice.randrange(4)
@@ -177,7 +185,7 @@ class Life:
         self._fate.does("request")
         handled = server.handler is not None
         boom = handled and self._dice.random() < 0.1
-        server.booms += boom
+        self._booms[id(server)] += boom
         answer = kind.ask(server, "boom" if boom else self._dice.choice(("little", "much")))
         if handled and not boom and answer != kind.expected:
             raise AssertionError(f"{server!r} answered {answer!r}")
@@ -186,7 +194,7 @@ class Life:
         """Stop, which raises errors and reports a death, and start again on the same port."""
         port = server.port
         self._stop(server)
-        server.booms = 0
+        self._booms[id(server)] = 0
         self.calls("restart", START + STOP, server.restart)
         self._fate.serves(server)
         if server.port != port:
