@@ -26,7 +26,7 @@ PYTHON ?= $(call first,sys.version_info < (3, 11),\
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the targets share one environment
 .PHONY: help demo test test-all coverage check format format-check lint types imports docs docs-test \
-	bench matrix soak fuzz clean
+	bench matrix faults soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zX0-9.-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,9 @@ matrix-3.%: $(VENV)/.stamp-venv
 	mkdir -p build
 	$(MAKE) test-3.$* ARGS="tests/hostile -n 2 --matrix=build/matrix-3.$*.json \
 		$(if $(filter 3.12,3.$*),--peers)"
+
+faults: $(VENV)/.stamp-test ## write the table of docs/faults.md: what HTTP clients say about each fault
+	PYTHONPATH=tests $(BIN)/python -m kit.faulty_clients
 
 soak: $(VENV)/.stamp-test ## wear servers out for twenty minutes: cycles, kills, load
 	$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -23,3 +23,10 @@ def test_it_shows_every_kind_of_server_at_work() -> None:
     assert "disk full" in printed
     assert "the client got 500 AssertionError: want csv" in printed
     assert re.search(r"GET /report\?fmt=csv .*500", printed)
+    assert 'the client got 201 {"id": 1}' in printed
+    assert "the client got ConnectionResetError(" in printed
+    assert 'the client got 200 {"state": "paid"}' in printed
+    assert re.search(r"the client got 404 .*/order/1", printed)
+    told = printed.partition("the test fails with UnexpectedRequest:")[2]
+    assert "GET /order/1" in told
+    assert "GET /orders/{id:int}" in told

@@ -21,6 +21,8 @@ from sidestage.errors import (
     StartError,
     StartTimeout,
     StateError,
+    UnexpectedRequest,
+    UnmetExpectation,
     WaitTimeout,
 )
 
@@ -33,6 +35,8 @@ TREE = {
     ServerStopped: (SidestageError, ConnectionError),
     WaitTimeout: (SidestageError, TimeoutError),
     NotOneRecord: (SidestageError, AssertionError),
+    UnexpectedRequest: (SidestageError, AssertionError),
+    UnmetExpectation: (SidestageError, AssertionError),
     ForcedStopWarning: (RuntimeWarning,),
     LeftRunningWarning: (RuntimeWarning,),
 }
@@ -127,3 +131,18 @@ def test_a_wait_timeout_carries_what_came() -> None:
 def test_the_facts_survive_a_pickle(error: Exception) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+class TestExpectations:
+    def test_an_unexpected_request_crosses_between_processes(self) -> None:
+        error = UnexpectedRequest("GET /a at it", server="it", request=("GET", "/a"))
+        copy = pickle.loads(pickle.dumps(error))
+        assert (str(copy), copy.server, copy.request) == ("GET /a at it", "it", ("GET", "/a"))
+
+    def test_an_unmet_expectation_crosses_between_processes(self) -> None:
+        error = UnmetExpectation(
+            "unmet", expectation="expect GET /a", place="test_it.py:3", count=1, expected=2
+        )
+        copy = pickle.loads(pickle.dumps(error))
+        assert (str(copy), copy.expectation, copy.place) == ("unmet", "expect GET /a", error.place)
+        assert (copy.count, copy.expected) == (1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
+from types import ModuleType
 
 import pytest
 
@@ -23,8 +24,21 @@ def test_each_name_is_there_and_at_home_where_it_is_said_to_be() -> None:
         value = getattr(sidestage, name)
         module = importlib.import_module(home, "sidestage")
         assert value is getattr(module, name)
-        assert getattr(value, "__module__", None) == module.__name__
+        if isinstance(value, ModuleType):
+            assert value.__name__ == f"sidestage.{name}"
+        else:
+            assert getattr(value, "__module__", None) == module.__name__
         assert name in dir(sidestage)
+
+
+def test_a_public_module_is_there_without_an_import_of_its_own() -> None:
+    source = """
+        import sidestage
+        print(sidestage.faults.reset())
+        from sidestage import faults
+        print(faults is sidestage.faults)
+    """
+    assert run_script(source) == "faults.reset()\nTrue\n"
 
 
 def test_type_checkers_read_each_name_as_public() -> None:

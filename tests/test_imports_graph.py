@@ -11,8 +11,16 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
 # What both processes know; beside it, a child may import what is under a folder `child`.
-SHARED = ("sidestage.wire", "sidestage.pristine.socketfile", "sidestage.errors")
-SHARED_NAMES = ("messages", "rules")  # of a protocol's or a layer's own folder
+SHARED = (
+    "sidestage.wire",
+    "sidestage.patterns",
+    "sidestage.pristine.socketfile",
+    "sidestage.errors",
+)
+# Of a protocol's or a layer's own folder.
+SHARED_NAMES = ("messages", "rules", "fields", "forms", "media", "matching")
+# Beside these, what both processes know may import what keeps late imports safe.
+BELOW = ("sidestage.pristine.imports", "sidestage.pristine.system")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +45,26 @@ def child_may_import(module: str, imported: str) -> bool:
     if any(is_in(imported, package) for package in (own, "sidestage.child", *SHARED)):
         return True
     folder = own.removesuffix("child")
-    return any(imported == f"{folder}{name}" for name in SHARED_NAMES)
+    return any(is_in(imported, f"{folder}{name}") for name in SHARED_NAMES)
+
+
+def is_shared(module: str) -> bool:
+    """Whether both processes know ``module``."""
+    if any(is_in(module, package) for package in SHARED):
+        return True
+    parts = module.split(".")
+    return parts[1:2] == ["protocols"] and len(parts) > 3 and parts[3] in SHARED_NAMES
+
+
+def test_what_both_processes_know_imports_nothing_of_one(graph: grimp.ImportGraph) -> None:
+    wrong = [
+        (module, imported)
+        for module in sorted(graph.modules)
+        if is_shared(module)
+        for imported in sorted(graph.find_modules_directly_imported_by(module))
+        if not is_shared(imported) and imported not in BELOW
+    ]
+    assert not wrong
 
 
 def test_the_child_imports_only_what_both_processes_know(graph: grimp.ImportGraph) -> None:
@@ -64,6 +91,9 @@ def test_the_child_imports_only_what_both_processes_know(graph: grimp.ImportGrap
         ("sidestage.protocols.udp.child.service", "sidestage.protocols.tcp.messages", False),
         ("sidestage.protocols.udp.child.service", "sidestage.protocols.tcp.child.service", False),
         ("sidestage.child.service", "sidestage.protocols.udp.child.service", False),
+        ("sidestage.child.service", "sidestage.patterns.tree", True),
+        ("sidestage.protocols.http.child.h1", "sidestage.protocols.http.matching.view", True),
+        ("sidestage.protocols.http.child.h1", "sidestage.protocols.http.request", False),
     ],
 )
 def test_what_the_rule_allows(module: str, imported: str, allowed: bool) -> None:

@@ -50,8 +50,12 @@ HTTPServer().keep = "1"
 def test(serve: Serve) -> None:
     serve(HTTPServer, head_limt=1)
     serve(SMTPServer).head_limit
+    shop = serve(HTTPServer, unexpected="no")
+    shop.expect("GET", "/", jsn=1)
+    shop.expect("GET", "/", times="2")
+    shop.expect("GET", "/").reply("a", early=True).taken()
 """
-LINES = [4, 5, 6, 7, 8, 9, 11, 12]
+LINES = [4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16]
 RIGHT = """
 from sidestage import HTTPServer, Serve, SMTPServer, TCPServer, UDPServer
 from sidestage.classic import TestTCPServer
@@ -63,6 +67,8 @@ TestTCPServer(("", 0), print, name="x")
 HTTPServer().handler_timeout = None
 def test(serve: Serve) -> int:
     shop = serve(HTTPServer, head_limit=1)
+    order = shop.expect(("GET", "POST"), "/a", json={"n": int}, times=range(1, 4)).reply("x")
+    line: str = order.hold().take().request.method + order.wait(2)[0].path
     path: str = shop.wait_for(lambda request: request.path == "/")[0].path
     return serve(SMTPServer, size_limit=len(path)).size_limit
 """

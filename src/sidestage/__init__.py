@@ -2,7 +2,7 @@
 
 Importing this package is cheap: each name is imported on first use. The names are in the stub
 beside this file, which type checkers read too. A line ``from .home import Name as Name`` in it is
-all that makes ``Name`` public.
+all that makes ``Name`` public; ``from . import name as name`` is for a module.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with importing_once():
+        if home == ".":  # a module of names that belong together
+            return importlib.import_module(f".{name}", __name__)
         module = importlib.import_module(home, __name__)
     value = globals()[name] = getattr(module, name)
     return value

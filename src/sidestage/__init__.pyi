@@ -1,4 +1,5 @@
 # What users import, a line each; what reads it is ``__init__.py``.
+from . import faults as faults
 from .dispatch.connection import Connection as Connection
 from .errors import ForcedStopWarning as ForcedStopWarning
 from .errors import LeftRunningWarning as LeftRunningWarning
@@ -9,13 +10,20 @@ from .errors import SidestageError as SidestageError
 from .errors import StartError as StartError
 from .errors import StartTimeout as StartTimeout
 from .errors import StateError as StateError
+from .errors import UnexpectedRequest as UnexpectedRequest
+from .errors import UnmetExpectation as UnmetExpectation
 from .errors import WaitTimeout as WaitTimeout
+from .expectations.held import HeldCall as HeldCall
 from .journal.facts import Diagnostic as Diagnostic
 from .journal.facts import OpenConnection as OpenConnection
 from .journal.facts import StopReport as StopReport
 from .journal.journal import Received as Received
 from .journal.record import Answer as Answer
 from .journal.stats import ServerStats as ServerStats
+from .patterns.words import absent as absent
+from .patterns.words import containing as containing
+from .patterns.words import matching as matching
+from .patterns.words import one_of as one_of
 from .protocols.http.fields import Fields as Fields
 from .protocols.http.fields import Headers as Headers
 from .protocols.http.forms import FormPart as FormPart
@@ -29,6 +37,7 @@ from .protocols.tcp.transcript import Transcript as Transcript
 from .protocols.udp.datagram import Datagram as Datagram
 from .protocols.udp.server import UDPServer as UDPServer
 from .server.during import During as During
+from .server.expectation import Expectation as Expectation
 from .server.lifecycle import State as State
 from .server.manager import ServerManager as ServerManager
 from .server.serve import Serve as Serve

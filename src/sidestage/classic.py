@@ -53,7 +53,7 @@ class _ClassicSlot(Slot):
         super().__init__(handler)
         self._server = weakref.ref(server)
 
-    def run_handler(self, request: Any) -> Any:
+    def run_handler(self, request: Any, instead: Callable[..., Any] | None = None) -> Any:
         __tracebackhide__ = True
         server = self._server()
         if server is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging.handlers
 import os
 import smtplib
@@ -21,6 +22,8 @@ from . import (
     SMTPServer,
     TCPServer,
     UDPServer,
+    UnexpectedRequest,
+    faults,
 )
 
 
@@ -74,6 +77,8 @@ def main() -> None:
         _use_tcp(servers["tcp"])
         _use_udp(servers["udp"])
         _fail(servers["http"])
+        _expect()
+        _surprise()
         reports = servers.stop()
     _say("stopped:")
     for name, report in reports.items():
@@ -84,8 +89,7 @@ def main() -> None:
 
 def _use_http(server: Any) -> None:
     _say("HTTP, by urllib:")
-    with urllib.request.urlopen(f"{server.url}/greet") as response:
-        _say(f"    the client got {response.status} {response.read().decode()}")
+    _ask(server, "/greet")
 
 
 def _use_smtp(server: Any) -> None:
@@ -114,14 +118,45 @@ def _fail(server: Any) -> None:
     _say("A handler that fails, which would fail your test:")
     server.handler = _demand
     with server.expected_errors(AssertionError):
-        try:
-            urllib.request.urlopen(f"{server.url}/report?fmt=csv").close()
-        except urllib.error.HTTPError as error:
-            _say(f"    the client got {error.code} {error.reason}")
-            error.close()
+        _ask(server, "/report?fmt=csv")
     _say("    the server explains:")
     for line in server.explain().splitlines():
         _say(f"      {line}")
+
+
+def _expect() -> None:
+    _say("Expectations, which the server's process answers by itself:")
+    with HTTPServer() as server:
+        server.expect("POST", "/orders", json={"sku": int}).reply({"id": 1}, 201)
+        server.expect("GET", "/orders/{id:int}").reply(faults.reset()).reply({"state": "paid"})
+        order = json.dumps({"sku": 7}).encode()
+        _ask(server, "/orders", order)
+        _ask(server, "/orders/1")
+        _ask(server, "/orders/1")
+
+
+def _surprise() -> None:
+    _say("A request that nothing expects, which would fail your test:")
+    with HTTPServer() as server:
+        server.allow("GET", "/orders/{id:int}").reply({"state": "paid"})
+        _ask(server, "/order/1")
+        try:
+            server.verify()
+        except UnexpectedRequest as error:
+            _say("    the test fails with UnexpectedRequest:")
+            for line in str(error).splitlines():
+                _say(f"      {line}")
+
+
+def _ask(server: HTTPServer, path: str, body: bytes | None = None) -> None:
+    try:
+        with urllib.request.urlopen(f"{server.url}{path}", body) as response:
+            _say(f"    the client got {response.status} {response.read().decode()}")
+    except urllib.error.HTTPError as error:
+        _say(f"    the client got {error.code} {error.reason}")
+        error.close()
+    except ConnectionError as error:
+        _say(f"    the client got {error!r}")
 
 
 if __name__ == "__main__":

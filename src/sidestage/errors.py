@@ -7,7 +7,9 @@
     ├── ServerDied                        the server's process ended without being asked
     ├── ServerStopped (ConnectionError)   a handler's I/O outlived its server
     ├── WaitTimeout (TimeoutError)        fewer records than waited for
-    └── NotOneRecord (AssertionError)     ``received.one`` has found none, or several
+    ├── NotOneRecord (AssertionError)     ``received.one`` has found none, or several
+    ├── UnexpectedRequest (AssertionError)   no expectation takes what a client sent
+    └── UnmetExpectation (AssertionError)    what was expected did not come, or not as often
     ForcedStopWarning (RuntimeWarning)    stop() had to do more than ask
     LeftRunningWarning (RuntimeWarning)   a handler runs on after the stop of its server
 
@@ -28,6 +30,8 @@ __all__ = [
     "StartError",
     "StartTimeout",
     "StateError",
+    "UnexpectedRequest",
+    "UnmetExpectation",
     "WaitTimeout",
 ]
 
@@ -165,6 +169,41 @@ class NotOneRecord(SidestageError, AssertionError):
         super().__init__(message)
         self.found = found
         self.received = received
+
+
+class UnexpectedRequest(SidestageError, AssertionError):
+    """No expectation of a strict server takes what a client has sent.
+
+    ``request`` is its record, and ``server`` the server as messages name it.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+    def __init__(self, message: str, *, server: str, request: Any) -> None:
+        super().__init__(message)
+        self.server = server
+        self.request = request
+
+
+class UnmetExpectation(SidestageError, AssertionError):
+    """An expectation was not met, or not as often as it has to be; or a held call was left.
+
+    ``expectation`` is what was declared, ``place`` where ("test_shop.py:12"; empty if that is not
+    known), ``count`` how often it was met, and ``expected`` how often it has to be at least.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+    def __init__(
+        self, message: str, *, expectation: str, place: str, count: int, expected: int
+    ) -> None:
+        super().__init__(message)
+        self.expectation = expectation
+        self.place = place
+        self.count = count
+        self.expected = expected
 
 
 class ForcedStopWarning(RuntimeWarning):

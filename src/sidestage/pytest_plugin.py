@@ -24,8 +24,8 @@ from _pytest._code.code import (  # these have no public name
 
 import sidestage
 
-from .errors import StartError, shown
-from .journal import causes
+from .errors import StartError, UnmetExpectation, shown
+from .journal import causes, owners
 from .journal.causes import Cause, Test
 from .journal.failures import attach, combined
 from .journal.frames import FULL_TRACE, Place
@@ -171,6 +171,25 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             test.causes.clear()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any],
+) -> Generator[None, object, object]:
+    """What a fixture declares is verified with the test, or with the server if it lasts longer."""
+    with owners.setting_up(fixturedef.argname, fixturedef.scope):
+        return (yield)
+
+
+def pytest_keyboard_interrupt() -> None:
+    """Nothing is verified any more, also after ``pytest.exit``."""
+    owners.interrupt()
+
+
+def _verifying() -> Any:
+    """The module ``verifying``, once anything was declared."""
+    return sys.modules.get("sidestage.server.verifying")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Begin a test, again if plugins repeat it; raise only what came late of those before."""
@@ -188,39 +207,87 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Raise handlers' errors in the test itself, so that it fails and not its teardown."""
     __tracebackhide__ = True
-    return (yield from _raising(item, catch_up=True))
+    return (yield from _raising(item, catch_up=True, verify=True))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Raise what came after the test's body, from servers that outlive the test."""
+    """Raise what came after the test's body, from servers that outlive the test.
+
+    What the test has declared answers its clean-up, and is removed then.
+    """
     __tracebackhide__ = True
-    return (yield from _raising(item))
+    if (verifying := _verifying()) is not None:
+        verifying.settle(item.stash[_test])
+    try:
+        # Nobody reads what expectations alone answer: it would fail the next test.
+        return (yield from _raising(item, catch_up=verifying is not None))
+    finally:
+        if (verifying := _verifying()) is not None:
+            verifying.forget_test(item.stash[_test])
 
 
 def _raising(
-    item: pytest.Item, wanted: Callable[[Failure], bool] | None = None, *, catch_up: bool = False
+    item: pytest.Item,
+    wanted: Callable[[Failure], bool] | None = None,
+    *,
+    catch_up: bool = False,
+    verify: bool = False,
 ) -> Generator[None, object, object]:
     """At the end of a phase, raise what handlers have raised; a note, if it fails already."""
     __tracebackhide__ = True
     try:
         result = yield
     except BaseException as error:
-        if (raised := _new_error(item, catch_up=catch_up)) is not None:
+        # Of a skip, a note would be a part of the reason.
+        verify &= not isinstance(
+            error, (KeyboardInterrupt, pytest.exit.Exception, pytest.skip.Exception)
+        )
+        if (raised := _new_error(item, catch_up=catch_up, verify=verify, fails=True)) is not None:
             attach(error, raised)
         raise
-    if (raised := _new_error(item, wanted, catch_up=catch_up)) is not None:
+    if (failed := _of_test_case(item)) is not None:
+        if (raised := _new_error(item, catch_up=catch_up, verify=verify, fails=True)) is not None:
+            attach(failed, raised)
+        return result
+    if (raised := _new_error(item, wanted, catch_up=catch_up, verify=verify)) is not None:
         raise raised
     return result
 
 
+def _of_test_case(item: pytest.Item) -> BaseException | None:
+    """What fails a TestCase, which pytest keeps until the report; notes on it tell the rest."""
+    kept: list[Any] = getattr(item, "_excinfo", None) or []
+    if not kept or isinstance(kept[0].value, (pytest.skip.Exception, pytest.xfail.Exception)):
+        return None
+    first: BaseException = kept[0].value
+    for other in kept[1:]:  # of its clean-up; pytest would call them errors of the teardown
+        if _is_of_servers(other.value):
+            attach(first, other.value)
+            kept.remove(other)
+    return first
+
+
+def _is_of_servers(error: BaseException) -> bool:
+    """Whether it is what a server had to report, or several of these."""
+    own = {each for cause in causes.causes_of(error) for each in cause.own}
+    errors = error.exceptions if isinstance(error, BaseExceptionGroup) else (error,)
+    return all(isinstance(each, UnmetExpectation) or id(each) in own for each in errors)
+
+
 def _new_error(
-    item: pytest.Item, wanted: Callable[[Failure], bool] | None = None, *, catch_up: bool
+    item: pytest.Item,
+    wanted: Callable[[Failure], bool] | None = None,
+    *,
+    catch_up: bool,
+    verify: bool = False,
+    fails: bool = False,
 ) -> BaseException | None:
     """What handlers have raised and nobody has seen, if it is charged to this test.
 
     That is what its own servers have, and of others, what came while no other test ran. The rest
-    is told at the end of the run.
+    is told at the end of the run. With ``verify``, also what is unmet of what the test has
+    declared: it is no cause of a test that ``fails`` anyway.
     """
     if "sidestage.server.server" not in sys.modules:
         return None
@@ -237,7 +304,14 @@ def _new_error(
 
     taken = registry.take_errors(is_charged)
     item.stash[_told] += [failure.cause for failure in taken.failures]
-    return combined(taken.failures, " and ".join(taken.servers), more=taken.more)
+    if verify and (verifying := _verifying()) is not None:
+        unmet: dict[str, list[Failure]] = verifying.of_test(item.stash[_test])
+        taken.servers.extend(unmet)
+        for failure in (each for of_server in unmet.values() for each in of_server):
+            taken.failures.append(failure)
+            item.stash[_told] += [] if fails else [failure.cause]
+    servers = " and ".join(dict.fromkeys(taken.servers))
+    return combined(taken.failures, servers, more=taken.more)
 
 
 # At the end of the run: what belongs to no one test ---------------------------------------------
@@ -351,7 +425,7 @@ def _open(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[No
     error = None if call.excinfo is None else call.excinfo.value
     others: list[Any] = getattr(item, "_excinfo", None) or []  # of a TestCase, from its clean-up
     seen = causes.causes_of(error, *(other.value for other in others))
-    of_all = sorted({*told, *seen}, key=lambda cause: cause.came)
+    of_all = sorted(dict.fromkeys([*told, *seen]), key=lambda cause: cause.came)
     if lines := opening(of_all, error, test, functools.partial(_shorten, item.config)):
         place = next((cause.place for cause in of_all if cause.place is not None), None)
         _prepend(report, lines, place)
@@ -396,8 +470,23 @@ def _shorten(config: pytest.Config, file: str) -> str:
 
 
 def _servers_of(item: pytest.Item) -> list[Server[Any]]:
-    """The servers of the test, its module and its session."""
-    return [server for node in item.listchain() for server in node.stash.get(_servers, [])]
+    """The servers of the test, and those of its module and its session that it has used.
+
+    If it has none, and has used none, all: then it may be told that nothing came.
+    """
+    own = item.stash.get(_servers, [])
+    wider = [each for node in item.listchain()[:-1] for each in node.stash.get(_servers, [])]
+    began = item.stash[_test].began
+    return [*own, *(each for each in wider if _is_used(each, began))] or wider
+
+
+def _is_used(server: Server[Any], began: float) -> bool:
+    from .server.explaining import is_used
+
+    try:
+        return is_used(server, began)
+    except Exception:  # noqa: BLE001 - as the test may have patched what it needs
+        return True
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -422,6 +511,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.getini("filterwarnings").insert(0, "always:.* was never stopped:ResourceWarning")
     config.add_cleanup(causes.forget_tests)
+    config.add_cleanup(owners.forget)
     if config.getoption("fulltrace", default=False) and FULL_TRACE not in os.environ:
         os.environ[FULL_TRACE] = "1"
         config.add_cleanup(lambda: os.environ.__delitem__(FULL_TRACE))

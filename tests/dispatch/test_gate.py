@@ -16,6 +16,7 @@ from kit.stages import WAIT
 from kit.web import fetch
 from sidestage import HTTPServer, ServerDied
 from sidestage.dispatch.gate import EpollGate, LockGate
+from sidestage.process.pool import pool
 
 
 @pytest.mark.parametrize("kind", [EpollGate, LockGate])
@@ -30,12 +31,19 @@ def test_waking_without_a_waiter_never_blocks(kind: type[Any]) -> None:
     os.close(writer)
 
 
+@pytest.fixture
+def one_process() -> None:
+    """So that a server's process is the one that the next gets."""
+    pool.close()
+
+
 def process_of(server: HTTPServer) -> Any:
     """The process that serves it, and will be idle after it."""
     process: Any = run_of(server).child.process
     return process
 
 
+@pytest.mark.usefixtures("one_process")
 def test_the_servers_of_a_process_wait_at_one_gate_in_turn() -> None:
     with HTTPServer(fresh=True) as first:
         process = process_of(first)
@@ -58,6 +66,7 @@ def test_the_servers_of_a_process_wait_at_one_gate_in_turn() -> None:
         assert fetch(server.url) == b"set"
 
 
+@pytest.mark.usefixtures("one_process")
 @pytest.mark.filterwarnings("ignore::sidestage.LeftRunningWarning")
 def test_a_handler_that_runs_on_does_not_disturb_who_waits_there_next() -> None:
     entered, release = threading.Event(), threading.Event()
@@ -82,6 +91,7 @@ def test_a_handler_that_runs_on_does_not_disturb_who_waits_there_next() -> None:
         assert fetch(server.url) == b"next"
 
 
+@pytest.mark.usefixtures("one_process")
 def test_the_gate_of_a_process_that_has_died_is_closed() -> None:
     with HTTPServer(fresh=True, handler=lambda request: "here") as server:
         process = process_of(server)

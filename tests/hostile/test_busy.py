@@ -196,6 +196,18 @@ def serve_canned(sut: ServerUnderTest) -> None:
     sut.stop()
 
 
+@rows.add("the GIL is held: expectations reply", limit=55, peers=False)
+def serve_expectations(sut: ServerUnderTest) -> None:
+    with _server("HTTP") as server:
+        expected = server.expect("GET", "/{number:int}", times=20).reply("hot")
+        clients = Clients("HTTP", server.port, 20, patience=PATIENCE)
+        clients.go()
+        assert hold_the_gil(clients)
+        answers = clients.answers()
+        assert answers == [200] * 20, answers[-1]
+    assert expected.count == 20
+
+
 @rows.add("the GIL is held for 1 s: requests to handlers wait", limit=55)
 def keep_requests_waiting(sut: ServerUnderTest) -> None:
     sut.start(lambda path: path)

@@ -30,7 +30,7 @@ def ask(server, path="/coffee"):
 
 """
 PLACE = HEAD.splitlines().index('    return {"/tea": "3.20"}[request.path]  # here') + 1
-TOLD = "sidestage: nobody has seen what these handlers raised:"
+TOLD = "sidestage: nobody has seen these errors:"
 FIRST = "KeyError: '/coffee' in handler, script.py:{}{} → client told: 500"
 
 

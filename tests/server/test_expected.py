@@ -10,7 +10,7 @@ import pytest
 
 from kit.scripts import eventually
 from kit.web import fetch_quietly
-from sidestage import HTTPServer, UDPServer
+from sidestage import HTTPServer, UDPServer, UnmetExpectation
 
 
 def lookup(request: Any) -> Any:
@@ -29,6 +29,11 @@ def test_errors_of_these_kinds_are_taken() -> None:
 def test_a_base_class_takes_them_too() -> None:
     with HTTPServer(handler=lookup) as server, server.expected_errors(OSError, LookupError):
         fetch_quietly(server.url)
+
+
+def test_what_no_handler_raises_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"write `with pytest.raises\(UnmetExpectation\)"):
+        HTTPServer().expected_errors(KeyError, UnmetExpectation)
 
 
 def test_none_may_come() -> None:

@@ -170,3 +170,15 @@ def test_a_stream_that_ends_takes_its_bytes_off() -> None:
     streams.flows[0].release()
     assert streams.transit.size == SHARE
     assert not streams.flows[1].paused
+
+
+def test_what_was_released_is_acknowledged_without_effect() -> None:
+    transit = Transit(1 << 40)
+    flow = Backpressure(7, lambda ack: None, lambda wanted: None, transit)
+    flow.sent(WINDOW)
+    flow.release()
+    flow.sent(1)
+    flow.acknowledged(WINDOW)
+    assert transit.size == 1
+    flow.acknowledged(1)
+    assert transit.size == 0

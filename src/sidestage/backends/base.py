@@ -131,8 +131,8 @@ class Backend(Protocol):
     def handle(self, on: bool, deadline: Deadline) -> None:
         """Call the handler for what clients send from now on, or answer without it.
 
-        Does nothing if that is so already. One thread at a time calls it. Raises ServerStopped when
-        it has ended, TimeoutError at the deadline.
+        And keep to what is declared by now. Does nothing if that is so already. One thread at a
+        time calls it. Raises ServerStopped when it has ended, TimeoutError at the deadline.
         """
         ...
 

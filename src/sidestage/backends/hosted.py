@@ -51,6 +51,7 @@ class HostedBackend:
         self._ladder: Ladder | None = None
         self._file: SocketFile | None = None
         self._handled = False  # as the child was told
+        self._declared = 0  # the position of what is declared, as the child was told
         self._configuration: wire.Configure | None = None
         self._ahead: list[wire.Address] | None = None  # what the child had bound ahead
 
@@ -90,6 +91,7 @@ class HostedBackend:
                     loop=plan.loop,
                 )
                 self.run.addresses, self.run.handled = self._ahead, self._handled
+                self.run.declared = self._declared
                 fork_hooks.live.add(self.run)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
@@ -162,6 +164,9 @@ class HostedBackend:
         self._handled = self._plan.slot.handler is not None
         if self._handled:
             messages.append(wire.Handle(on=True))
+        if (table := self._plan.slot.declared) is not None:
+            declared, self._declared = table.whole()
+            messages += declared
         try:
             channel.send(*messages, deadline=deadline)
         except TimeoutError:  # it does not even read

@@ -85,10 +85,19 @@ class Calls:
         if self._size >= self._room or len(self._open) + len(self._left) >= CALLS:
             self._look()
         if timed and self._seconds is not None:
-            call.due = (self._loop.time() if now is None else now) + self._seconds
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._seconds, self._check)
+            self._begin_time(call, self._loop.time() if now is None else now, self._seconds)
         return call_id
+
+    def count(self, call: Call, *, timed: bool) -> None:
+        """Begin the time of an open call anew, or end its count if it is not ``timed``."""
+        call.due = None
+        if timed and self._seconds is not None:
+            self._begin_time(call, self._loop.time(), self._seconds)
+
+    def _begin_time(self, call: Call, now: float, seconds: float) -> None:
+        call.due = now + seconds
+        if self._timer is None:
+            self._timer = self._loop.call_later(seconds, self._check)
 
     def close(self, call_id: int) -> None:
         """Remove a call, if it is open; further commands for it are dropped."""
@@ -201,9 +210,7 @@ class Calls:
         if self._open.get(call_id) is not call:  # it has ended meanwhile
             return
         if postponed and self._seconds is not None:
-            call.due = self._loop.time() + self._seconds
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._seconds, self._check)
+            self._begin_time(call, self._loop.time(), self._seconds)
         else:
             call.timed_out()
 

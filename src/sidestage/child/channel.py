@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from ..wire.frames import CHUNK, LARGE_PIPE_SIZE, START, add_to, encode, finish
@@ -47,6 +48,8 @@ class Outbox:
         self._queue: deque[_Waiting] = deque()
         self._size = 0  # bytes in the queue that may be dropped
         self._dropped: Counter[Kind] = Counter()
+        self.sheds = False  # records were dropped in this run
+        self.has_dropped: Callable[[], None] = _nothing  # called once that was told
         os.set_blocking(fd, False)
 
     def send(self, message: Message) -> None:
@@ -143,6 +146,8 @@ class Outbox:
                 lost, self._dropped = self._dropped, Counter()
                 dropped = Dropped(count=lost["records"], diagnostics=lost["diagnostics"])
                 self._head = memoryview(encode(dropped))
+                if dropped.count:
+                    self.has_dropped()
             elif self._queue:
                 waiting = self._queue.popleft()
                 if waiting.kind != "kept":
@@ -162,7 +167,12 @@ class Outbox:
             else:
                 self._size -= len(waiting.frames)
                 self._dropped[waiting.kind] += waiting.messages
+                self.sheds |= waiting.kind == "records"
         self._queue.extendleft(reversed(kept))
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def capacity(fd: int) -> int:

@@ -42,23 +42,28 @@ from ..wire.messages import (
     Change,
     Close,
     Configure,
+    Counts,
+    Declare,
     Describe,
     Described,
     Draining,
     Failed,
     Handle,
     Hello,
+    Hold,
     Idle,
     LogLine,
     Message,
     Misread,
     Postpone,
     Ready,
+    Reply,
     Resume,
     Returned,
     Stop,
     Stopped,
     Sync,
+    Withdraw,
 )
 from ..wire.values import printable
 from .channel import Outbox, capacity, enlarge
@@ -84,6 +89,7 @@ class Host:
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(selector)
         asyncio.set_event_loop(self.loop)
         self.outbox = Outbox(self.loop, events_fd)
+        self.outbox.has_dropped = self._send_counts
         self._iteration = Iteration(self.loop, self.outbox)
         self._iteration.read_commands = self._read_commands
         self._iteration.hangups = make_hangups(self.loop)
@@ -109,6 +115,7 @@ class Host:
             Idle: self._idle,
             Undecoded: self._undecoded,
             Returned: self._returned,
+            **dict.fromkeys((Declare, Reply, Hold, Withdraw), self._expect),
         }
         self._call: Callable[[Any], None] = self._drop  # takes the commands for calls
         self._descriptors = 0
@@ -123,17 +130,27 @@ class Host:
         self._selector.last = self._selector.get_key(self._commands_fd)
         pipe = capacity(self._events_fd)
         self.outbox.send(Hello(pid=os.getpid(), version=WIRE_VERSION, pipe=pipe))
-        self.loop.call_soon(self._preload, protocols())
+        self.loop.call_soon(self._preload, self._preloads())
         self._descriptors = _count_descriptors()
         self.loop.run_forever()
 
-    def _preload(self, names: Iterator[str]) -> None:
-        """Import one protocol per iteration of the loop, until the first command comes."""
+    def _preload(self, steps: Iterator[None]) -> None:
+        """Do a step per iteration of the loop, until the first command comes."""
         asked = select.select([self._commands_fd], [], [], 0)[0]
         if not asked and self.service is None and self._task is None:
-            for name in itertools.islice(names, 1):
-                self._buffer.learn(service_of(name).vocabulary.commands)
-                self.loop.call_soon(self._preload, names)
+            for _ in itertools.islice(steps, 1):
+                self.loop.call_soon(self._preload, steps)
+
+    def _preloads(self) -> Iterator[None]:
+        """Import each protocol, and then what not every server needs."""
+        kinds = []
+        for name in protocols():
+            kinds.append(service_of(name))
+            self._buffer.learn(kinds[-1].vocabulary.commands)
+            yield
+        for kind in kinds:
+            kind.preload()
+            yield
 
     def _read_commands(self) -> None:
         """Take all commands that have come."""
@@ -211,6 +228,15 @@ class Host:
         if self.service is not None:
             self.service.handled = message.on
 
+    def _expect(self, message: Declare | Reply | Hold | Withdraw) -> None:
+        if self.service is not None:
+            self.service.expect(message)
+
+    def _send_counts(self) -> None:
+        """Records of what met expectations may be among those that were dropped."""
+        if self.service is not None and (counts := self.service.counts()):
+            self.outbox.send(Counts(met=counts))
+
     def _describe(self, message: Describe) -> None:
         shown, more = ([], 0) if self.service is None else self.service.describe()
         self.outbox.send(Described(token=message.token, open=shown, more=more))
@@ -261,6 +287,7 @@ class Host:
     def _serve(self, config: Configure, sockets: list[socket.socket] | None) -> list[Address]:
         self._watch.interval = config.poll_interval
         self.outbox.limit = config.keep
+        self.outbox.sheds = False
         kind = service_of(config.protocol, config._outside)
         self._buffer.learn(kind.vocabulary.commands)
         settings = unpack(kind.vocabulary.settings, config.settings)
@@ -293,6 +320,8 @@ class Host:
         if service is not None:
             service.finished = message.finished
             unfinished = await service.drain(message.drain, message.caller, self._announce)
+            if self.outbox.sheds:
+                self._send_counts()
         self.service, self._call = None, self._drop
         self._watch.interval = 0.5
         clean = not self._defects

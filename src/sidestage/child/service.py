@@ -15,12 +15,16 @@ from ..wire.credit import LEAST_ROOM, Transit
 from ..wire.frames import MAX_RECORD
 from ..wire.messages import (
     Configure,
+    Declare,
     Diagnostic,
     Gone,
+    Hold,
     Message,
     OpenConnection,
+    Reply,
     SetOption,
     Vocabulary,
+    Withdraw,
 )
 from ..wire.values import printable
 from .calls import Calls
@@ -164,6 +168,18 @@ class Service:
         if call is not None:
             call.command(message)
 
+    @classmethod
+    def preload(cls) -> None:
+        """Import what not every server needs."""
+
+    def expect(self, message: Declare | Reply | Hold | Withdraw) -> None:
+        """Add an expectation, change it, or remove some."""
+        raise NotImplementedError("this protocol has no expectations")
+
+    def counts(self) -> list[tuple[int, int]]:
+        """How often expectations were met in this run."""
+        return []
+
     def read_on(self, peer: Peer) -> None:
         """Read what the client has sent, though nobody takes it: it may have left after that."""
 
@@ -197,6 +213,10 @@ class Service:
         (self._half_closed.add if on else self._half_closed.discard)(peer)
         if on and self.draining:
             self._expect_end(peer)
+
+    def has_half_closed(self, peer: object) -> bool:
+        """Whether the client has stopped sending."""
+        return peer in self._half_closed
 
     def began(self, peer: HalfClosed) -> None:
         """Note that a call begins in a stop: its client may have stopped sending before."""

@@ -15,7 +15,8 @@ from ..errors import ServerStopped
 from ..journal.facts import Address, Diagnostic
 from ..journal.frames import place_of
 from ..journal.record import Record
-from ..wire.messages import Message, Vocabulary
+from ..wire.messages import Close, Message, Met, Vocabulary
+from . import declared
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -58,10 +59,16 @@ class Call:
     owes = False  # the child has ended it, and is to be told when the handler has returned
     holds = 0  # bytes that the run counts for it
     awaits: Awaitable[Any] | None = None  # what a coroutine handler runs
+    client_closed = False  # the client of a held call has closed its side; it may still read
     gone = False  # its client is, or counts as gone
     cancels = True  # its handler is cancelled when its client is gone, if it is a coroutine
     unwanted = False  # it was
     coroutine: Running | None = None  # its handler's, if it is one
+    met: Met | None = None  # what expectations have made of it, if the server has any
+    idle = False  # nothing of ours works at it: the child is to choose, or the test to answer
+    is_held = False  # the test is to answer
+    over: Exception | None = None  # why it has ended while nothing worked at it
+    on_behalf = "the handler"  # what of the test's runs for it
 
     def __init__(self, run: Run, id: int, client_address: Address) -> None:  # noqa: A002 - it is one
         self.run = run
@@ -98,6 +105,15 @@ class Call:
         """The server is gone: every further I/O of the handler raises ``error``."""
         self.stopping(error)
 
+    def answered_elsewhere(
+        self, met: Met | None = None, note: declared.AnswerNote = declared.NOTHING_KNOWN
+    ) -> None:
+        """Note that nothing of ours answers any more: the child does, if ``met`` says so."""
+
+    def drop(self) -> None:
+        """Reset the connection in place of an answer; raises ServerStopped."""
+        self.run.send(Close(call=self.id, reset=True))
+
     def describe(self) -> str:
         """The request as messages name it."""
         return type(self.request).__name__
@@ -121,7 +137,10 @@ class Call:
             return
         context = run.context.copy()
         try:
-            if (coroutine := context.run(self._handle)) is not None:
+            if self.met is not None and self.met.asks:
+                if context.run(self._judge, self.met.asks):
+                    return  # the child chooses
+            elif (coroutine := context.run(self._handle)) is not None:
                 run.await_soon(self, coroutine, context)
                 return
         except BaseException as error:  # noqa: BLE001 - raised in the test, at the stop
@@ -132,9 +151,13 @@ class Call:
         """Call the handler, and answer; returns what has to be awaited first, if anything."""
         __tracebackhide__ = True
         current.set(self)
-        slot = self.run.slot
-        self.handler = slot.handler
-        result = slot.run_handler(self.request)
+        slot, met = self.run.slot, self.met
+        if met is None:
+            self.handler = slot.handler
+            result = slot.run_handler(self.request)
+        else:
+            self.handler = declared.handler_of(self, met)
+            result = slot.run_handler(self.request, self.handler)
         # A list of records refuses to be awaited, which its type has to have a method for.
         if (
             type(result) not in _NEVER_AWAITED
@@ -144,6 +167,12 @@ class Call:
             return result
         self.complete(result)
         return None
+
+    def _judge(self, asks: tuple[int, ...]) -> bool:
+        """Tell the child which expectations the request meets; returns whether Chosen follows."""
+        __tracebackhide__ = True
+        current.set(self)
+        return declared.judge(self, asks)
 
     def awaited(self, context: contextvars.Context, task: asyncio.Future[Any]) -> None:
         """Answer with the result of a coroutine handler; runs on a handler thread, may block."""
@@ -182,7 +211,7 @@ class Call:
             )
         else:
             why = (
-                f"raised by the handler of {run.label} "
+                f"raised by {self.on_behalf} of {run.label} "
                 f"for {self.describe()} from {self.client_address or 'an unnamed client'}"
             )
             cause = run.journal.failed(
@@ -190,7 +219,7 @@ class Call:
                 why,
                 connection=self.connection,
                 came=self.came,
-                place=place_of(run.slot.handler),
+                place=place_of(run.slot.handler if self.met is None else self.handler),
             )
             if cause is not None and isinstance(self.request, Record):
                 self.request._note_cause(cause)

@@ -26,7 +26,7 @@ from ..wire import messages as wire
 from ..wire.credit import LEAST_ROOM
 from ..wire.frames import Undecoded
 from ..wire.values import is_address
-from . import stacks
+from . import declared, stacks
 from .calls import Call, ClientLeft, Protocol, current
 from .coroutines import CoroutineRunner, Running
 from .leaving import SECONDS
@@ -73,6 +73,7 @@ class Run:
     ended = False
     broken = False  # no handler can answer any more: the child has ended
     handled = False  # whether the child was told to have handlers called
+    declared = 0  # the position of what is declared up to which the child was told
     finished = 0  # calls
     held = 0  # bytes of requests that the child does not count
     patience = NEVER  # with handlers whose clients are gone, in a stop
@@ -132,14 +133,20 @@ class Run:
         Raises TypeError, ValueError or OverflowError for what no message can carry.
         """
         if self.ended:
-            raise self._gone()
+            raise self.gone()
         try:
             self.child.channel.send(*messages, deadline=deadline, user=self._user)
         except ChannelClosed:
             self.broken = True
-            raise self._gone() from None
+            raise self.gone() from None
 
-    def _gone(self) -> ServerStopped:
+    def try_send(self, *messages: wire.Message) -> None:
+        """Send to the child, unless the run has ended."""
+        with contextlib.suppress(ServerStopped):
+            self.send(*messages)
+
+    def gone(self) -> ServerStopped:
+        """What tells that the run has ended."""
         return ServerStopped(f"{self.label} has stopped, so its clients are gone")
 
     def confirm(self, message: Callable[[int], wire.Message], deadline: Deadline) -> bool:
@@ -159,6 +166,7 @@ class Run:
         """
         self.stopping = True
         self.patience = Deadline(SECONDS)
+        declared.let_go(self)
         if self.threads.is_outside_handler():  # handlers may have to wait for the caller
             drain = 0.0
         stop = wire.Stop(
@@ -204,6 +212,10 @@ class Run:
         """The calls whose handlers have not returned, in order."""
         return list(self._calls.values())
 
+    def call(self, id: int) -> Call | None:  # noqa: A002 - it is one
+        """The call of that id, if its handler has not returned."""
+        return self._calls.get(id)
+
     def catch_up(self, deadline: Deadline) -> None:
         """Make known here what the child has told before it answered its clients."""
         channel = self.child.channel
@@ -216,14 +228,20 @@ class Run:
     def handle(self, on: bool, deadline: Deadline) -> None:
         """Run handlers for what clients send from now on, or have the child answer by itself.
 
-        One thread at a time may call it. Raises ServerStopped, TimeoutError at the deadline, and
-        RuntimeError if no thread can be had.
+        And have it know what is declared by now. One thread at a time may call it. Raises
+        ServerStopped, TimeoutError at the deadline, and RuntimeError if no thread can be had.
         """
-        if on:
+        table = self.slot.declared
+        if on or (table is not None and table.asks):
             self.threads.start(lambda: self.sync(deadline), deadline)
         if self.handled is not on:
             self.send(wire.Handle(on=on), deadline=deadline)
             self.handled = on
+        if table is not None and table.position != self.declared:
+            messages, position = table.since(self.declared)
+            if messages:
+                self.send(*messages, deadline=deadline)
+            self.declared = position
 
     def change(self, handler_timeout: float | None, keep: int, deadline: Deadline) -> None:
         """Have the child keep to other limits; raises ServerStopped, TimeoutError."""
@@ -236,13 +254,14 @@ class Run:
         """Take an event; returns the call that it opens, if any."""
         reaction = _REACTIONS.get(type(message))
         if reaction is not None:
-            reaction(self, message)
-            return None
+            return reaction(self, message)
         call = self._open_call(self, message, self.journal)
         if call is not None:
             self._calls[call.id] = call
             if self._draining:
-                call.stopping(self._gone())
+                call.stopping(self.gone())
+            if call.met is not None:
+                return declared.opened(self, call, call.met)
         return call
 
     def _hello(self, message: wire.Hello) -> None:
@@ -307,7 +326,7 @@ class Run:
         if not self._draining:
             self._draining = True
             for call in list(self._calls.values()):
-                call.stopping(self._gone())
+                call.stopping(self.gone())
 
     def _misread(self, message: wire.Misread) -> None:
         self.defect(
@@ -338,16 +357,49 @@ class Run:
                 self.patience = Deadline(SECONDS)
             call.client_gone()
             call.event(message)
-            call.owes = True
+            with self._guard:
+                call.owes, idle = True, call.idle
+            if idle:
+                call.over = ClientLeft(f"the client {call.client_address} has left")
+                call.answered_elsewhere()
+                self.close_call(call)
+                return
             if call.cancels and message.answered is None and (message.reset or self.stopping):
                 self._cancel(call)
         if message.call not in self._calls:  # maybe only now
             self._tell_returned(message.call)
 
     def _note_gone(self, message: wire.Gone) -> None:
-        """A client has stopped sending, and the server stops."""
+        """A client has stopped sending, and the server stops or the test holds its call."""
         if (call := self._calls.get(message.call)) is not None:
-            call.client_gone()
+            call.client_closed = True
+            if self.stopping or not call.is_held:
+                call.client_gone()
+
+    def rest(self, call: Call) -> bool:
+        """Nothing of ours works at ``call`` any more; returns ``False`` if the child has ended it.
+
+        In that case nobody but the caller closes it.
+        """
+        with self._guard:
+            call.idle = not call.owes
+        return call.idle
+
+    def take_up(self, call: Call) -> bool:
+        """The caller works at ``call``, which rests; returns ``False`` if it has ended.
+
+        The caller closes it then.
+        """
+        with self._guard:
+            rests, call.idle = call.idle and not call.owes, False
+        return rests
+
+    def _counts(self, message: wire.Counts) -> None:
+        if (table := self.slot.declared) is not None:
+            table.counted(message.met)
+
+    def _chosen(self, message: wire.Chosen) -> Call | None:
+        return declared.chosen(self, message)
 
     def _cancel(self, call: Call) -> None:
         call.cancel()
@@ -355,8 +407,7 @@ class Run:
             self.patience = Deadline(SECONDS)
 
     def _tell_returned(self, call: int) -> None:
-        with contextlib.suppress(ServerStopped):
-            self.send(wire.Returned(call=call))
+        self.try_send(wire.Returned(call=call))
 
     def defect(self, error: BaseException) -> None:
         """Taking an event has failed: nothing is lost silently."""
@@ -366,7 +417,7 @@ class Run:
         """The pipe from the child has ended; ``why`` as in ``Sink``."""
         self.broken = True
         for call in list(self._calls.values()):
-            call.broken(self._gone())
+            call.broken(self.gone())
         if self.ended:
             return
         process = self.child.process
@@ -472,7 +523,11 @@ class Run:
     def under_way(self) -> list[str]:
         """The calls whose handlers have not returned, as messages name them; not the caller's."""
         mine = self.current_call()
-        return [call.describe() for call in list(self._calls.values()) if call.id != mine]
+        return [
+            call.describe()
+            for call in list(self._calls.values())
+            if call.id != mine and not call.is_held
+        ]
 
     def unfinished(self) -> list[Call]:
         """The calls that were open at the stop, beside those that the child has reported."""
@@ -491,7 +546,7 @@ class Run:
         """
         self.ended = True
         for call in list(self._calls.values()):
-            call.broken(self._gone())
+            call.broken(self.gone())
         self.threads.close()
         if self._coroutines is not None:
             mine = self.current_call()
@@ -546,7 +601,7 @@ class Run:
         self.child.process.close()
 
 
-_REACTIONS: dict[type, Callable[[Run, Any], None]] = {
+_REACTIONS: dict[type, Callable[[Run, Any], Job | None]] = {
     wire.Hello: Run._hello,
     wire.Ahead: Run._note_ahead,
     wire.Ready: Run._ready,
@@ -563,5 +618,7 @@ _REACTIONS: dict[type, Callable[[Run, Any], None]] = {
     wire.Misread: Run._misread,
     Undecoded: Run._undecoded,
     wire.Lost: Run._lost,
+    wire.Chosen: Run._chosen,
+    wire.Counts: Run._counts,
     **dict.fromkeys((wire.Data, wire.End, wire.Ack, wire.AckSoon), Run.to_call),
 }

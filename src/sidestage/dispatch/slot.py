@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..journal.places import code_of
 from ..pristine.waits import Clock
+
+if TYPE_CHECKING:
+    from .declared import Declared
 
 _NOTED = 100  # handlers, the last that were set
 
 
 class Slot:
-    """Holds a handler. A run calls it and knows no server; a server puts handlers into it."""
+    """Holds a handler, and what is declared: expectations, which go before it.
+
+    A run calls it and knows no server; a server puts handlers into it.
+    """
+
+    declared: Declared | None = None  # until the first expectation
 
     def __init__(self, handler: Callable[..., Any] | None) -> None:
         self.handler = handler
@@ -32,13 +40,18 @@ class Slot:
                 return code
         return None
 
-    def run_handler(self, request: Any) -> Any:
-        """Call the handler.
+    @property
+    def position(self) -> int:
+        """The number of changes of what is declared."""
+        return 0 if self.declared is None else self.declared.position
+
+    def run_handler(self, request: Any, instead: Callable[..., Any] | None = None) -> Any:
+        """Call the handler, or what an expectation has in its place.
 
         A thread in a handler is known by a frame of this name, whatever the handler is.
         """
         __tracebackhide__ = True
-        handler = self.handler
+        handler = self.handler if instead is None else instead
         return None if handler is None else handler(request)
 
     def source(self, handler: Callable[..., Any] | None) -> Callable[..., Any] | None:

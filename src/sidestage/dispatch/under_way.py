@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 20  # connections and handlers
 _LINE = 120  # characters of a request line
-_HANDLE = Call._handle.__code__  # the frame that calls a handler, and sends what it returns
+# The frames that call a handler, and send what it returns, or ask a part of an expectation.
+_HANDLE = frozenset({Call._handle.__code__, Call._judge.__code__})
 _CALL = "run_handler"  # the function in it that calls the handler
 _DEEP = 1000  # coroutines that await each other, at most
 
@@ -53,6 +54,10 @@ def _handlers(run: Run, calls: list[Call]) -> Iterator[Open]:
 
 
 def _stage(call: Call, frames: list[FrameType] | None, seconds: float) -> str:
+    if call.is_held:
+        closed = "; its client has closed its side" if call.client_closed else ""
+        by = f"by {call.request._by}, until the test answers it"
+        return f"held for {seconds:.1f} s {by}{closed}"
     place, what = place_of_frames(frames or ()), "handler running"
     returned = frames is not None and not any(one.f_code.co_name == _CALL for one in frames)
     if returned and call.awaits is None:
@@ -71,7 +76,7 @@ def _frames(calls: list[Call]) -> dict[int, list[FrameType]]:
         inner: list[FrameType] = []
         frame: FrameType | None = top
         while frame is not None:
-            if frame.f_code is _HANDLE:
+            if frame.f_code in _HANDLE:
                 found[id(frame.f_locals["self"])] = inner
                 break
             inner.append(frame)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from ..errors import brief, text_of
+from ..errors import UnexpectedRequest, UnmetExpectation, brief, text_of
 from ..pristine import system
 from ..pristine.waits import Clock
 from .frames import Place, innermost
@@ -17,6 +17,8 @@ from .frames import Place, innermost
 _MOST = 1000  # tests that are remembered; also what one of them tells
 _SEVERAL = 2  # tests at once
 _NAMES = 4  # of tests at once that are told
+_DETAILS = 3  # lines
+_SECOND = ("  as expected:", "to expect this request:")  # of what differs, these say nothing
 _KEY = 4000  # characters of a message in which equal errors are equal
 
 
@@ -24,7 +26,9 @@ class Cause:
     """One error of a handler."""
 
     __slots__ = (
+        "by",
         "came",
+        "details",
         "errors",
         "key",
         "own",
@@ -40,6 +44,10 @@ class Cause:
         self, error: BaseException, why: str, came: float, place: Place | None = None
     ) -> None:
         self.text = brief(error)
+        # Who has raised it: no handler, if nothing takes a request, or it does not come.
+        of_expectation = isinstance(error, (UnexpectedRequest, UnmetExpectation))
+        self.by = "" if of_expectation else " in handler"
+        self.details = _details(error) if of_expectation else ()
         self.why = why  # the request, as a note tells it
         self.came = came  # when the request came, in seconds on the monotonic clock
         self.place = innermost(error) or place
@@ -88,6 +96,12 @@ class Test:
 
 _tests: deque[Test] = deque(maxlen=_MOST)  # as they began
 _running: dict[int, Test] = {}  # the last that each caller has begun, until it ends
+
+
+def _details(error: BaseException) -> tuple[str, ...]:
+    """The lines of an error after its first that say what differs."""
+    lines = text_of(error).splitlines()[1:]
+    return tuple(line for line in lines if not line.startswith(_SECOND))[:_DETAILS]
 
 
 def begin(name: str) -> Test:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import NamedTuple
 
-from ..errors import ServerDied, shown
+from ..errors import ServerDied, UnexpectedRequest, UnmetExpectation, shown
 from ..pristine import system
 from ..pristine.waits import Clock
 from . import causes, unseen
@@ -21,6 +21,7 @@ _TEXT = 4000  # characters of the traceback of another
 _NOTE_LINES = 12  # of an error in a note
 _NOTE_TEXT = 1000  # characters of it
 _NOTE_ERRORS = 5  # in a note
+_ABOVE = ": as told above"  # of how a request differs
 _EXPECTATIONS = 100  # that are over and still take what comes late
 
 
@@ -29,6 +30,11 @@ class Failure(NamedTuple):
 
     error: BaseException
     cause: Cause
+
+
+def is_of_handler(failure: Failure) -> bool:
+    """Whether a handler has raised it: else it is a request that nothing takes."""
+    return not isinstance(failure.error, UnexpectedRequest)
 
 
 class Expected:
@@ -146,14 +152,16 @@ class Failures:
     def take(self, wanted: Callable[[Failure], bool] | None = None) -> tuple[list[Failure], int]:
         """What was not raised yet, which is then: the errors, and how many were not kept.
 
-        With ``wanted``, only those errors; whoever takes the last is told of those not kept.
+        With ``wanted``, only those errors; whoever takes the last of handlers is told of those not
+        kept.
         """
         with self._guard:
             taken = [failure for failure in self._new if wanted is None or wanted(failure)]
             of_these = set(map(id, taken))
             self._new = [failure for failure in self._new if id(failure) not in of_these]
+            last = any(map(is_of_handler, taken)) and not any(map(is_of_handler, self._new))
             more = 0
-            if not self._new:
+            if last or not self._new:
                 more, self._more = self._more, 0
         return taken, more
 
@@ -181,7 +189,7 @@ class Failures:
 
         ``server`` is named in the group's message. ``with_death`` includes the ServerDied.
         """
-        taken, more = self.take()
+        taken, more = self.take(is_of_handler)
         death = None
         if with_death:
             death, self.death = self.death, None
@@ -229,7 +237,26 @@ def combined(
     text = f"{count} errors" + (f", and {more} more," if more else "")
     if count > len(told):
         text += f" ({len(told)} different ones)"
-    return BaseExceptionGroup(f"{text} in the handlers of {server}", told)
+    _tell_once(told)
+    ours = (UnexpectedRequest, UnmetExpectation)
+    where = "at" if any(isinstance(error, ours) for error in told) else "in the handlers of"
+    return BaseExceptionGroup(f"{text} {where} {server}", told)
+
+
+def _tell_once(told: list[BaseException]) -> None:
+    """Leave out of what is unmet how a request differs, where that is told of it as unexpected."""
+    unexpected = (str(error) for error in told if isinstance(error, UnexpectedRequest))
+    said = {line.strip() for text in unexpected for line in text.splitlines()[1:]}
+    for error in told if said else ():
+        if not isinstance(error, UnmetExpectation):
+            continue
+        lines: list[str] = []
+        for line in str(error).splitlines():
+            if line.startswith("    ") and line.strip() in said:
+                lines[-1] = f"{lines[-1].removesuffix(_ABOVE)}{_ABOVE}"
+            else:
+                lines.append(line)
+        error.args = ("\n".join(lines),)
 
 
 def _first_of(same: list[Failure]) -> BaseException:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..errors import brief
+from ..errors import SidestageError, brief
 from .causes import Cause, Test, family
 from .frames import innermost, source
 
@@ -35,7 +35,7 @@ def opening(
     for same in groups[: MOST - 1 if len(groups) > MOST else MOST]:
         lines.append(_first_line(same, test, shorten))
         if len(groups) <= _WHOLE:
-            lines += _details(same[0])
+            lines += _details(same[0])[: MOST // len(groups) - 1]
     if len(groups) > MOST:
         lines.append(f"and {len(groups) - MOST + 1} more errors of handlers")
     if (client := _client(error, groups)) is not None:
@@ -69,8 +69,9 @@ def _equal(causes: Iterable[Cause]) -> list[list[Cause]]:
 
 def _first_line(same: list[Cause], test: Test | None, shorten: Callable[[str], str]) -> str:
     first = same[0]
-    text = first.text if len(first.text) <= _TEXT else f"{first.text[: _TEXT - 1]}…"
-    line = f"{text} in handler"  # the place is in the line, so the text must not fill it
+    most = _TEXT if first.by else _LINE  # where the place is in the line, the text must not fill it
+    text = first.text if len(first.text) <= most else f"{first.text[: most - 1]}…"
+    line = f"{text}{first.by}"
     if first.place is not None:
         line += f", {shorten(first.place.file)}:{first.place.line}"
     if len(same) > 1:
@@ -81,7 +82,7 @@ def _first_line(same: list[Cause], test: Test | None, shorten: Callable[[str], s
 
 
 def _details(cause: Cause) -> list[str]:
-    lines = [cause.why] if cause.why else []
+    lines = list(cause.details) or ([cause.why] if cause.why else [])
     if cause.place is not None and (text := source(cause.place)):
         lines.insert(0, f"> {text}")
     return [f"    {line[:_LINE]}" for line in lines]
@@ -100,6 +101,8 @@ def _client(error: BaseException | None, groups: list[list[Cause]]) -> str | Non
     status = next(filter(None, map(_status, family(error))), None)
     if status is not None:
         return f"client: {type(error).__name__} {status}"
+    if isinstance(error, SidestageError):  # of a call of the test's own
+        return f"test: {brief(error, _CLIENT)}"
     if isinstance(error, OSError):  # clients put all they know in its text
         return f"client: {type(error).__name__}"
     # Not an Exception: pytest.fail, say.

@@ -15,6 +15,7 @@ _CALL = "__call__"
 _DEEP = 100  # objects that wrap a handler, at most
 
 
+@functools.lru_cache(maxsize=1024)  # a test run has few files, and asks for each call
 def is_of_test(file: str) -> bool:
     """Whether ``file`` is neither of Python, nor installed, nor ours."""
     file = file.replace("\\", "/")

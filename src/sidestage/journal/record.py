@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 class Answer(NamedTuple):
     """How a request was answered.
 
-    ``status`` is the HTTP status or the code of the SMTP reply; ``None`` for other protocols.
-    ``size`` is the number of bytes in the response's body, in the reply, or of everything sent.
-    ``seconds`` is the time from the request to the answer.
+    ``status`` is the HTTP status or the code of the SMTP reply; ``None`` for other protocols, and
+    where a fault has taken the place of a response. ``size`` is the number of bytes in the
+    response's body, in the reply, or of everything sent. ``seconds`` is the time from the request
+    to the answer. ``fault`` is what has gone wrong with it on purpose, such as
+    ``reset after 50,000 bytes``; empty if nothing has.
     """
 
     at: float  # seconds on the monotonic clock
     status: int | None
     size: int  # bytes
     seconds: float
+    fault: str = ""
 
 
 class Shown(NamedTuple):
@@ -46,9 +49,13 @@ class Record:
 
     _message: Any
     # Plain numbers: the collector does not have to visit them.
-    _answered: tuple[float, int | None, int] | None = None  # when, status, bytes
+    _answered: tuple[float, int | None, int, str] | None = None  # when, status, bytes, fault
     _without_handler = False  # the child has answered, after the handler's time
     _cause: "Cause | None" = None  # what its handler has raised
+    _entry = 0  # the number of the expectation that it has met; 0 is none
+    _by = ""  # that expectation, as messages name it
+    _pattern: Any = None  # what that has looked at: plain data
+    _unexpected = False  # no expectation has taken it
 
     @property
     def received_at(self) -> float:
@@ -67,9 +74,9 @@ class Record:
         """How it was answered: status, size in bytes, time; ``None`` if it was not (yet)."""
         came: float = self._message.at
         if self._answered is not None:
-            at, status, size = self._answered
-            return Answer(at=at, status=status, size=size, seconds=at - came)
-        if self._plain_success is not None and not self._message.call:
+            at, status, size, fault = self._answered
+            return Answer(at=at, status=status, size=size, seconds=at - came, fault=fault)
+        if self._plain_success is not None and not (self._message.call or self._entry):
             status, size = self._plain_success
             return Answer(at=came, status=status, size=size, seconds=0.0)
         return None
@@ -83,10 +90,12 @@ class Record:
         """How a report shows it; waits for nothing."""
         return Shown(repr(self))
 
-    def _note_answer(self, status: int | None, size: int) -> None:
-        """Note how it is answered now; what was noted first stays."""
+    def _note_answer(
+        self, status: int | None, size: int, fault: str = "", *, delay: float = 0.0
+    ) -> None:
+        """Note how it is answered now, or in ``delay`` seconds; what was noted first stays."""
         if self._answered is None:
-            self._answered = (Clock.monotonic(), status, size)
+            self._answered = (Clock.monotonic() + delay, status, size, fault)
             if self._cause is not None:
                 self._cause.status = status
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .failures import Failures
 
 _MOST = 1000  # errors of servers that are gone
-_TITLE = "sidestage: nobody has seen what these handlers raised:"
+_TITLE = "sidestage: nobody has seen these errors:"
 
 
 class _Left:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..dispatch.slot import Slot
-from ..errors import ServerDied, shown
+from ..errors import ServerDied, UnexpectedRequest, shown
 from ..journal.facts import Diagnostic, OpenNow, StopReport
 from ..journal.journal import Entry, Journal
 from ..journal.places import place_of_code, place_of_error
@@ -115,7 +115,13 @@ def _answered(record: Any, told: Shown, slot: Slot) -> str:
     if told.answered is not None:
         what = told.answered
     elif answer is None:
-        return "" if told.handled is False else " -> not answered"
+        if told.handled is False and not getattr(record, "_entry", 0):
+            return ""
+        by = getattr(record, "_by", "")
+        return f" -> not answered by {by}" if by else " -> not answered"
+    elif answer.fault:
+        status = "" if answer.status is None else f"{answer.status}, "
+        what = f"{status}{answer.fault} ({text.took(answer.seconds)})"
     else:
         what = "sent" if answer.status is None else f"{answer.status},"
         what = f"{what} {text.count(answer.size, 'byte')}"
@@ -127,6 +133,10 @@ def _answered(record: Any, told: Shown, slot: Slot) -> str:
 def _by(record: Any, told: Shown, slot: Slot) -> str:
     if getattr(record, "_without_handler", False):
         return ", not by the handler"
+    if getattr(record, "_unexpected", False):
+        return ", unexpected"
+    if by := getattr(record, "_by", ""):
+        return f" by {by}"
     if told.handled is False:
         return ", no handler"
     place = place_of_code(slot.code_at(record.received_at))
@@ -134,6 +144,8 @@ def _by(record: Any, told: Shown, slot: Slot) -> str:
 
 
 def _failed(error: BaseException, slot: Slot) -> list[str]:
+    if isinstance(error, UnexpectedRequest):
+        return [text.line(f"unexpected: {str(error).partition(chr(10))[0]}")]
     place = place_of_error(error)
     return [f"handler raised {text.of_error(error)}" + (f", at {place}" if place else "")]
 

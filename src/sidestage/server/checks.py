@@ -29,18 +29,22 @@ def one_argument_or_none(handler: Any) -> Callable[..., Any] | None:
     Only functions and methods are looked at, those of a class with ``__call__`` too.
     """
     checked = handler_or_none(handler)
+    check_takes_one(handler, "the handler", "`def handler(request): return ...`")
+    return checked
+
+
+def check_takes_one(handler: Any, what: str, right: str) -> None:
+    """Raise TypeError about ``what`` if no call of ``handler`` with one argument can succeed."""
     function, bound = handler, 0
     if isinstance(handler, MethodType):
         function, bound = handler.__func__, 1
     elif not isinstance(handler, FunctionType):
         function, bound = getattr(type(handler), "__call__", None), 1  # noqa: B004 - checked above
     if isinstance(function, FunctionType):
-        _check_parameters(function, bound)
-    return checked
+        _check_parameters(function, bound, what, right)
 
 
-def _check_parameters(function: FunctionType, bound: int) -> None:
-    """Raise TypeError if no call with one argument can succeed."""
+def _check_parameters(function: FunctionType, bound: int, what: str, right: str) -> None:
     code = function.__code__
     if code.co_argcount == bound + 1 and not code.co_kwonlyargcount:
         return  # as most are
@@ -52,10 +56,10 @@ def _check_parameters(function: FunctionType, bound: int) -> None:
     names = code.co_varnames[bound : code.co_argcount + code.co_kwonlyargcount]
     place = f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}"
     text = (
-        "the handler is called with one argument, such as the request; "
+        f"{what} is called with one argument, such as the request; "
         f"{function.__qualname__}({', '.join(names)}) ({place})"
     )
-    for name, what in _APPLICATIONS.items():
+    for name, application in _APPLICATIONS.items():
         if name in names:
-            raise TypeError(f"{text} is {what}; write `def handler(request): return ...`")
-    raise TypeError(f"{text} cannot be called so: write `def handler(request): return ...`")
+            raise TypeError(f"{text} is {application}; write {right}")
+    raise TypeError(f"{text} cannot be called so: write {right}")

@@ -38,6 +38,11 @@ class StartedInContext:
         """Start; coroutine handlers run on ``loop``, or on a separate loop if it is ``None``."""
         raise AssertionError("each has its own")
 
+    def _leave(self) -> None:
+        """Stop at the end of a ``with``, and raise what else there is to tell."""
+        __tracebackhide__ = True
+        self.stop()
+
     def _stop_quietly(self) -> None:
         """Stop without raising the errors of handlers."""
         raise AssertionError("each has its own")
@@ -53,7 +58,10 @@ class StartedInContext:
     ) -> None:
         __tracebackhide__ = True
         try:
-            self.stop()
+            if error is None or isinstance(error, Exception):
+                self._leave()
+            else:  # Ctrl-C, say
+                self.stop()
         except BaseException as raised:
             if error is None:
                 trim(raised)

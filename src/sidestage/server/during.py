@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from ..journal import causes
 from ..journal.failures import attach, combined
+from ..pristine.imports import importing_once
 from ..pristine.waits import Clock, Deadline
 from .context import off_loop
 from .waiting import Wait, under_way_at
 
 if TYPE_CHECKING:
+    from ..journal.failures import Failure
     from ..journal.journal import Received
     from .server import Server
 
@@ -23,7 +25,9 @@ class During(Generic[R]):
     """What comes to a server inside a ``with``, plain or ``async``; made by ``Server.during``.
 
     At its end it waits, ``handler_timeout`` at most, until no request is under way. Then it raises
-    what handlers have raised for requests that came inside, unless the plugin tells the test.
+    what handlers have raised for requests that came inside, and what was unexpected or declared
+    inside and unmet, unless the plugin tells the test. Without the plugin, what was declared inside
+    is removed.
     """
 
     def __init__(self, server: Server[R]) -> None:
@@ -56,12 +60,21 @@ class During(Generic[R]):
             self._until = self._journal.position
         if causes.current() is not None or server._lifecycle.forked_copy:  # others tell them
             return
-        taken, more = self._journal.failures.take_since(self._began)
+        taken, more = self._failures()
         raised = combined(taken, server._label, more=more)
         if raised is not None and error is not None:
             attach(error, raised)
         elif raised is not None:
             raise raised
+
+    def _failures(self) -> tuple[list[Failure], int]:
+        """What has failed inside, and how many more; what was declared there is removed."""
+        failures, more = self._journal.failures.take_since(self._began)
+        if self._server._slot.declared is not None:
+            with importing_once():
+                from . import verifying
+            failures += verifying.end(self._server, self._began)
+        return failures, more
 
     async def __aenter__(self) -> Self:
         return await off_loop(self.__enter__)

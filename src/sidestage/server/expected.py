@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..errors import shown
+from ..errors import UnmetExpectation, shown
 
 if TYPE_CHECKING:
     from ..journal.failures import Failures
@@ -25,6 +25,11 @@ class ExpectedErrors:
             raise TypeError(
                 "expected_errors takes the classes of the errors, such as "
                 f"`with server.expected_errors(KeyError):`, not {shown(kinds)}"
+            )
+        if any(issubclass(kind, UnmetExpectation) for kind in kinds):
+            raise TypeError(
+                "an UnmetExpectation is raised when expectations are verified, and by no handler: "
+                "write `with pytest.raises(UnmetExpectation): server.verify()`"
             )
         self._failures = failures
         self._kinds = kinds

@@ -30,6 +30,21 @@ def besides(server: Server[Any]) -> tuple[str, str]:
     return " nothing complete" if scene.open_now.shown else " nothing", brief(scene)
 
 
+def is_used(server: Server[Any], began: float) -> bool:
+    """Whether something came to a server, or was declared on it, since ``began``, or is half done.
+
+    ``began`` is a time of the monotonic clock.
+    """
+    scene = _scene(server)
+    latest, _ = scene.journal.latest(1)
+    if latest and latest[-1].at >= began:
+        return True
+    declared: Any = server._slot.declared
+    if any(entry.spec.began >= began for entry in declared or ()):
+        return True
+    return any(not one.state.startswith("idle") for one in scene.open_now.shown)
+
+
 def _scene(server: Server[Any]) -> Scene:
     open_now, stop, stderr = OpenNow(), server._last_report(), ""
     if (backend := server._lifecycle.serving()) is not None:

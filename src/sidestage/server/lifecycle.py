@@ -7,7 +7,6 @@ finishes at its next call, what it has moved.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,10 +50,11 @@ _Turn = tuple[int]
 
 
 class _Handling(NamedTuple):
-    """Whether a backend calls a handler, or answers alone."""
+    """Whether a backend calls a handler, or answers alone, and what it knows to be declared."""
 
     backend: Backend
     handled: bool
+    declared: int  # the position
 
 
 class Lifecycle:
@@ -140,7 +140,7 @@ class Lifecycle:
         return self._moved.wait_until(lambda: self._state not in _MOVING, deadline)
 
     def follow_slot(self, deadline: Deadline) -> None:
-        """Have what serves now, if anything, call the handler that is set now.
+        """Have what serves now, if anything, keep to the handler and expectations set now.
 
         Several threads may set one at the same time. Whoever starts the server meanwhile looks for
         itself, once it is READY. Raises TimeoutError at the deadline, RuntimeError if no thread
@@ -151,14 +151,17 @@ class Lifecycle:
         while (wanted := self._wanted()) is not None and wanted != self._told:
             try:
                 if following.take(me):
-                    with contextlib.suppress(ServerStopped):  # meanwhile: its next run will have it
+                    try:  # noqa: SIM105 - a context manager takes as long as the call
                         wanted.backend.handle(wanted.handled, deadline)
+                    except ServerStopped:  # meanwhile: its next run will have it
+                        pass
                     self._told = wanted
                 elif following.is_mine(me):
                     return  # a signal handler has come into this call, which sees it afterwards
                 elif not self._moved.wait_until(lambda: not following.locked(), deadline):
                     raise TimeoutError(
-                        f"another thread is still setting a handler of {self._label}"
+                        f"another thread is still setting a handler of {self._label}, or what "
+                        "it expects"
                     )
             finally:
                 if following.holder is me:
@@ -169,7 +172,7 @@ class Lifecycle:
         backend = self.backend
         if backend is None or self._state is not State.READY or self.forked_copy:
             return None
-        return _Handling(backend, self._slot.handler is not None)
+        return _Handling(backend, self._slot.handler is not None, self._slot.position)
 
     # Start ---------------------------------------------------------------------------------------
 

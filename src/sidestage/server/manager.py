@@ -13,7 +13,7 @@ from ..journal.frames import trim
 from ..pristine.waits import Deadline
 from ..wire.values import seconds
 from .context import StartedInContext
-from .server import Server
+from .server import Server, leave_all
 
 if TYPE_CHECKING:
     import asyncio
@@ -136,6 +136,10 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
         if errors:
             raise BaseExceptionGroup(f"{len(errors)} servers had errors to report", errors)
         return dict(zip(servers, reports, strict=True))
+
+    def _leave(self) -> None:
+        __tracebackhide__ = True
+        leave_all(self.stop, list(self._servers.values()))
 
     def _stop_quietly(self) -> None:
         self._started = False

@@ -37,9 +37,10 @@ def live() -> list[Server[Any]]:
 
 
 def catch_up() -> None:
-    """Make known what clients have sent to servers that have a handler."""
+    """Make known what clients have sent to servers that have a handler, or expectations."""
     for server in live():
-        if server.handler is not None and server.ready.is_set():
+        answers = server.handler is not None or server._slot.declared is not None
+        if answers and server.ready.is_set():
             server._catch_up()
 
 

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ..errors import shown
 from .manager import _stop_all
-from .server import Server
+from .server import Server, leave_all
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=Server[Any])
@@ -39,15 +39,23 @@ class Serve:
         return server.start()
 
     def stop(self) -> None:
-        """Stop all, in parallel; raises the errors that nobody has seen once all have stopped."""
+        """Stop all, in parallel; raises the errors that nobody has seen once all have stopped.
+
+        And what is unmet or was unexpected, as at the end of a ``with``.
+        """
         __tracebackhide__ = True
         servers, self._servers = self._servers, []
-        limit = max((server.stop_timeout for server in servers), default=0.0)
-        _, errors = _stop_all(servers, limit)
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise BaseExceptionGroup(f"{len(errors)} servers had errors to report", errors)
+        leave_all(lambda: _stop(servers), servers)
+
+
+def _stop(servers: list[Server[Any]]) -> None:
+    __tracebackhide__ = True
+    limit = max((server.stop_timeout for server in servers), default=0.0)
+    _, errors = _stop_all(servers, limit)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup(f"{len(errors)} servers had errors to report", errors)
 
 
 def _made(kind: Any, *args: Any, **options: Any) -> Any:

@@ -275,9 +275,9 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     def wait_idle(self, timeout: float = 5.0) -> None:
         """Block until no request is under way: all that clients have sent is answered.
 
-        It counts as long as its handler has not returned, even if its client has left. A handler
-        that calls this does not wait for itself. Raises WaitTimeout after ``timeout`` seconds, and
-        StateError where it would block an event loop.
+        It counts as long as its handler has not returned, even if its client has left; not while
+        the test holds it. A handler that calls this does not wait for itself. Raises WaitTimeout
+        after ``timeout`` seconds, and StateError where it would block an event loop.
         """
         wait_idle(self, timeout)
 
@@ -523,6 +523,10 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
                 raise StateError(f"another thread has not finished with {self.describe()} yet")
         return self._last_report()
 
+    def _leave(self) -> None:
+        __tracebackhide__ = True
+        leave_all(self.stop, [self])
+
     def _stop_quietly(self) -> None:
         if self.begin_stop(self.stop_timeout):
             self.finish_stop()
@@ -559,6 +563,17 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
             warnings.warn(f"{self!r} was never stopped", ResourceWarning, source=self, stacklevel=2)
         finally:
             lifecycle.drop()
+
+
+def leave_all(stop: Callable[[], object], servers: list[Server[Any]]) -> None:
+    """Stop at the end of a ``with``; verify what is declared on ``servers``, if anything is."""
+    __tracebackhide__ = True
+    if all(server._slot.declared is None for server in servers):
+        stop()
+        return
+    with importing_once():
+        from . import verifying
+    verifying.leave(stop, servers)
 
 
 def _explaining() -> Any:

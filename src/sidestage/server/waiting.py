@@ -25,11 +25,104 @@ if TYPE_CHECKING:
     from .server import Server
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _MOST_OPEN = 1 << 12  # records that are looked at again once they are answered: handlers at a time
 
 
-class Wait(Generic[R]):
+class Waiting(Generic[T]):
+    """A wait for something that the journal, or what is declared, will have."""
+
+    _call = "wait_for"  # what waits
+    _awaited = "server.wait_for_async"  # and what to await on a loop
+
+    def __init__(self, server: Server[Any]) -> None:
+        self._server = server
+        self._journal = server._journal
+        self._cancelled = False
+        self._waits_at: Backend | None = None
+
+    def look(self) -> T | None:
+        """What was waited for, if it is there."""
+        raise AssertionError("each has its own")
+
+    def _is_news(self) -> bool:
+        """Whether another ``look`` may find more."""
+        raise AssertionError("each has its own")
+
+    def _in_vain(self, timeout: float) -> WaitTimeout:
+        raise AssertionError("each has its own")
+
+    def undo(self) -> None:
+        """What ``look`` has found comes too late for whoever waited."""
+
+    def cancel(self) -> None:
+        """Have ``run`` return soon, in another thread."""
+        self._cancelled = True
+        if (backend := self._waits_at) is not None:
+            backend.wake()
+
+    def run(self, timeout: float) -> T:
+        """Block until it is there, for ``timeout`` seconds at most; as ``Server.wait_for``."""
+        __tracebackhide__ = True
+        deadline = Deadline(seconds("timeout", timeout))
+        if (there := self.look()) is not None:
+            return there
+        lifecycle = self._server._lifecycle
+        backend = None if lifecycle.forked_copy else lifecycle.backend
+        if backend is not None and (there := self._wait(backend, deadline)) is not None:
+            return there
+        if (there := self.look()) is not None:
+            return there
+        if backend is not None and backend.death is not None:
+            raise backend.death
+        raise self._in_vain(timeout)
+
+    async def run_off_loop(self, timeout: float) -> T:
+        """As ``Server.wait_for_async``."""
+        __tracebackhide__ = True
+        if (there := self.look()) is not None:
+            return there
+        return await off_loop(
+            lambda: self.run(timeout),
+            undo=self.undo,
+            interrupt=self.cancel,
+            advice=f"`{self._call}_async` needs asyncio's loop, and none runs here: "
+            f"call `{self._call}`",
+        )
+
+    def _wait(self, backend: Backend, deadline: Deadline) -> T | None:
+        __tracebackhide__ = True
+        if running_loop() is not None and not deadline.passed():
+            self._server._catch_up()
+            if (there := self.look()) is None and backend.death is None:
+                raise StateError(
+                    f"{self._call} would block the event loop that runs here until "
+                    f"{self._server.describe()} has received more: write "
+                    f"`await {self._awaited}(...)`"
+                )
+            return there
+        self._waits_at = backend
+        while backend.wait_until(self._is_or_ends, deadline):
+            there = self.look()
+            if there is not None or self._cancelled or deadline.passed():
+                return there
+        return None
+
+    def _is_or_ends(self) -> bool:
+        return self._cancelled or self._is_news()
+
+    def _limit(self, timeout: float) -> str:
+        """How long it was waited, as the end of a sentence."""
+        lifecycle = self._server._lifecycle
+        if lifecycle.forked_copy:
+            return "before the fork: a forked copy learns of nothing more"
+        if lifecycle.state is State.READY:
+            return f"within {timeout} s"
+        return f"and it is {lifecycle.state.value}"
+
+
+class Wait(Waiting["Received[R]"], Generic[R]):
     """One wait for a number of records, or for one that a predicate accepts.
 
     It counts from the record at ``since``, a position in the journal.
@@ -38,22 +131,13 @@ class Wait(Generic[R]):
     def __init__(
         self, server: Server[R], wanted: int | Callable[[R], object], since: int | None = None
     ) -> None:
-        self._server = server
-        self._journal = server._journal
+        super().__init__(server)
         self._predicate = wanted if callable(wanted) else None
         self._count = 1 if callable(wanted) else values.count("count", wanted)
         self._since = self._journal.cleared if since is None else since
         self._seen = self._since  # the position up to which the predicate was called
         self._found: list[R] = []
         self._open: deque[R] = deque(maxlen=_MOST_OPEN)  # neither found nor answered
-        self._cancelled = False
-        self._waits_at: Backend | None = None
-
-    def cancel(self) -> None:
-        """Have ``run`` return soon, in another thread."""
-        self._cancelled = True
-        if (backend := self._waits_at) is not None:
-            backend.wake()
 
     def look(self) -> Received[R] | None:
         """What was waited for, if it is there; calls the predicate for what is new."""
@@ -73,57 +157,11 @@ class Wait(Generic[R]):
         return self._journal.selection(self._found) if self._found else None
 
     def _is_news(self) -> bool:
-        """Whether another ``look`` may find more."""
-        if self._cancelled:
-            return True
         if self._predicate is None:
             return self._journal.position - self._since >= self._count
         if self._journal.position > self._seen:
             return True
         return not all(map(_may_be_answered, self._open))
-
-    def run(self, timeout: float) -> Received[R]:
-        """Block until it is there, for ``timeout`` seconds at most; as ``Server.wait_for``."""
-        deadline = Deadline(seconds("timeout", timeout))
-        if (there := self.look()) is not None:
-            return there
-        lifecycle = self._server._lifecycle
-        backend = None if lifecycle.forked_copy else lifecycle.backend
-        if backend is not None and (there := self._wait(backend, deadline)) is not None:
-            return there
-        if (there := self.look()) is not None:
-            return there
-        if backend is not None and backend.death is not None:
-            raise backend.death
-        raise self._in_vain(timeout)
-
-    async def run_off_loop(self, timeout: float) -> Received[R]:
-        """As ``Server.wait_for_async``."""
-        __tracebackhide__ = True
-        if (there := self.look()) is not None:
-            return there
-        return await off_loop(
-            lambda: self.run(timeout),
-            interrupt=self.cancel,
-            advice="`wait_for_async` needs asyncio's loop, and none runs here: call `wait_for`",
-        )
-
-    def _wait(self, backend: Backend, deadline: Deadline) -> Received[R] | None:
-        if running_loop() is not None and not deadline.passed():
-            self._server._catch_up()
-            if (there := self.look()) is None and backend.death is None:
-                raise StateError(
-                    f"wait_for would block the event loop that runs here until "
-                    f"{self._server.describe()} has received more: write "
-                    "`await server.wait_for_async(...)`"
-                )
-            return there
-        self._waits_at = backend
-        while backend.wait_until(self._is_news, deadline):
-            there = self.look()
-            if there is not None or self._cancelled or deadline.passed():
-                return there
-        return None
 
     def _in_vain(self, timeout: float) -> WaitTimeout:
         server, journal = self._server, self._journal
@@ -131,12 +169,7 @@ class Wait(Generic[R]):
         nothing, more = server._besides()
         received = journal.records(self._since)
         came = journal.position - max(self._since, journal.cleared)
-        if self._server._lifecycle.forked_copy:
-            limit = "before the fork: a forked copy learns of nothing more"
-        elif server._lifecycle.state is State.READY:
-            limit = f"within {timeout} s"
-        else:
-            limit = f"and it is {server._lifecycle.state.value}"
+        limit = self._limit(timeout)
         if received.dropped:
             limit += f" ({received.dropped} of them dropped, to keep {journal.keep} bytes at most)"
         if self._predicate is None:
@@ -158,6 +191,7 @@ def _may_be_answered(record: Any) -> bool:
 
 def wait_idle(server: Server[Any], timeout: float) -> None:
     """As ``Server.wait_idle``."""
+    __tracebackhide__ = True
     left = under_way_at(server, Deadline(seconds("timeout", timeout)))
     if left:
         raise WaitTimeout(
@@ -173,6 +207,7 @@ def under_way_at(server: Server[Any], deadline: Deadline) -> list[str]:
 
     Raises StateError where that would block an event loop, ServerDied if the process ends first.
     """
+    __tracebackhide__ = True
     lifecycle = server._lifecycle
     backend = None if lifecycle.forked_copy else lifecycle.serving()
     while backend is not None:

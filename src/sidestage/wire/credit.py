@@ -57,6 +57,7 @@ class Backpressure:
         self._hold = hold
         self._transit = transit
         self._unread = 0  # bytes sent to the parent and not acknowledged
+        self._released = 0  # bytes whose acknowledgement is not waited for any more
         self._owed = 0  # bytes from the parent that are not acknowledged
         self._step = WINDOW // 4  # bytes from the parent between two acknowledgements
         self._blocked = blocked
@@ -81,6 +82,9 @@ class Backpressure:
 
     def acknowledged(self, size: int) -> None:
         """Count ``size`` bytes that the parent has consumed."""
+        released = min(size, self._released)
+        self._released -= released
+        size -= released
         self._unread -= size
         self._transit.give(size)
         if self.paused:
@@ -96,6 +100,7 @@ class Backpressure:
     def release(self) -> None:
         """Read from the client again, whatever the parent consumes."""
         unread, self._unread = self._unread, 0
+        self._released += unread
         self._transit.squeezed.pop(self, None)
         self._transit.give(unread)
         self._set_paused(False)

@@ -87,11 +87,17 @@ def finish(frame: bytearray, count: int) -> None:
 
 
 def encode(*messages: Message) -> bytearray:
-    """Encode ``messages`` as one frame; raises what ``add_to`` raises."""
+    """Encode ``messages`` as one frame, or several if it were too large.
+
+    Raises what ``add_to`` raises.
+    """
     frame = bytearray(HEAD)
     _encode_into(messages, frame, _APPEND)
     if len(frame) > MAX_MESSAGE:
-        raise _too_large(messages[0], len(frame))
+        if len(messages) == 1:
+            raise _too_large(messages[0], len(frame))
+        half = len(messages) // 2
+        return encode(*messages[:half]) + encode(*messages[half:])
     _LENGTH.pack_into(frame, 0, len(frame) - HEAD)
     return frame
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 # Sent in Hello: two versions would misread each other.
-WIRE_VERSION = 7
+WIRE_VERSION = 8
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
@@ -173,6 +173,75 @@ class Idle(Message, frozen=True, kw_only=True, tag=20):
     """No handler is running any more. The answer to ``Draining(waits=True)``."""
 
 
+# Expectations: what the child answers by itself -------------------------------------------------
+
+
+class Declare(Message, frozen=True, kw_only=True, tag=26):
+    """Add an expectation; from the first on the service is strict.
+
+    Not answered: what a client sends after this was written is acted on after this was read.
+    """
+
+    entry: int  # unique in a server, and ascending in the order of declaration
+    allow: bool  # may be met; else must be
+    least: int  # times that it has to be met
+    most: int | None  # times that it may be met; None is any number
+    group: int  # the ``in_order`` that it belongs to; 0 is none
+    label: str  # how texts name it: what was declared
+    place: str  # and where: "test_shop.py:12", or empty
+    asked: bool  # has parts that only the test's process can judge
+    held: bool  # what meets it waits until the test answers
+    early: bool  # chosen, and answered, when the head has come
+    met: int  # times that earlier runs have met it
+    matchers: bytes  # of the protocol, encoded
+
+
+class Reply(Message, frozen=True, kw_only=True, tag=27):
+    """Add an answer to an expectation; the last repeats."""
+
+    entry: int
+    least: int  # times that it has to be met now
+    delay: float  # seconds before the answer
+    answer: bytes | None  # of the protocol, encoded; None is a callable of the test's process
+    early: bool = False  # from now on the expectation is chosen when the head has come
+
+
+class Hold(Message, frozen=True, kw_only=True, tag=28):
+    """Have what meets an expectation wait until the test answers."""
+
+    entry: int
+
+
+class Withdraw(Message, frozen=True, kw_only=True, tag=29):
+    """Remove expectations; ``strict`` is whether the service is strict after it."""
+
+    entries: list[int]
+    strict: bool
+
+
+class Verdict(Message, frozen=True, kw_only=True, tag=24):
+    """The answer to ``Met.asks``: those that the request matches. Chosen follows.
+
+    An answer to the call in its place settles the question: nothing is chosen then.
+    """
+
+    call: int
+    entries: list[int]
+
+
+class Met(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What expectations have made of a request: in its event, or in Chosen."""
+
+    entry: int = 0  # that was chosen; 0 is none
+    reply: int = 0  # the number of its answer, from 0: that of a callable is due
+    status: int = 0  # that the child has answered, or answers after the delay; 0 if it does not
+    size: int = 0  # bytes of its body
+    held: bool = False  # the test answers
+    asks: tuple[int, ...] = ()  # entries on which Verdict is due
+    unexpected: str = ""  # why none was chosen, and what came nearest; the client has got it
+    done: bool = False  # the child answers by itself; a fault may have no status
+
+
 # Events ----------------------------------------------------------------------------------------
 
 
@@ -213,6 +282,8 @@ class Lost(Message, frozen=True, kw_only=True, tag=37):
 
 class Gone(Message, frozen=True, kw_only=True, tag=48):
     """The client of ``call`` has stopped sending: during a stop it counts as gone.
+
+    Of a call that the test holds, it is told at once.
 
     An answer still reaches it, until Lost follows.
     """
@@ -297,6 +368,25 @@ class Misread(Message, frozen=True, kw_only=True, tag=47):
     text: str
 
 
+class Chosen(Message, frozen=True, kw_only=True, tag=34):
+    """What was chosen for a call after its Verdict; without entry, its handler, unless ``done``.
+
+    If it is ``done`` the call has ended: no answer and no Returned is due.
+    """
+
+    call: int
+    met: Met
+
+
+class Counts(Message, frozen=True, kw_only=True, tag=35):
+    """How often expectations were met in this run, as records of that were dropped.
+
+    It counts what came before this message, with what was dropped; what follows adds to it.
+    """
+
+    met: list[tuple[int, int]]  # entry, times; without those that were not met
+
+
 COMMANDS: tuple[type[Message], ...] = (
     Configure,
     Resume,
@@ -305,6 +395,11 @@ COMMANDS: tuple[type[Message], ...] = (
     Sync,
     Describe,
     Postpone,
+    Declare,
+    Reply,
+    Hold,
+    Withdraw,
+    Verdict,
     Close,
     Returned,
     SetOption,
@@ -330,6 +425,8 @@ EVENTS: tuple[type[Message], ...] = (
     Dropped,
     Draining,
     Overdue,
+    Chosen,
+    Counts,
     Stopped,
     Data,
     Ack,

@@ -175,3 +175,89 @@ def test_an_abort_is_at_once(connection: Connection, with_unsent: bool) -> None:
     assert connection.receiver.calls.count("lost") == 1
     assert connection.receiver.error is None
     assert connection.served.fileno() == -1
+
+
+# A reset that overtakes nothing ------------------------------------------------------------------
+
+
+def what_comes(connection: Connection) -> tuple[bytes, bool]:
+    """What the client gets, and whether a reset ends it."""
+    came = bytearray()
+    resets: list[bool] = []
+    connection.client.setblocking(False)
+
+    def ended() -> bool:
+        try:
+            part = connection.client.recv(1 << 20)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            resets.append(True)
+            return True
+        came.extend(part)
+        return not part
+
+    connection.run_until(ended)
+    return bytes(came), bool(resets)
+
+
+@pytest.mark.parametrize("sizes", [[], [5], [5, 7], [9 * HIGH_WATER], [3, 9 * HIGH_WATER, 4]])
+def test_a_reset_comes_after_all_that_was_written(connection: Connection, sizes: list[int]) -> None:
+    connection.served.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # it takes much
+    connection.stream.start(None)
+    expected = bytearray()
+    for number, size in enumerate(sizes):
+        data = bytes([number]) * size
+        expected += data
+        connection.stream.write(data)
+    connection.stream.reset_when_sent()
+    connection.stream.reset_when_sent()
+    connection.run()
+    assert what_comes(connection) == (expected, True)
+    assert connection.receiver.calls.count("lost") == 1
+    assert connection.served.fileno() == -1
+    assert connection.failures == []
+
+
+def fill(connection: Connection) -> None:
+    """Write more than the kernel takes, and wait for a reset."""
+    connection.stream.start(None)
+    while not connection.stream.get_write_buffer_size():
+        connection.stream.write(b"x" * 100_000)
+        connection.iteration.end()
+    connection.stream.reset_when_sent()
+    connection.run()
+    assert "lost" not in connection.receiver.calls
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "reset"])
+def test_a_reset_that_waits_for_the_client_is_hurried_by_an_end(
+    connection: Connection, end: str
+) -> None:
+    fill(connection)
+    getattr(connection.stream, end)()
+    connection.run()
+    assert connection.receiver.calls.count("lost") == 1
+    assert connection.served.fileno() == -1
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_client_that_leaves_ends_the_wait_for_a_reset(
+    connection: Connection, buffered: bool
+) -> None:
+    if buffered:
+        fill(connection)
+    else:
+        connection.stream.start(None)
+        connection.stream.write(b"all of it")
+        connection.stream.reset_when_sent()
+    connection.reset()
+    connection.run_until(lambda: "lost" in connection.receiver.calls)
+    assert connection.failures == []
+
+
+def test_what_the_client_sends_is_not_read_before_a_reset(connection: Connection) -> None:
+    fill(connection)
+    connection.client.sendall(b"more")
+    connection.run()
+    assert not connection.receiver.data

@@ -165,6 +165,8 @@ ANSWERED = {
     "wfile",
     "connection",
     "end_headers",
+    "reset",
+    "close",
 }  # ValueError, because there is nothing left to answer
 
 kinds = st.sampled_from(

@@ -93,6 +93,9 @@ class Layer(Transport):
     def reset(self) -> None:
         self.below.reset()
 
+    def reset_when_sent(self) -> None:
+        self.below.reset_when_sent()
+
     def has_unread(self) -> bool:
         return self.below.has_unread()
 

@@ -69,6 +69,13 @@ class Transport(asyncio.Transport):
         """Drop the connection so that the client gets a reset (RST), not an end-of-file."""
         raise NotImplementedError
 
+    def reset_when_sent(self) -> None:
+        """Reset once the client's side has all that was written; nothing is read meanwhile.
+
+        A client that does not read holds that up until it leaves, or until this is closed.
+        """
+        raise NotImplementedError
+
     def has_unread(self) -> bool:
         """Whether the kernel has bytes of the client that were not read."""
         raise NotImplementedError
@@ -95,6 +102,7 @@ class Stream(Transport):
         self._eof = False  # shut down for writing once all is sent
         self._closing = False
         self._lost = False  # nothing can be read or written any more
+        self._resets = False  # once all is sent
         self._lingering: asyncio.TimerHandle | None = None
 
     def start(self, first: bytes | OSError | None) -> None:
@@ -262,7 +270,7 @@ class Stream(Transport):
                 self._fail(error)
                 return
             if sent == len(data):
-                if self._closing or self._eof:
+                if self._closing or self._eof or self._resets:
                     self._all_sent()
                 return
             self._unsent += memoryview(data)[sent:]
@@ -290,7 +298,9 @@ class Stream(Transport):
             self._receiver.resume_writing()
 
     def _all_sent(self) -> None:
-        if self._closing:
+        if self._resets:
+            self._reset_when_taken()
+        elif self._closing:
             self._lose(None)
         elif self._eof:
             with contextlib.suppress(OSError):  # the client has left: reading reports it
@@ -304,7 +314,9 @@ class Stream(Transport):
 
     def close(self) -> None:
         """Stop reading, and close once all is sent."""
-        if not self._closing:
+        if self._resets:
+            self.reset()
+        elif not self._closing:
             self._closing = True
             self._stop_reading()
             if not (self._unsent or self._written):
@@ -339,6 +351,23 @@ class Stream(Transport):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._drop(None)
 
+    def reset_when_sent(self) -> None:
+        if self._closing or self._resets:
+            return
+        self._resets = True
+        self.pause_reading()
+        if not (self._unsent or self._written):
+            self._reset_when_taken()
+
+    def _reset_when_taken(self) -> None:
+        """Reset when the kernel has nothing left: a reset drops what it has not sent."""
+        if self._sock.family == getattr(socket, "AF_UNIX", None):  # there it is the client's
+            self.reset()
+            return
+        # Have a socket with unsent bytes count as one that cannot be written.
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
+        self._loop.add_writer(self._fd, self.reset)
+
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, OSError):  # an OSError means that the client or network is gone
             context = {"message": "a connection failed", "exception": error, "transport": self}
@@ -348,7 +377,7 @@ class Stream(Transport):
     def _drop(self, error: Exception | None) -> None:
         self._closing = True
         self._stop_reading()
-        if self._unsent:
+        if self._unsent or self._resets:
             self._unsent.clear()
             self._loop.remove_writer(self._fd)
         self._lose(error)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...dispatch import declared
 from ...dispatch.calls import Call, ClientLeft, Protocol
 from ...dispatch.connection import Connection
+from ...dispatch.declared import NOTHING_KNOWN, AnswerNote
 from ...dispatch.refused import Refused
 from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow, anew
 from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
 from ...pristine.waits import Deadline
-from ...wire.messages import Ack, AckSoon, Close, Data, End, Lost, Message
+from ...wire.messages import Ack, AckSoon, Close, Data, End, Lost, Message, Met
+from . import messages
 from .body import Body, Counted
-from .messages import VOCABULARY, Headers, Inform, Request, Respond, Trailers, credit_of
+from .faults import Fault, response_and_fault, said
+from .messages import NO_BODY, VOCABULARY, Headers, Inform, Request, Respond, Trailers, credit_of
 from .request import HTTPRequest
 from .responder import Responder, respond, respond_failure
 from .response import HTTPResponse
 
 _LARGE = 1 << 12  # bytes; what a handler has parsed of a larger request takes too much to keep
-_NO_BODY = frozenset({204, 205, 304})  # RFC 9110 6.4.1, 15.3.6
 
 
 class HTTPCall(Call):
@@ -34,6 +37,7 @@ class HTTPCall(Call):
     _bodiless = False  # the response has no body, whatever the handler gives
     _size = 0  # bytes of the response's body
     _status = 0
+    _fault: messages.Fault | None = None  # what goes wrong with the response
     _inflow: Inflow | None = None
     _outflow: Outflow | None = None
     _responder: Responder | None = None
@@ -158,6 +162,10 @@ class HTTPCall(Call):
         responder = self._responder
         try:
             if responder is None or not responder.begun:
+                if isinstance(result, Fault):
+                    respond(self, *response_and_fault(result))
+                    self._close()
+                    return
                 try:
                     response = HTTPResponse.of(result)
                 except (TypeError, ValueError) as error:
@@ -166,7 +174,7 @@ class HTTPCall(Call):
             elif result is None:
                 responder.finish()
             else:
-                raise Refused(_written_already(result), result)
+                raise Refused(_answered_already(responder, result), result)
         except (ClientLeft, ServerStopped):
             self._close()
             raise
@@ -191,20 +199,24 @@ class HTTPCall(Call):
         *,
         length: int | None,
         more: bool,
+        fault: messages.Fault | None = None,
     ) -> None:
         """Send the head and the first piece of the body; ``more`` is whether others follow.
 
-        ``length`` is that of the whole body in bytes, or ``None`` if it is not known yet.
+        ``length`` is that of the whole body in bytes, or ``None`` if it is not known yet. ``fault``
+        is what goes wrong with it.
         """
         self.head_sent = True
-        self._bodiless = self.request.method == "HEAD" or status in _NO_BODY
+        self._fault = fault
+        method = self.request.method
+        self._bodiless = method == "HEAD" or status in NO_BODY
+        if fault is not None and method == "CONNECT":  # no tunnel is made then
+            self._bodiless |= status < 300
         self._status, self._size = status, 0 if self._bodiless else len(body)
         if more:
             self._response_body.count(len(body))
         else:  # before sending: once the client has the answer, the test may read the record
-            self.request._note_answer(status, self._size)
-            if self._body is not None:
-                self._body.answered = True
+            self._note_answer()
         response = Respond(
             call=self.id,
             status=status,
@@ -213,6 +225,7 @@ class HTTPCall(Call):
             body=body,
             length=length,
             more=more,
+            fault=fault,
         )
         try:
             self.run.send(response)
@@ -220,6 +233,15 @@ class HTTPCall(Call):
             self.head_sent = False
             self.request._forget_answer()
             raise
+
+    def _note_answer(self) -> None:
+        """Note on the record how it is answered, and that nobody waits for the rest of its body."""
+        fault = self._fault
+        text = "" if fault is None else said(fault, self._size)
+        status = self._status if fault is None or fault.reply else None
+        self.request._note_answer(status, self._size, text)
+        if self._body is not None:
+            self._body.answered = True
 
     def check(self) -> None:
         """Raise what tells that the client or the server is gone."""
@@ -240,16 +262,27 @@ class HTTPCall(Call):
 
     def send_end(self, trailers: Headers = ()) -> None:
         """End the body: the response is complete."""
-        if self.request.method == "CONNECT" and 200 <= self._status < 300:
+        if self.request.method == "CONNECT" and 200 <= self._status < 300 and not self._fault:
             self.tunnel().close()  # the end of the body would close only one direction
             return
-        self.request._note_answer(self._status, self._size)
-        if self._body is not None:
-            self._body.answered = True
+        self._note_answer()
         if trailers:
             lines = "".join(f"{name}: {value}\r\n" for name, value in trailers)
             self.run.send(Trailers(call=self.id, fields=lines.encode("latin-1")))
         self.run.send(End(call=self.id))
+
+    def end_connection(self, *, reset: bool) -> None:
+        """Close the client's connection for the handler, with a reset (RST) if ``reset``.
+
+        What the handler has written is sent before. Raises ValueError if that was done before.
+        """
+        self.responder.abandon()
+        kind = "reset" if reset else "close"
+        self._fault = messages.Fault(kind=kind, reply=self.head_sent)
+        self._note_answer()
+        self.owes = not self._returned
+        self.run.send(Close(call=self.id, reset=reset, returned=self._returned))
+        self.stopping(ClientLeft("the handler has ended the connection"))
 
     def _close(self) -> None:
         self.request._call = None  # so that a record does not keep the call alive
@@ -269,15 +302,36 @@ class HTTPCall(Call):
         elif self._outflow is not None:
             self._outflow.fail(ValueError("this response is complete"))
 
+    def answered_elsewhere(self, met: Met | None = None, note: AnswerNote = NOTHING_KNOWN) -> None:
+        self._returned = True
+        if met is not None:
+            _note_answer(self.request, met, note)
+            if self._body is not None:
+                self._body.answered = True
+        self._close()
+
+    def drop(self) -> None:
+        try:
+            self.end_connection(reset=True)
+        finally:
+            self._returned = True
+            self._close()
+
     def describe(self) -> str:
-        return f"{self.request.method} {self.request.target}"
+        return self.request._line
 
 
-def _written_already(result: object) -> TypeError:
+def _answered_already(responder: Responder, result: object) -> TypeError:
+    done = "ended its connection" if responder.abandoned else "written its response"
     return TypeError(
-        "a handler that has written its response must return None, "
-        f"not {type(result).__name__}: {shown(result)}"
+        f"a handler that has {done} must return None, not {type(result).__name__}: {shown(result)}"
     )
+
+
+def _note_answer(request: HTTPRequest, met: Met, note: AnswerNote) -> None:
+    """Note on a record what the child answers by itself."""
+    text = "" if note.fault is None else said(note.fault, met.size)
+    request._note_answer(met.status or None, met.size, text, delay=note.delay)
 
 
 def open_call(run: Run, message: Any, journal: Journal[Any]) -> HTTPCall | None:
@@ -286,16 +340,24 @@ def open_call(run: Run, message: Any, journal: Journal[Any]) -> HTTPCall | None:
         run.to_call(message)
         return None
     size = len(message.fields) + len(message.target) + len(message.trailers) + len(message.body)
+    met = message.met
     if not message.call:
-        journal.received(HTTPRequest(message), OVERHEAD + size)
+        request = HTTPRequest(message)
+        if met is not None and met.done:
+            _note_answer(request, met, declared.answer_note(run, met))
+        journal.received(request, OVERHEAD + size)
+        if met is not None:
+            declared.note(run, met, request, request._line)
         return None
     call = HTTPCall(run, message)
-    request = call.request
+    request, call.met = call.request, met
     if message.more:  # what is kept of the body is counted then
         request._body = call.stream(message, journal.keep // 4, Counted(journal, request))
     elif size > _LARGE:
         call._whole = False
     journal.received(request, OVERHEAD + size)
+    if met is not None:
+        declared.note(run, met, request, request._line)
     return call
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+# Header fields whose values no text shows: reports are read by more people than tests run for.
+SECRET = frozenset({"authorization", "proxy-authorization", "cookie"})  # names in lower case
+
 
 class Fields(Mapping[str, str]):
     """A read-only mapping in which a name may have several values, all ``str``.

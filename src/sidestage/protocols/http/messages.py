@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ...wire.messages import Address, Message, Vocabulary
+import msgspec
 
+from ...wire.messages import Address, Message, Met, Vocabulary
+
+NO_BODY = frozenset({204, 205, 304})  # statuses without a body: RFC 9110 6.4.1, 15.3.6
 Headers = tuple[tuple[str, str], ...]  # the garbage collector skips tuples of text
 
 
@@ -11,6 +14,26 @@ class HTTPSettings(Message, frozen=True, kw_only=True):
     """What an HTTP server has beyond the settings of every server."""
 
     head_limit: int = 1 << 16  # bytes; larger request heads are refused
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """What the child does wrong on purpose, in place of a response or within one."""
+
+    kind: str  # reset, close, stall, garbage, slow, chunk_error, wrong_length
+    after: int | None = None  # bytes of the body that are sent before; None is the whole response
+    data: bytes = b""  # garbage
+    rate: float = 0.0  # bytes a second, of slow
+    reply: bool = True  # there is a response; else nothing is sent before
+
+
+class Canned(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """The answer of an expectation, which the child gives by itself: a ``Reply.answer``."""
+
+    status: int
+    reason: str
+    headers: Headers
+    body: bytes
+    fault: Fault | None = None
 
 
 class Respond(Message, frozen=True, kw_only=True, tag=50):
@@ -23,6 +46,22 @@ class Respond(Message, frozen=True, kw_only=True, tag=50):
     body: bytes
     length: int | None  # bytes of the whole body; None if not known yet
     more: bool  # Data and End follow
+    fault: Fault | None = None
+
+
+def answer_of(message: Canned | Respond, *, head_only: bool) -> tuple[int, int]:
+    """Status and bytes of the body that the client of a whole response gets; 0 without a head.
+
+    ``head_only`` is whether the request was a HEAD, or a CONNECT.
+    """
+    fault, size = message.fault, len(message.body)
+    if fault is not None and not fault.reply:
+        return 0, 0
+    if head_only or message.status in NO_BODY:
+        return message.status, 0
+    if fault is not None and fault.after is not None:
+        size = min(size, fault.after)
+    return message.status, size
 
 
 class Inform(Message, frozen=True, kw_only=True, tag=53):
@@ -66,6 +105,7 @@ class Request(Message, frozen=True, kw_only=True, tag=51):
     trailers: bytes = b""  # the trailer fields as they came; without ``more``
     expects: bool = False  # the client waits for 100 Continue before it sends the body
     local: Address = ""  # of a CONNECT: what the client has connected to
+    met: Met | None = None  # on a strict server
 
 
 VOCABULARY = Vocabulary(

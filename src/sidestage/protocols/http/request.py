@@ -27,7 +27,17 @@ _CHUNK = 1 << 16  # bytes
 _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.2, absolute-form
 
 
-_PARSED = ("headers", "query", "_split", "path", "form", "files", "_multipart", "_content_type")
+_PARSED = (
+    "headers",
+    "query",
+    "params",
+    "_split",
+    "path",
+    "form",
+    "files",
+    "_multipart",
+    "_content_type",
+)
 
 
 class HTTPRequest(ClientRecord):
@@ -66,6 +76,11 @@ class HTTPRequest(ClientRecord):
         """The request target as it came (RFC 9112 3.2): path and query, percent-encoded."""
         return self._message.target
 
+    @property
+    def _line(self) -> str:
+        """Method and target, as messages name a request."""
+        return f"{self._message.method} {self._message.target}"
+
     @cached_property
     def path(self) -> str:
         """The path without the query, percent-decoded."""
@@ -92,6 +107,19 @@ class HTTPRequest(ClientRecord):
         rest = _AUTHORITY.sub("", self._message.target, count=1)
         path, _, query = rest.partition("#")[0].partition("?")
         return path or "/", query
+
+    @cached_property
+    def params(self) -> dict[str, object]:
+        """What stands in the path for ``{name}`` of the expectation that it has met.
+
+        ``{name:int}`` is an int. Empty for a path without parameters, and without an expectation.
+        """
+        if self._pattern is None:
+            return {}
+        with importing_once():
+            from .declaring import head_of
+        found: dict[str, object] = self._pattern.params(head_of(self))
+        return found
 
     @property
     def http_version(self) -> str:
@@ -214,10 +242,14 @@ class HTTPRequest(ClientRecord):
     # The response, written by hand ---------------------------------------------------------------
 
     @property
-    def _responder(self) -> Responder:
+    def _open_call(self) -> HTTPCall:
         if self._call is None:
             raise ValueError("this request has been answered")
-        return self._call.responder
+        return self._call
+
+    @property
+    def _responder(self) -> Responder:
+        return self._open_call.responder
 
     def send_response(self, code: int, message: str | None = None) -> None:
         """Start a response; ``message`` is the reason phrase, by default the standard one.
@@ -273,6 +305,20 @@ class HTTPRequest(ClientRecord):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Write a complete response that describes an error in plain text."""
         self._responder.error(code, message, explain)
+
+    def reset(self) -> None:
+        """Drop the client's connection with a reset (RST), now.
+
+        What was written to ``wfile`` is sent before, so the client may get a response in part.
+        The handler must return ``None`` then, and can write nothing more. Over a Unix socket, which
+        knows no reset, the connection is closed. Raises ValueError if the request has been
+        answered. To reset after a certain number of bytes, return ``faults.reset(reply, after=n)``.
+        """
+        self._open_call.end_connection(reset=True)
+
+    def close(self) -> None:
+        """Close the client's connection (FIN), now; all else is as for ``reset``."""
+        self._open_call.end_connection(reset=False)
 
     def _shown(self) -> Shown:
         with importing_once():

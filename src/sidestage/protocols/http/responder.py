@@ -11,7 +11,7 @@ from ...pristine.waits import Deadline
 from ...wire.frames import CHUNK
 from ...wire.messages import Close
 from ...wire.values import buffer, is_buffer
-from .messages import Headers
+from .messages import Fault, Headers
 from .response import (
     TEXT,
     HeaderPairs,
@@ -37,33 +37,51 @@ _MAX_REASON = 200  # bytes
 _NEVER = Deadline(None)
 
 
-def respond(call: HTTPCall, response: HTTPResponse) -> None:
-    """Send ``response``: whole, or chunk by chunk if its body is an iterator."""
+def respond(call: HTTPCall, response: HTTPResponse, fault: Fault | None = None) -> None:
+    """Send ``response``: whole, or chunk by chunk if its body is an iterator.
+
+    With ``fault``, which the child carries out, only what is sent before that.
+    """
     status, body = response.status, response.body
     reason = reason_of(status) if response.reason is None else response.reason
     headers, trailers = pairs(response), response.trailers
-    if type(body) is bytes and trailers is None and len(body) <= CHUNK:  # as most are
+    # As most are:
+    if type(body) is bytes and fault is None and trailers is None and len(body) <= CHUNK:
         call.send_head(status, reason, headers, body, length=len(body), more=False)
         return
     if isinstance(body, str):
         body = encoded(body)
     if isinstance(body, (bytes, bytearray, memoryview)):
         if trailers is None:
-            _send_bytes(call, status, reason, headers, bytes(body))
+            _send_bytes(call, status, reason, headers, bytes(body), fault)
             return
         body = iter((bytes(body),))
+    chunks = iter(body)
+    if fault is not None and fault.after is not None:
+        chunks, trailers = _beginning(chunks, fault.after), None
     try:
-        _send_iterable(call, status, reason, headers, iter(body), trailers)
+        _send_iterable(call, status, reason, headers, chunks, trailers, fault)
     finally:  # close a generator now, even if something else refers to it
         if close := getattr(body, "close", None):
             close()
 
 
-def _send_bytes(call: HTTPCall, status: int, reason: str, headers: Headers, body: bytes) -> None:
+def _send_bytes(
+    call: HTTPCall,
+    status: int,
+    reason: str,
+    headers: Headers,
+    body: bytes,
+    fault: Fault | None = None,
+) -> None:
+    length = len(body)
+    if fault is not None and fault.after is not None:
+        body = body[: fault.after]
     if len(body) <= CHUNK:
-        call.send_head(status, reason, headers, body, length=len(body), more=False)
+        call.send_head(status, reason, headers, body, length=length, more=False, fault=fault)
         return
-    call.send_head(status, reason, headers, body[:CHUNK], length=len(body), more=True)
+    first = body[:CHUNK]
+    call.send_head(status, reason, headers, first, length=length, more=True, fault=fault)
     call.write(memoryview(body)[CHUNK:], _NEVER)
     call.send_end()
 
@@ -75,16 +93,30 @@ def _send_iterable(
     headers: Headers,
     chunks: Iterator[Any],
     trailers: Any = None,
+    fault: Fault | None = None,
 ) -> None:
     # Get the first chunk before sending the head: an error there becomes a 500.
     first = _checked_chunk(next(chunks, b""), chunks)
-    call.send_head(status, reason, headers, first[:CHUNK], length=None, more=True)
+    call.send_head(status, reason, headers, first[:CHUNK], length=None, more=True, fault=fault)
     call.write(memoryview(first)[CHUNK:], _NEVER)
     for chunk in chunks:
         call.write(
             _checked_chunk(chunk, chunks), _NEVER
         )  # an empty one too: the client may have left
     call.send_end(checked_trailers(trailers() if callable(trailers) else trailers or ()))
+
+
+def _beginning(chunks: Iterator[Any], size: int) -> Iterator[bytes]:
+    """The first ``size`` bytes of ``chunks``; raises ValueError if they have fewer."""
+    left = size
+    while left:
+        chunk = next(chunks, None)
+        if chunk is None:
+            text = f"after={size} is never reached: the body has {size - left} bytes"
+            raise Refused(ValueError(text))
+        piece = _checked_chunk(chunk, chunks)[:left]
+        yield piece
+        left -= len(piece)
 
 
 def respond_failure(call: HTTPCall, error: BaseException) -> None:
@@ -108,6 +140,7 @@ class Responder:
 
     begun = False
     closed = False
+    abandoned = False  # the handler has ended the connection
     _status = 0
     _reason = ""
     _in_body = False
@@ -207,8 +240,21 @@ class Responder:
         """Return ``True``, as a file for writing does."""
         return True
 
+    def abandon(self) -> None:
+        """Send what was written: the connection ends here.
+
+        Raises ValueError if the response is complete.
+        """
+        if self.closed:
+            raise ValueError("this response is complete")
+        if self.begun:
+            self.flush()
+        self.begun = self._in_body = self.closed = self.abandoned = True
+
     def finish(self) -> None:
-        """Send what is left and end the response."""
+        """Send what is left and end the response, unless the connection has ended."""
+        if self.abandoned:
+            return
         if self._trailers:
             self.flush()
         self._in_body = self.closed = True

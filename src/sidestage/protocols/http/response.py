@@ -11,12 +11,15 @@ from typing import Any
 from ...errors import shown
 from ...wire.values import integer, is_buffer, plain
 from .fields import Fields
+from .media import parse_media_type
 from .messages import Headers
 
 ALLOWED = (
     "str, bytes, a dict or list (JSON), an int (status), (body, status[, headers]), an iterator "
-    "of bytes, an HTTPResponse, or None"
+    "of bytes, an HTTPResponse, a fault, or None"
 )
+
+MAY_RETURN = f"the handler of an HTTP server may return {ALLOWED}"
 
 TEXT = "text/plain; charset=utf-8"
 _BINARY = "application/octet-stream"
@@ -112,6 +115,8 @@ class HTTPResponse:
         given = cls(status=status, headers=rest[0] if rest and rest[0] is not None else {})
         names = {name.lower() for name, _ in pairs(given)}
         kept = [pair for pair in pairs(made) if pair[0].lower() not in names]
+        if isinstance(body, str):
+            made = cls(encoded_for(body, pairs(given)))
         return cls(made.body, status, [*kept, *pairs(given)])
 
     @classmethod
@@ -152,14 +157,13 @@ class HTTPResponse:
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"the {type(body).__name__} {shown(body)} cannot be sent as JSON: {error}; "
-                f"the handler of an HTTP server may return {ALLOWED}"
+                f"{MAY_RETURN}"
             ) from error
 
     @staticmethod
     def _refusal(result: object) -> TypeError:
         return TypeError(
-            f"no response can be made of {type(result).__name__} {shown(result)}; "
-            f"the handler of an HTTP server may return {ALLOWED}"
+            f"no response can be made of {type(result).__name__} {shown(result)}; {MAY_RETURN}"
         )
 
 
@@ -191,6 +195,24 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise ValueError(f"the text of a body must be sendable as UTF-8: {error}") from None
+
+
+def encoded_for(text: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """The text of a body in the charset that a Content-Type in ``headers`` says, or else UTF-8.
+
+    Raises ValueError if Python does not know that charset, or the text cannot be in it.
+    """
+    kind = next((value for name, value in headers if name.lower() == "content-type"), "")
+    charset = parse_media_type(kind).charset if "charset" in kind.lower() else None
+    if charset is None or charset.lower() in ("utf-8", "utf8"):
+        return encoded(text)
+    try:
+        return text.encode(charset)
+    except ValueError as error:
+        raise ValueError(
+            f"the text {shown(text)} cannot be sent as {charset}, as its Content-Type says "
+            f"({error}): write charset=utf-8, or pass bytes"
+        ) from None
 
 
 def _checked_headers(headers: Any) -> Headers:

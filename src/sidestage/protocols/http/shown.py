@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...journal.record import Shown
 from ...reports.text import line, quoted
-from .fields import parse_fields
+from .fields import SECRET, parse_fields
 
 if TYPE_CHECKING:
     from .request import HTTPRequest
@@ -32,7 +32,6 @@ _USUAL = frozenset(
         "user-agent",
     }
 )
-_SECRET = frozenset({"authorization", "proxy-authorization"})
 
 
 def shown(request: HTTPRequest) -> Shown:
@@ -62,8 +61,8 @@ def _matters(name: str, value: str) -> bool:
 
 
 def _field(name: str, value: str) -> str:
-    if name.lower() in _SECRET:  # reports are read by more people than tests run for
-        scheme, _, secret = value.partition(" ")
+    if name.lower() in SECRET:
+        scheme, _, secret = (value, "", "") if name.lower() == "cookie" else value.partition(" ")
         value = f"{scheme} ({len(secret)} characters)" if secret else f"({len(scheme)} characters)"
     return f"{line(name, _VALUE)}: {line(value, _VALUE)}"
 

@@ -75,7 +75,7 @@ class Datagram(Record):
         if (run := self._run()) is None:
             raise ServerStopped("the server of this datagram has stopped")
         self._replied += len(view)
-        self._answered = (Clock.monotonic(), None, self._replied)
+        self._answered = (Clock.monotonic(), None, self._replied, "")
         run.send(
             SendTo(listener=self._message.listener, address=self.client_address, data=bytes(view))
         )

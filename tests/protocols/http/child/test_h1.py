@@ -3,165 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestage.child.iteration import Iteration
-from sidestage.child.net.stream import Transport as BaseTransport
+from kit.http_child import Server, Transport, head
 from sidestage.protocols.http.child import h1
-from sidestage.protocols.http.child.service import HTTPService
-from sidestage.protocols.http.messages import HTTPSettings, Request, Respond
+from sidestage.protocols.http.messages import Respond
 from sidestage.wire.frames import WINDOW
 from sidestage.wire.messages import (
     Ack,
-    Configure,
     Data,
     Diagnostic,
     End,
     Lost,
-    Message,
     Overdue,
 )
-
-
-class Outbox:
-    """Records the messages to the parent."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-
-    def send(self, *messages: Message) -> None:
-        self.sent += messages
-
-    record = note = send
-
-    def of(self, kind: type) -> list[Any]:
-        return [message for message in self.sent if isinstance(message, kind)]
-
-
-class Timer:
-    def __init__(self, call: Callable[[], None]) -> None:
-        self.call = call
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class Loop:
-    """A loop whose time stands still until the test fires all timers."""
-
-    def __init__(self) -> None:
-        self.timers: list[Timer] = []
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, delay: float, call: Callable[..., None], *args: Any) -> Timer:
-        self.timers.append(Timer(lambda: call(*args)))
-        return self.timers[-1]
-
-    def fire(self) -> None:
-        self.now += 3600
-        timers, self.timers = self.timers, []
-        for timer in timers:
-            if not timer.cancelled:
-                timer.call()
-
-
-class Transport(BaseTransport):
-    """Records the bytes to the client, and how the connection is ended."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1)})
-        self.out = bytearray()
-        self.reading = True
-        self.half_closed = self.lingering = self.closed = False
-
-    def write(self, data: Any) -> None:
-        assert not any((self.half_closed, self.lingering, self.closed))
-        self.out += data
-
-    def writelines(self, list_of_data: Any) -> None:
-        self.write(b"".join(list_of_data))
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def write_eof(self) -> None:
-        self.half_closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    def close_lingering(self) -> None:
-        self.lingering = True
-
-    def has_unread(self) -> bool:
-        return False
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    abort = reset = close
-
-
-class Server:
-    """A service with one connection."""
-
-    def __init__(self, *, handled: bool = True, **options: Any) -> None:
-        own = HTTPSettings(head_limit=options.pop("head_limit", 1 << 16))
-        given: dict[str, Any] = {"handler_timeout": 30.0, "keep": 1 << 26, **options}
-        config = Configure(
-            protocol="http", settings=b"", host="", port=0, path=None, cwd=None, poll_interval=1.0,
-            backlog=1, **given,
-        )  # fmt: skip
-        self.outbox, self.loop, self.transport = Outbox(), Loop(), Transport()
-        loop: Any = self.loop
-        outbox: Any = self.outbox
-        self.service = HTTPService(Iteration(loop, outbox), config, own)
-        self.service.handled = handled
-        self.connection = h1.HTTPConnection(self.service)
-        self.connection.connection_made(self.transport)
-
-    def feed(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            if not (self.transport.closed or self.transport.lingering):
-                self.connection.data_received(memoryview(piece))
-
-    @property
-    def requests(self) -> list[Request]:
-        return self.outbox.of(Request)
-
-    def respond(self, request: Request, body: bytes = b"", *, more: bool = False) -> None:
-        self.service.command(
-            Respond(
-                call=request.call,
-                status=200,
-                reason="OK",
-                headers=(),
-                body=body,
-                length=None if more else len(body),
-                more=more,
-            )
-        )
-
-
-def head(method: str = "GET", target: str = "/", *fields: str) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", "Host: t", *fields, "", ""]
-    return "\r\n".join(lines).encode()
-
 
 # Parsing ---------------------------------------------------------------------------------------
 

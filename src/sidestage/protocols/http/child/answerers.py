@@ -1,10 +1,12 @@
-"""What answers HTTP requests today: the handler in the test's process, or the child by itself."""
+"""What answers HTTP requests: the handler in the test's process, or the child by itself.
+
+What expectations answer is in ``turns``.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ....wire.credit import CALL
 from ....wire.messages import Data, End
 from ..messages import Respond, Trailers
 from .exchange import Asked, Exchange
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
     from .service import HTTPService
 
 
-def plain(status: int, reason: str) -> Respond:
-    """A response that the child sends by itself."""
-    body = b"" if status == 200 else f"{status} {reason}\n".encode()
+def plain(status: int, reason: str, text: str = "") -> Respond:
+    """A response that the child sends by itself; its body is ``text``, or else says the status."""
+    body = b"" if status == 200 else f"{text or f'{status} {reason}'}\n".encode()
     headers = (("Content-Type", "text/plain; charset=utf-8"),) if body else ()
     return Respond(
         call=0,
@@ -30,23 +32,27 @@ def plain(status: int, reason: str) -> Respond:
     )
 
 
-_PLAIN_SUCCESS = plain(200, "OK")
+PLAIN_SUCCESS = plain(200, "OK")
 
 
 class Handler:
     """Calls the handler in the test's process."""
 
     early = True
+    calls = True
 
     def __init__(self, service: HTTPService) -> None:
         self._service = service
 
     def take(self, exchange: Exchange) -> None:
-        service, head = self._service, exchange.head
+        exchange.call = self._service.calls.open(exchange.sized(), now=exchange.since)
+        self.tell(exchange)
+
+    def tell(self, exchange: Exchange) -> None:
+        """Send the request of a call that is open."""
+        head = exchange.head
         assert head is not None
-        exchange.size = CALL + len(head.fields) + len(head.target) + len(exchange.body)
-        exchange.call = service.calls.open(exchange, now=exchange.since)
-        service.outbox.send(exchange.request())
+        self._service.outbox.send(exchange.request())
         if exchange.size > LONG:
             exchange.head = head.without_fields()
         if exchange.asked is not Asked.DONE:
@@ -75,13 +81,14 @@ class Recorder:
     """Records each request, and answers plain success."""
 
     early = False
+    calls = False
 
     def __init__(self, service: HTTPService) -> None:
         self._service = service
 
     def take(self, exchange: Exchange) -> None:
         self._service.outbox.record(exchange.request())
-        exchange.framing.respond(exchange, _PLAIN_SUCCESS)
+        exchange.framing.respond(exchange, PLAIN_SUCCESS)
 
     def piece(self, exchange: Exchange, data: bytes) -> None:
         """It takes nothing early."""

@@ -12,7 +12,8 @@ import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ....wire.messages import Address, Message
+from ....wire.credit import CALL
+from ....wire.messages import Address, Message, Met
 from ....wire.values import printable
 from ..messages import Request, Respond
 from ..rules import Refusal
@@ -119,11 +120,38 @@ class Framing(Protocol):
     def hold(self, wanted: bool) -> None:
         """Pause reading the request's body, or resume it."""
 
+    def want_body(self, exchange: Exchange) -> None:
+        """Have the client send the body, and read it, whatever the parent consumes."""
+
+    def delayed(self) -> None:
+        """The answer to the first exchange has come, and waits for its time."""
+
+
+class Faulty(Protocol):
+    """What sends the body of a response that goes wrong on purpose."""
+
+    def write(self, data: bytes) -> None:
+        """Take a piece of the body, as the handler gave it."""
+
+    def end(self) -> None:
+        """Take the end of the body."""
+
+    def go_on(self) -> None:
+        """The client takes more again."""
+
+    def cancel(self) -> None:
+        """Send nothing more: the connection ends."""
+
+    def stage(self) -> str:
+        """What it does, for messages to people."""
+        ...
+
 
 class Answerer(Protocol):
     """What answers requests: a handler in the test's process, or the child itself."""
 
     early: bool  # takes a request before its body has come, if that is large or slow
+    calls: bool  # opens a call for each
 
     def take(self, exchange: Exchange) -> None:
         """Answer ``exchange`` by ``exchange.framing``, now or later."""
@@ -140,6 +168,22 @@ class Answerer(Protocol):
         """The exchange ended without its answer; ``answered`` is what the child has sent."""
 
 
+class Gate(Protocol):
+    """What the commands for an exchange come to before they are carried out."""
+
+    stage: str  # what the exchange waits for, for messages to people
+    told: bool  # the test's process knows the call, if there is one
+    answer_begun: bool  # an answer has come, and waits
+    answer_complete: bool  # all of it has
+
+    def keeps(self, exchange: Exchange, message: Message) -> bool:
+        """Take a command, or return ``False`` to have it carried out."""
+        ...
+
+    def cancel(self) -> None:
+        """Keep nothing any more: the exchange has ended."""
+
+
 class Exchange:
     """A request and its response, while they come in and go out; a call in ``child/calls.py``."""
 
@@ -152,6 +196,10 @@ class Exchange:
     trailers_out = b""  # of the response, each with its line end
     early = False  # not to wait for the rest of the body
     continued = False  # whether the client that waits for 100 Continue was told to go on
+    awaits = False  # the body is stored for the expectations, whatever its size is
+    large = False  # it is too large for them, and they do without it
+    met: Met | None = None  # what they have made of the request
+    gate: Gate | None = None
     answerer: Answerer | None = None
     call = 0  # its id, if a handler answers
     flow: Backpressure | None = None  # if the bodies come in pieces
@@ -169,6 +217,7 @@ class Exchange:
     mismatch = ""  # what the handler said of the framing that the response does not fit
     sent = 0  # bytes of the response's body
     refusal: Refusal | None = None
+    faulty: Faulty | None = None  # what sends a response that goes wrong on purpose
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
@@ -207,10 +256,19 @@ class Exchange:
     # As a call -----------------------------------------------------------------------------------
 
     def command(self, message: Message) -> None:
+        if self.gate is not None and self.gate.keeps(self, message):
+            return
         self.framing.COMMANDS[type(message)](self.framing, self, message)
 
     def timed_out(self) -> None:
         self.framing.timed_out(self)
+
+    def sized(self) -> Exchange:
+        """Count what the parent holds for this while its handler runs."""
+        head = self.head
+        assert head is not None
+        self.size = CALL + len(head.fields) + len(head.target) + len(self.body)
+        return self
 
     # For messages --------------------------------------------------------------------------------
 
@@ -225,6 +283,9 @@ class Exchange:
         head, framing = self.head, self.framing
         assert head is not None
         assert self.since is not None
+        cut, more = self.cut, self.asked is not Asked.DONE
+        if more and not self.call:  # answered early: nobody takes the rest, of unknown size
+            cut, more = cut + max(1, (head.length or 0) - len(self.body) - cut), False
         return Request(
             call=self.call,
             peer=framing.peer,
@@ -235,9 +296,10 @@ class Exchange:
             http_version=head.http_version,
             fields=head.fields,
             body=bytes(self.body),
-            more=self.asked is not Asked.DONE,
-            cut=self.cut,
+            more=more,
+            cut=cut,
             trailers=self.trailers,
             expects=head.expects,
             local=framing.local() if head.method == "CONNECT" else "",
+            met=self.met,
         )

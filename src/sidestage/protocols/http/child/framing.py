@@ -10,12 +10,11 @@ import functools
 import time
 from typing import NamedTuple
 
-from ..messages import Headers, Respond
+from ..messages import NO_BODY, Headers, Respond
 from ..rules import Refused
 from .chunks import Chunks
 from .exchange import Exchange
 
-_NO_CONTENT = frozenset({204, 205, 304})  # RFC 9110 6.4.1, 15.3.6
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 _DIGITS = 18  # of a Content-Length that clients understand
 _LINE_LIMIT = 1 << 16  # bytes, in chunks that the handler makes itself
@@ -38,7 +37,7 @@ def head_of(exchange: Exchange, response: Respond) -> bytes:
     if given.silent and response.length and exchange.keep_alive and not old:  # as most are
         exchange.bodiless = head_only
         return head + b"Content-Length: %d\r\n\r\n" % response.length
-    exchange.bodiless = head_only or response.status in _NO_CONTENT
+    exchange.bodiless = head_only or response.status in NO_BODY
     if given.lengths or given.codings:
         exchange.mismatch = _declare(exchange, response, given, head_only=head_only, old=old)
         exchange.keep_alive &= not exchange.mismatch
@@ -202,7 +201,7 @@ def _given(status: int, reason: str, headers: Headers) -> _Given:
         lengths=lengths,
         codings=codings,
         connection=frozenset(connection),
-        silent=not (lengths or codings or connection or status in _NO_CONTENT),
+        silent=not (lengths or codings or connection or status in NO_BODY),
     )
 
 

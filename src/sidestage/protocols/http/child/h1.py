@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ....child.net.listener import wire_address
 from ....child.net.stream import Transport
-from ....wire.messages import Ack, AckSoon, Address, Close, Data, End, OpenConnection, SetOption
+from ....wire.messages import (
+    Ack,
+    AckSoon,
+    Address,
+    Close,
+    Data,
+    End,
+    Gone,
+    OpenConnection,
+    SetOption,
+    Verdict,
+)
 from ..messages import Inform, Respond, Trailers, credit_of
 from ..rules import Refusal
 from .answerers import plain
 from .exchange import Answered, Answerer, Asked, Event, Exchange
+from .faults import perform, tell_behind
 from .framing import head_of, informational, mismatch, sent
 from .h1_reader import RequestReader
 
@@ -49,6 +61,7 @@ class HTTPConnection:
         self.holds: set[str] = set()  # reasons not to read
         self.blocked = False  # the transport's buffer is full
         self.reads_on = False  # in a stop, though the handler does not take what came
+        self.stalled: tuple[str, float] | None = None  # which request gets no more, since when
 
     # From the transport ------------------------------------------------------------------------
 
@@ -87,6 +100,9 @@ class HTTPConnection:
             queue[-1].keep_alive = False
             queue[-1].half_closed = True
             self.service.half_closed(self)
+            for exchange in queue:
+                if exchange.met is not None and exchange.met.held:
+                    self.service.send(Gone(call=exchange.call))
         return bool(queue)
 
     def pause_writing(self) -> None:
@@ -99,6 +115,8 @@ class HTTPConnection:
         self.blocked = blocked
         if self.queue and (flow := self.queue[0].flow) is not None:
             flow.client_blocked(blocked)
+        if self.queue and (faulty := self.queue[0].faulty) is not None and not blocked:
+            faulty.go_on()
         if not (blocked or self.transport.is_closing()):
             self._advance()
 
@@ -168,6 +186,8 @@ class HTTPConnection:
             exchange.stored = 0
         if exchange.flow is not None:
             exchange.flow.release()
+        if exchange.faulty is not None:
+            exchange.faulty.cancel()
 
     def _cancel_timer(self, exchange: Exchange) -> None:
         if exchange.timer is not None:
@@ -176,6 +196,8 @@ class HTTPConnection:
         if exchange.patience is not None:
             exchange.patience.cancel()
             exchange.patience = None
+        if exchange.gate is not None:
+            exchange.gate.cancel()
 
     def _hurry(self, exchange: Exchange) -> None:
         """Do not wait for the rest of the body."""
@@ -185,13 +207,15 @@ class HTTPConnection:
     def _store(self, exchange: Exchange, data: bytes) -> None:
         if not exchange.body:
             exchange.body = bytearray()
-        if self.service.handled and not exchange.cut:
+        if exchange.awaits:
+            self._store_all(exchange, data)
+        elif self.service.handled and not (exchange.cut or exchange.large):
             exchange.body += data
             if len(exchange.body) > SMALL_BODY:
                 if not exchange.early:
                     self._hurry(exchange)
                 # Behind an earlier request its body is buffered here: stop reading.
-                self._hold("queue", exchange.since is None)
+                self._hold("queue", exchange.since is None and not exchange.awaits)
         else:
             free = max(0, min(len(data), self.service.record_limit - len(exchange.body)))
             # What is kept is the beginning.
@@ -199,6 +223,19 @@ class HTTPConnection:
             exchange.stored += free
             exchange.body += data[:free]
             exchange.cut += len(data) - free
+
+    def _store_all(self, exchange: Exchange, data: bytes) -> None:
+        """Store a piece that expectations wait for; if it is too much, they do without the body."""
+        limit, taken = self.service.record_limit, self.service.unrecorded.take(len(data))
+        exchange.stored += taken
+        exchange.body += data
+        if taken == len(data) and len(exchange.body) <= limit:
+            return
+        exchange.awaits, exchange.large, exchange.early = False, True, True
+        self._advance()
+        if exchange.since is None:  # it is no handler's: only the record needs it
+            exchange.cut = max(0, len(exchange.body) - limit)
+            exchange.body = exchange.body[:limit]
 
     def _ignore(self, exchange: Exchange, data: bytes) -> None:
         """Take a piece of the body that comes after the response, which only the record needs."""
@@ -252,14 +289,16 @@ class HTTPConnection:
         """Give the first exchange to an answerer, if enough of it has come."""
         service = self.service
         answerer: Answerer = service.recorder
-        if service.handled and not exchange.cut:  # a handler gets the whole body or none of it
+        if service.router is not None:
+            answerer = service.router.answerer(exchange)
+        elif service.handled and not exchange.cut:  # a handler gets the whole body or none of it
             answerer = service.handler
         if exchange.asked is not Asked.DONE and not (exchange.early and answerer.early):
             head = exchange.head
             if head is not None and head.expects and not exchange.body:
                 self._continue(exchange)
             return False
-        if service.calls.full and answerer is service.handler:
+        if service.calls.full and answerer.calls:
             self._wait_for_room(exchange)
             return False
         if exchange.timer is not None or exchange.patience is not None:
@@ -273,7 +312,8 @@ class HTTPConnection:
             exchange.stored = 0
         if self.blocked and exchange.flow is not None:
             exchange.flow.client_blocked(True)
-        return True
+        # A fault may have ended the connection, or a response that was slow and is none.
+        return bool(self.queue) and self.queue[0] is exchange
 
     def _wait_for_room(self, exchange: Exchange) -> None:
         """Take ``exchange`` once some handlers have returned, or refuse it after their time."""
@@ -296,6 +336,11 @@ class HTTPConnection:
             exchange.continued = True
             self.transport.write(_CONTINUE)
 
+    def want_body(self, exchange: Exchange) -> None:
+        if self._is_awaiting(exchange):
+            self._continue(exchange)
+        self._release(exchange)
+
     def _is_awaiting(self, exchange: Exchange) -> bool:
         """Whether the client was not told to send the body, and may never do so."""
         head = exchange.head
@@ -315,7 +360,9 @@ class HTTPConnection:
                     self.reader.go_on()
 
     def timed_out(self, exchange: Exchange) -> None:
-        if exchange.answered is not Answered.PASSED:
+        if exchange.answered is not Answered.PASSED or (
+            exchange.gate and exchange.gate.answer_begun
+        ):
             return
         seconds = self.service.handler_timeout
         text = f"the handler gave no answer to {exchange.line()} within {seconds} s: sent 504"
@@ -329,12 +376,21 @@ class HTTPConnection:
     def _lose(
         self, exchange: Exchange, *, reset: bool, answered: tuple[int, int] | None = None
     ) -> None:
-        if exchange.answerer is not None:
+        gate, exchange.gate = exchange.gate, None
+        if gate is not None:
+            gate.cancel()
+        if gate is not None and gate.answer_complete:
+            self._diagnose(f"the connection ended before the delayed answer to {exchange.line()}")
+            self.service.calls.close(exchange.call)
+        elif exchange.answerer is not None:
             exchange.answerer.lose(exchange, reset=reset, answered=answered)
 
     # Responses ---------------------------------------------------------------------------------
 
     def respond(self, exchange: Exchange, response: Respond) -> None:
+        if response.fault is not None:
+            perform(self, exchange, response)
+            return
         if not exchange.on(Event.RESPOND_HEAD if response.more else Event.RESPOND):
             return
         exchange.due = None
@@ -352,12 +408,16 @@ class HTTPConnection:
             body = b"%x\r\n%b\r\n" % (len(body), body)
         self.transport.write(head + body)
         if response.more:
-            sent(exchange, response.body)
-            self._wrote(exchange, len(response.body))
-            if exchange.tunnel:
-                self._begin_tunnel(exchange)
+            self._begin_stream(exchange, response)
         elif exchange.flow is not None:
             self._release(exchange)
+
+    def _begin_stream(self, exchange: Exchange, response: Respond) -> None:
+        """The first piece of a body was written; others follow."""
+        sent(exchange, response.body)
+        self._wrote(exchange, len(response.body))
+        if exchange.tunnel:
+            self._begin_tunnel(exchange)
 
     def _answer_early(self, exchange: Exchange, response: Respond) -> None:
         """Answer before the whole body has come: a client may wait to be told to send it."""
@@ -396,6 +456,9 @@ class HTTPConnection:
             self.transport.write(informational(message.status, message.reason, message.headers))
 
     def _write_body(self, exchange: Exchange, message: Data) -> None:
+        if exchange.faulty is not None:
+            exchange.faulty.write(message.data)
+            return
         if not exchange.on(Event.DATA):
             return
         data = message.data
@@ -412,6 +475,13 @@ class HTTPConnection:
         flow.wrote(size)
 
     def _end(self, exchange: Exchange, message: End) -> None:
+        if exchange.faulty is not None:
+            exchange.faulty.end()
+        else:
+            self.complete_response(exchange)
+
+    def complete_response(self, exchange: Exchange) -> None:
+        """The whole body of a response has been written."""
         if not exchange.on(Event.END):
             return
         if exchange.tunnel:
@@ -434,10 +504,7 @@ class HTTPConnection:
 
     def _finish(self, exchange: Exchange) -> None:
         """Close the connection after the response to ``exchange`` has been delivered."""
-        if exchange.received:
-            self.service.calls.close(exchange.call)
-        else:  # its handler must not wait for the rest of the body
-            self._lose(exchange, reset=False)
+        self.end_call(exchange)
         alone = exchange.received and self.reader.incoming is None and len(self.queue) == 1
         alone = alone and not self.reader.unread
         self.reader.end()
@@ -447,6 +514,32 @@ class HTTPConnection:
             transport.close()
         else:
             self._linger(exchange)
+
+    def end_call(self, exchange: Exchange) -> None:
+        """The connection ends, so nothing more is wanted of the answerer of ``exchange``."""
+        if exchange.received:
+            self.service.calls.close(exchange.call)
+        else:  # its handler must not wait for the rest of the body
+            self._lose(exchange, reset=False)
+
+    def reset_when_sent(self, exchange: Exchange) -> None:
+        """Reset the connection once the client has what was written."""
+        self.end_call(exchange)
+        self.reader.end()
+        self._drop_queue()
+        self.transport.reset_when_sent()
+
+    def stall(self, exchange: Exchange) -> None:
+        """Send nothing more, until the client leaves or the server stops."""
+        self.end_call(exchange)
+        self.reader.end()
+        self._drop_queue()
+        self.stalled = exchange.line(), self.service.loop.time()
+        if self.service.draining or exchange.half_closed:
+            self.transport.close()
+        else:  # read, so that its end is seen
+            self._release(exchange)
+            self._hold("queue", False)
 
     def _linger(self, exchange: Exchange) -> None:
         self._release(exchange)
@@ -464,14 +557,21 @@ class HTTPConnection:
             self.service.calls.close(exchange.call)
         else:
             self.service.calls.leave(exchange.call)
-        if message.reset or not (
-            tunnel
+        asked = not message.returned  # the handler did, and has not failed
+        if asked and not tunnel:
+            tell_behind(self, exchange)
+        if message.reset and asked and not tunnel:
+            self.reset_when_sent(exchange)
+        elif message.reset or not (
+            asked
+            or tunnel
             or exchange.chunked
             or exchange.own_chunks
             or exchange.declared
             or exchange.bodiless
         ):
-            # Without chunks or a length, a plain close would look like the end of the body.
+            # Without chunks or a length, a plain close would look like the end of the body; only
+            # a handler that closes wants that.
             self.transport.reset()
         else:
             self._finish(exchange)
@@ -498,6 +598,7 @@ class HTTPConnection:
         Inform: _inform,
         Trailers: _end_with,
         Close: _close,
+        Verdict: lambda self, exchange, message: None,  # too late: its question was settled
         SetOption: lambda self, exchange, message: self.service.set_option(
             self.transport, message, self.peer, self.number
         ),
@@ -547,9 +648,13 @@ class HTTPConnection:
 
     def describe(self) -> OpenConnection:
         call, state = 0, self.reader.stage()
+        if self.stalled is not None:
+            line, since = self.stalled
+            state = f"{line}: stalled on purpose for {self.service.loop.time() - since:.1f} s"
         if self.queue:
             exchange = self.queue[0]
-            call = exchange.call
+            if exchange.gate is None or exchange.gate.told:
+                call = exchange.call
             state = f"{exchange.line()}: {self._stage(exchange)}"
         return OpenConnection(self.peer, state, call, self.number)
 
@@ -563,16 +668,27 @@ class HTTPConnection:
             return f"has sent {size:,}{of} bytes of the body, waiting for the rest"
         if exchange.ended and not exchange.tunnel:
             return "closing"
-        stage = "handler running"
-        if exchange.answered is not Answered.PASSED:
+        stage = "handler running" if exchange.gate is None else exchange.gate.stage
+        if exchange.faulty is not None:
+            stage = exchange.faulty.stage()
+        elif exchange.answered is not Answered.PASSED:
             stage = "tunnel open" if exchange.tunnel else "response not complete"
         return f"{stage} for {self.service.loop.time() - exchange.since:.1f} s"
 
+    def delayed(self) -> None:
+        if self.service.draining:
+            self.close_if_idle()
+
     def close_if_idle(self) -> None:
-        if not self._in_progress():
+        gate = self.queue[0].gate if self.queue else None
+        if gate is not None and gate.answer_begun:
+            self.transport.close()
+        elif not self._in_progress():
             if self.queue and self.queue[0].received and not self.queue[0].ended:
                 self._diagnose(f"the server stopped before the turn of {self.queue[0].line()}")
-            self.transport.close()
+            (self.transport.abort if self.stalled else self.transport.close)()
+        elif self.queue[0].faulty is not None:  # nobody needs the rest of what goes wrong
+            self.transport.abort()
 
     def abandon(self) -> None:
         """Abort the connection if it waits for a response: the handler will send none."""

@@ -1,0 +1,28 @@
+"""Faults as values: what goes wrong on purpose, for a handler to return or a reply to be.
+
+``from sidestage import faults``; then, for example, ``faults.reset(reply, after=50_000)``.
+"""
+
+from __future__ import annotations
+
+from .protocols.http.faults import (
+    Fault,
+    chunk_error,
+    close,
+    garbage,
+    reset,
+    slow,
+    stall,
+    wrong_length,
+)
+
+__all__ = [
+    "Fault",
+    "chunk_error",
+    "close",
+    "garbage",
+    "reset",
+    "slow",
+    "stall",
+    "wrong_length",
+]

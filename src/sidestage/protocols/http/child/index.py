@@ -1,0 +1,123 @@
+"""Finds the expectations that a request may meet by the segments of its path.
+
+A path without parameters is a key of a dict. A template is a way through a tree, whose edges are
+segments, or any segment. What else there is, is looked at for each request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from ..matching.paths import Segments, Template
+
+if TYPE_CHECKING:
+    from ....child.expectations import Entry
+    from ..matching.matchers import Matchers
+    from ..matching.view import RequestView
+    from ..messages import Respond
+
+    HTTPEntry = Entry[Matchers, Respond]
+
+_number = attrgetter("number")
+
+
+class _Node:
+    """A place in the tree, after some segments."""
+
+    __slots__ = ("any", "ends", "named", "rests")
+
+    def __init__(self) -> None:
+        self.named: dict[str, _Node] = {}  # by the next segment
+        self.any: _Node | None = None  # whatever the next segment is
+        self.ends: list[HTTPEntry] = []  # of templates that end here
+        self.rests: list[HTTPEntry] = []  # of templates that have `{name:path}` here
+
+    def way(self, template: Template) -> Iterator[_Node]:
+        """The nodes of a template after this one, which are made where there are none."""
+        node = self
+        for segment in template.head:
+            if isinstance(segment, str):
+                node = node.named.setdefault(segment, _Node())
+            else:
+                node.any = node.any or _Node()
+                node = node.any
+            yield node
+
+    def find(self, segments: Segments) -> Iterator[list[HTTPEntry]]:
+        """The lists of entries whose templates may match."""
+        nodes: list[_Node] = [self]
+        for segment in segments:
+            following: list[_Node] = []
+            for node in nodes:
+                if node.rests:
+                    yield node.rests
+                if (named := node.named.get(segment)) is not None:
+                    following.append(named)
+                if node.any is not None:
+                    following.append(node.any)
+            nodes = following
+        for node in nodes:
+            if node.ends:
+                yield node.ends
+
+    def is_empty(self) -> bool:
+        """Whether nothing is here or behind it."""
+        return not (self.named or self.any or self.ends or self.rests)
+
+    def prune(self, template: Template) -> None:
+        """Remove the nodes of a template behind which nothing is left."""
+        way = [self, *self.way(template)]
+        for node, segment in zip(way[-2::-1], template.head[::-1], strict=True):
+            if isinstance(segment, str):
+                if node.named[segment].is_empty():
+                    del node.named[segment]
+            elif node.any is not None and node.any.is_empty():
+                node.any = None
+
+
+class PathIndex:
+    """The entries of a service, by their paths."""
+
+    def __init__(self) -> None:
+        self._literal: dict[Segments, list[HTTPEntry]] = {}
+        self._tree = _Node()
+        self._others: list[HTTPEntry] = []  # of any path, and regular expressions
+
+    def add(self, entry: HTTPEntry) -> None:
+        """Add an entry, which was declared after all others."""
+        self._place(entry).append(entry)
+
+    def remove(self, entry: HTTPEntry) -> None:
+        """Remove an entry that is there."""
+        self._place(entry).remove(entry)
+        path = entry.matchers.path
+        if isinstance(path, Template):
+            if path.literal is None:
+                self._tree.prune(path)
+            elif not self._literal[path.literal]:
+                del self._literal[path.literal]
+
+    def find(self, request: RequestView) -> Sequence[HTTPEntry]:
+        """Return all entries that may match and others, in the order of their numbers."""
+        segments = request.segments
+        found = [*self._tree.find(segments)]
+        if (literal := self._literal.get(segments)) is not None:
+            found.append(literal)
+        if self._others:
+            found.append(self._others)
+        if len(found) == 1:
+            return found[0]
+        return sorted((entry for entries in found for entry in entries), key=_number)
+
+    def _place(self, entry: HTTPEntry) -> list[HTTPEntry]:
+        path = entry.matchers.path
+        if not isinstance(path, Template):
+            return self._others
+        if path.literal is not None:
+            return self._literal.setdefault(path.literal, [])
+        node = self._tree
+        for following in node.way(path):
+            node = following
+        return node.rests if path.rest else node.ends

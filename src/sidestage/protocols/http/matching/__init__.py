@@ -1,0 +1,1 @@
+"""Which requests an expectation is of: both processes judge it. No I/O here."""

@@ -1,0 +1,163 @@
+"""Verifies expectations: at the end of a ``with``, of ``during``, of a test, and when asked.
+
+What was raised once is not raised again. Nothing is verified in a forked copy, after the death of
+the server's process, and after the run of tests was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ServerDied, StateError, UnexpectedRequest
+from ..expectations.verdicts import errors_of
+from ..journal import causes, owners
+from ..journal.causes import Cause, Test
+from ..journal.failures import Failure, attach, combined
+from ..pristine.waits import Clock, Deadline
+from . import registry
+
+if TYPE_CHECKING:
+    from ..expectations.entry import Entry
+    from ..expectations.table import Table
+    from .server import Server
+
+
+def table_of(server: Server[Any]) -> Table | None:
+    """What is declared on a server; ``None`` if nothing ever was."""
+    table: Any = server._slot.declared
+    found: Table | None = table
+    return found
+
+
+def tell(server: Server[Any]) -> None:
+    """Have what serves know what is declared by now."""
+    server._lifecycle.follow_slot(Deadline(server._sync_seconds))
+
+
+def refuse_in_copy(server: Server[Any]) -> None:
+    """Raise StateError in a forked copy, whose server is another process's."""
+    if server._lifecycle.forked_copy:
+        raise StateError(
+            f"{server.describe()} belongs to another process, of which this one is a forked copy: "
+            "nothing can be declared here"
+        )
+
+
+# What fails --------------------------------------------------------------------------------------
+
+
+def failures_of(
+    server: Server[Any], wanted: Callable[[Entry], bool] = lambda entry: True
+) -> list[Failure]:
+    """The expectations of a server that are unmet, of those ``wanted``; they are told then."""
+    table = table_of(server)
+    if table is None or server._lifecycle.forked_copy or owners.interrupted():
+        return []
+    if died(server):
+        return []
+    backend = server._lifecycle.backend
+    if backend is not None and any(held._is_missed for entry in table for held in entry.left):
+        backend.sync(Deadline(server._sync_seconds))  # maybe its client has closed its side by now
+    records = server._journal.records
+    found = errors_of(table, records, server.describe(), wanted)
+    test, now = causes.current(), Clock.monotonic()
+    failures = [Failure(error, Cause(error, "", now)) for error in found]
+    for failure in failures:
+        failure.cause.tests = () if test is None else (test,)
+    return failures
+
+
+def unexpected_of(server: Server[Any]) -> tuple[list[Failure], int]:
+    """The unexpected requests that nobody was told of, and how many more were not kept."""
+    if server._lifecycle.forked_copy or owners.interrupted():
+        return [], 0
+
+    def wanted(failure: Failure) -> bool:
+        return isinstance(failure.error, UnexpectedRequest)
+
+    return server._journal.failures.take(wanted)
+
+
+def died(server: Server[Any]) -> bool:
+    """Whether the server's process has ended on its own, so that nothing more can be known."""
+    backend = server._lifecycle.backend
+    return server.stop_report.rung == "died" if backend is None else backend.death is not None
+
+
+def error_of(server: Server[Any]) -> BaseException | None:
+    """What ``Server.verify`` raises."""
+    unexpected, more = unexpected_of(server)
+    return combined([*unexpected, *failures_of(server)], server.describe(), more=more)
+
+
+# When --------------------------------------------------------------------------------------------
+
+
+def leave(stop: Callable[[], object], servers: Iterable[Server[Any]]) -> None:
+    """Stop ``servers`` at the end of a ``with``, and raise what is unmet or unexpected, too."""
+    __tracebackhide__ = True
+    raised: Exception | None = None
+    try:
+        stop()
+    except Exception as error:  # noqa: BLE001 - raised below
+        raised = error
+    told = [one for server in servers if (one := _error_at_end(server, raised)) is not None]
+    if raised is not None:
+        for one in told:
+            attach(raised, one)
+        raise raised
+    if len(told) == 1:
+        raise told[0]
+    if told:
+        raise BaseExceptionGroup(f"{len(told)} servers have something to report", told)
+
+
+def _error_at_end(server: Server[Any], raised: BaseException | None) -> BaseException | None:
+    if table_of(server) is None or died(server) or isinstance(raised, ServerDied):
+        return None
+    return error_of(server)
+
+
+def end(server: Server[Any], since: float) -> list[Failure]:
+    """What is unmet of what was declared ``since`` a time of the clock, and is removed now."""
+    table = table_of(server)
+    assert table is not None
+
+    def wanted(entry: Entry) -> bool:
+        return entry.spec.began >= since
+
+    failures = failures_of(server, wanted)
+    table.remove(filter(wanted, list(table)), strict=False)
+    tell(server)
+    return failures
+
+
+def of_test(test: Test) -> dict[str, list[Failure]]:
+    """What is unmet of what a test has declared, by the server as messages name it."""
+    found: dict[str, list[Failure]] = {}
+    for server in registry.live():
+        if table_of(server) is not None:
+            unmet = failures_of(server, lambda entry: entry.spec.owner.test is test)
+            if unmet:
+                found.setdefault(server.describe(), []).extend(unmet)
+    return found
+
+
+def settle(test: Test) -> None:
+    """Verify nothing more of what a test has declared: its call is over, or there was none."""
+    for server in registry.live():
+        for entry in table_of(server) or ():
+            entry.told |= entry.spec.owner.test is test
+
+
+def forget_test(test: Test) -> None:
+    """Remove what a test has declared; a server is strict then only if something is left."""
+    for server in registry.live():
+        table = table_of(server)
+        if table is None or server._lifecycle.forked_copy:
+            continue
+        mine = [entry for entry in table if entry.spec.owner.test is test]
+        if mine:
+            table.remove(mine, strict=False)
+            tell(server)
