@@ -10,8 +10,10 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import msgspec
 
 from sidestage.child.channel import Outbox
 from sidestage.child.iteration import Iteration
@@ -26,9 +28,11 @@ from sidestage.process.channel import Channel
 from sidestage.protocols.http.call import PROTOCOL
 from sidestage.protocols.http.child.h1 import HTTPConnection
 from sidestage.protocols.http.child.service import HTTPService
-from sidestage.protocols.http.messages import VOCABULARY, HTTPSettings, Request, Respond
+from sidestage.protocols.http.matching.declared import matchers_of
+from sidestage.protocols.http.matching.matchers import encode as encode_matchers
+from sidestage.protocols.http.messages import VOCABULARY, Canned, HTTPSettings, Request, Respond
 from sidestage.wire.frames import FrameBuffer, encode
-from sidestage.wire.messages import Configure
+from sidestage.wire.messages import Configure, Declare, Reply
 
 CONNECTIONS, ROUNDS, REPEATS = 16, 50, 60
 _REQUEST = b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1:40000\r\n\r\n"
@@ -57,7 +61,7 @@ class _Gate:
     def close(self) -> None: ...
 
 
-def child(*, handled: bool) -> float:
+def child(*, handled: bool, declared: Iterable[Declare | Reply] = ()) -> float:
     """Microseconds of the child's code per request and reply."""
     config = Configure(
         protocol="http", settings=b"", host="", port=0, path=None, cwd=None, poll_interval=1.0,
@@ -67,6 +71,8 @@ def child(*, handled: bool) -> float:
     iteration = Iteration(loop, Outbox(loop, sink))
     service = HTTPService(iteration, config, HTTPSettings())
     service.handled = handled
+    for message in declared:
+        service.expect(message)
     connections = [HTTPConnection(service) for _ in range(CONNECTIONS)]
     for connection in connections:
         connection.connection_made(_Transport({"peername": ("127.0.0.1", 4711)}))
@@ -91,6 +97,18 @@ def child(*, handled: bool) -> float:
         service.calls.end()
         loop.close()
         os.close(sink)
+
+
+def expected() -> float:
+    """Microseconds of the child's code per request that an expectation answers."""
+    matchers, _ = matchers_of("GET", "/hello")
+    declare = Declare(
+        entry=1, allow=True, least=0, most=None, group=0, label="", place="", asked=False,
+        held=False, early=False, met=0, matchers=encode_matchers(matchers),
+    )  # fmt: skip
+    answer = Canned(status=200, reason="OK", headers=_HEADERS, body=b"hello")
+    reply = Reply(entry=1, least=0, delay=0.0, answer=msgspec.msgpack.encode(answer))
+    return child(handled=False, declared=(declare, reply))
 
 
 def _reply(call: int) -> Respond:
@@ -152,7 +170,8 @@ def lines() -> list[str]:
     sentence = (
         "In a loop, with no kernel between, the Python code of such a request takes "
         f"{parent():.0f} µs in the test's process and {child(handled=True):.0f} µs in the child; "
-        f"that of a canned one {child(handled=False):.0f} µs in the child."
+        f"that of a canned one {child(handled=False):.0f} µs in the child, and that of an "
+        f"expectation's reply {expected():.0f} µs."
     )
     return [sentence, ""]
 

@@ -21,6 +21,7 @@ from contextlib import closing
 from typing import Any
 
 from accounts import in_words, leaks, take_account
+from life import Boom
 from outcome import Outcome, counted
 
 from sidestage import HTTPServer, SMTPServer, TCPServer, UDPServer
@@ -34,10 +35,6 @@ TIMEOUT = 20.0  # seconds for anything a client waits for
 STUCK = 120.0  # seconds that a round may take longer than it should
 GROWTH = 64 * 1024  # KiB: bodies of a MiB leave holes; if one in a hundred leaked, it were more
 SHOWN = 20  # of what went wrong
-
-
-class Boom(Exception):
-    """The error that handlers raise."""
 
 
 def keep_busy(minutes: float, seed: int) -> Outcome:

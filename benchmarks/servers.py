@@ -16,7 +16,7 @@ from aiosmtpd.controller import Controller
 from measuring import Serving
 from pytest_httpserver import HTTPServer as PytestHTTPServer
 
-from sidestage import UDPServer
+from sidestage import HTTPServer, UDPServer
 
 BODY = b"hello"
 CHUNK = 1 << 16  # bytes
@@ -77,6 +77,26 @@ def pytest_httpserver() -> Iterator[int]:
     with PytestHTTPServer(host="127.0.0.1", port=0) as server:
         server.expect_request("/").respond_with_handler(lambda request: Response(BODY))
         yield server.port
+
+
+def routes(count: int) -> list[str]:
+    """So many paths, with the one that clients ask for in the middle."""
+    paths = [f"/{number}" for number in range(count)]
+    paths[count // 2] = "/"
+    return paths
+
+
+def pytest_httpserver_expecting(count: int) -> Serving:
+    """pytest-httpserver with so many expectations that have their data."""
+
+    @contextmanager
+    def serving() -> Iterator[int]:
+        with PytestHTTPServer(host="127.0.0.1", port=0) as server:
+            for path in routes(count):
+                server.expect_request(path).respond_with_data(BODY)
+            yield server.port
+
+    return serving
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
@@ -203,6 +223,19 @@ def ours(kind: type[Any], handler: Callable[[Any], Any] | None = None) -> Servin
     @contextmanager
     def serving() -> Iterator[int]:
         with kind(handler=handler) as server:
+            yield server.port
+
+    return serving
+
+
+def ours_expecting(count: int) -> Serving:
+    """A Sidestage server with so many expectations, which its process answers."""
+
+    @contextmanager
+    def serving() -> Iterator[int]:
+        with HTTPServer() as server:
+            for path in routes(count):
+                server.allow("GET", path).reply(BODY)
             yield server.port
 
     return serving

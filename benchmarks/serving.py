@@ -107,6 +107,24 @@ def _small_test(name: str, client: Callable[[str], None]) -> Row:
     )
 
 
+def _expecting(count: int) -> Row:
+    peers = [
+        Side("uvicorn in a thread, one route", servers.uvicorn_thread, bound=2),
+        Side("pytest-httpserver, data", servers.pytest_httpserver_expecting(count), bound=25),
+    ]
+    if count > 1:  # a request may cost 1.2 times as much as with one expectation
+        peers.append(Side("HTTPServer, 1 expectation", servers.ours_expecting(1), bound=1 / 1.2))
+    declared = "1 expectation" if count == 1 else f"{count:,} expectations"
+    return Row(
+        f"wrk, 16 kept connections, data of {declared}",
+        "requests/s",
+        Side("HTTPServer", servers.ours_expecting(count)),
+        tuple(peers),
+        clients.wrk,
+        more_is_better=True,
+    )
+
+
 def _connections(count: int) -> str:
     return "one connection" if count == 1 else f"{count} connections"
 
@@ -185,6 +203,17 @@ def _suite(workers: int) -> Row:
     )
 
 
+def _expecting_suite(name: str, suite: suites.Suite) -> Row:
+    return Row(
+        f"suite of 300 tests, an expectation and a request each, {name}",
+        "ms a test",
+        Side("Sidestage", fixed(suite)),
+        (Side("pytest-httpserver, one for the whole run", fixed(suites.SHARED), bound=1),),
+        suites.run,
+        rounds=5,
+    )
+
+
 ROWS = [
     _serial("", HANDLED, 0.75, one_core=False),
     _serial("", HANDLED, 1.25, one_core=True),
@@ -221,6 +250,8 @@ ROWS = [
         clients.wrk,
         more_is_better=True,
     ),
+    _expecting(1),
+    _expecting(1000),
     _echo(1, clients.echo_one),
     _echo(16, clients.echo_many),
     Row(
@@ -255,6 +286,8 @@ ROWS = [
     _hundred("memory of each of them (USS)", "MiB", lambda start, stop, memory: memory, limit=15),
     _suite(0),
     _suite(2),
+    _expecting_suite("a server each", suites.EXPECTING),
+    _expecting_suite("one server", suites.EXPECTING_SHARED),
 ]
 
 

@@ -30,6 +30,27 @@ def test_greets(number, http_server):
     connection.close()
 """
 
+_EXPECTING = """
+import http.client, pytest
+
+@pytest.mark.parametrize("number", range({tests}))
+def test_greets(number, http_server):
+    http_server.expect("GET", "/greet").reply("hello")
+    connection = http.client.HTTPConnection("127.0.0.1", http_server.port, timeout=10)
+    connection.request("GET", "/greet")
+    assert connection.getresponse().read() == b"hello"
+    connection.close()
+"""
+
+_EXPECTING_SHARED = """
+from sidestage import HTTPServer
+import pytest
+
+@pytest.fixture(scope="session")
+def shared(serve_session):
+    return serve_session(HTTPServer)
+""" + _EXPECTING.replace("http_server", "shared")
+
 _SHARED = """
 import http.client, pytest
 
@@ -57,6 +78,8 @@ def httpserver():
 
 
 OURS = Suite("sidestage.pytest_plugin", _OURS)
+EXPECTING = Suite("sidestage.pytest_plugin", _EXPECTING)
+EXPECTING_SHARED = Suite("sidestage.pytest_plugin", _EXPECTING_SHARED)
 SHARED = Suite("pytest_httpserver.pytest_plugin", _SHARED)
 OWN = Suite("pytest_httpserver.pytest_plugin", _OWN)
 
