@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kit.child_coverage import SETTINGS
 from kit.scripts import run_script
 from sidestage import absent, containing, matching, one_of
 
@@ -49,7 +50,8 @@ def test_a_wrong_word_says_what_to_write(
         word(*given)
 
 
-def test_the_words_load_no_wire() -> None:
+def test_the_words_load_no_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SETTINGS, raising=False)  # coverage.py loads json itself
     source = """
         import sys
         from sidestage import absent, containing, matching, one_of
