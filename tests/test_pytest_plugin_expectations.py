@@ -228,6 +228,11 @@ def test_the_report_opens_with_what_differs(output: str) -> None:
     ]
 
 
+def test_no_report_says_that_frames_are_hidden(output: str) -> None:
+    """Those are ours: what was expected, and where, is in the report."""
+    assert "All traceback entries are hidden" not in output
+
+
 def test_nothing_fails_twice(output: str) -> None:
     assert re.search(r"= 13 failed, 3 passed, 1 skipped, 1 xfailed in ", output), output[-3000:]
 

@@ -52,6 +52,7 @@ _FACTORIES: dict[str, Literal["function", "module", "session"]] = {
 _MARK = "sidestage"
 _FIXTURES = frozenset({*_SERVERS, *_FACTORIES, "server_manager"})
 _REST = "sidestage"  # the id of the report of what belongs to no one test
+_HIDDEN = "All traceback entries are hidden"  # so pytest says, where it shows none
 _LINES = {"short": 30, "full": None}  # of a server, in a failure report
 
 _servers = pytest.StashKey[list["Server[Any]"]]()
@@ -446,9 +447,12 @@ def _prepend(report: pytest.TestReport, lines: list[str], place: Place | None) -
         report.sections.insert(0, ("sidestage", text))
     else:
         _name_in_summary(shown, lines[0], place)
-        chain = getattr(shown, "chain", None)
-        first = chain[0][0] if chain else shown.reprtraceback
+        traces = [each[0] for each in getattr(shown, "chain", ())] or [shown.reprtraceback]
+        first = traces[0]
         first.reprentries = [ReprEntryNative([text]), *first.reprentries]
+        for trace in traces:
+            if (trace.extraline or "").startswith(_HIDDEN):  # ours: the opening says more
+                trace.extraline = None
 
 
 def _name_in_summary(shown: Any, message: str, place: Place | None) -> None:
