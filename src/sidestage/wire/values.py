@@ -22,16 +22,21 @@ def seconds(name: str, value: Any) -> float:
     # Most are. The rest takes three times as long.
     if type(value) is float and 0 <= value < math.inf:
         return value
-    kind = type(value)
-    if kind is bool or not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
-        raise TypeError(f"{name} must be a number of seconds, not {shown(value)}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond what a float can be
-        number = math.inf
+    number = real(name, value, "a number of seconds")
     if not 0 <= number < math.inf:
         raise ValueError(f"{name} must be at least 0 seconds and finite, not {shown(value)}")
     return number
+
+
+def real(name: str, value: Any, what: str = "a number") -> float:
+    """Return ``value`` as a float, infinite if it is too large; raises TypeError for the rest."""
+    kind = type(value)
+    if kind is bool or not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
+        raise TypeError(f"{name} must be {what}, not {shown(value)}")
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond what a float can be
+        return math.inf
 
 
 def count(name: str, value: Any, *, least: int = 0, most: int = MAX_INT) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import shown
 from ...pristine.imports import importing_once
 from ...wire.frames import MAX_RECORD
-from ...wire.values import buffer, count, is_buffer
+from ...wire.values import buffer, count, is_buffer, real
 from . import messages
 from .response import HTTPResponse, encoded, pairs
 
@@ -230,13 +230,7 @@ def _check_framing(kind: str, response: HTTPResponse, reply: object) -> None:
 
 
 def _rate(value: Any) -> float:
-    kind = type(value)
-    if kind is bool or not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
-        raise TypeError(f"bytes_per_second must be a number, not {shown(value)}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond what a float can be
-        number = math.inf
+    number = real("bytes_per_second", value)
     if not 0 < number < math.inf:
         raise ValueError(
             f"bytes_per_second must be greater than 0 and finite, not {shown(value)}; "
