@@ -215,6 +215,8 @@ class HTTPCall(Call):
         self._status, self._size = status, 0 if self._bodiless else len(body)
         if more:
             self._response_body.count(len(body))
+            if fault is not None:
+                self._note_fault(0)
         else:  # before sending: once the client has the answer, the test may read the record
             self._note_answer()
         response = Respond(
@@ -243,6 +245,12 @@ class HTTPCall(Call):
         if self._body is not None:
             self._body.answered = True
 
+    def _note_fault(self, more: int) -> None:
+        """Note the answer before ``more`` bytes are sent, if the fault strikes after them."""
+        after = None if self._fault is None else self._fault.after
+        if after is not None and self._response_body.sent + more >= after:
+            self._note_answer()
+
     def check(self) -> None:
         """Raise what tells that the client or the server is gone."""
         if self._error is not None:
@@ -258,6 +266,8 @@ class HTTPCall(Call):
     def write(self, data: bytes | bytearray | memoryview, deadline: Deadline) -> None:
         """Send more of the body; raises TimeoutError at the deadline."""
         self._size += 0 if self._bodiless else len(data)
+        if self._fault is not None:
+            self._note_fault(len(data))
         self._response_body.write(data, deadline)
 
     def send_end(self, trailers: Headers = ()) -> None:

@@ -148,9 +148,10 @@ class Striking(Sending):
         data = data[: self._left]
         self._left -= len(data)
         self._put(data)
+        if not self._left:
+            self._strike()
 
     def end(self) -> None:
-        """Strike: not before, as the test's process has noted the answer by now."""
         if self._over:
             return
         exchange, fault = self._exchange, self._fault
