@@ -126,7 +126,8 @@ class TestRequests:
                     client.sendall(LARGE)
                 began = self.limit_is_reached(server, handler)
                 assert 200 < began < ROOM // 60_000 + 2
-                assert growth.test < 50
+                # 47 MiB for threads and requests of those that run; with those that wait, 71.
+                assert growth.test < 60
                 release.set()
                 assert {answer(client) for client in every} == {200}
             assert handler.began == 700
