@@ -1,9 +1,8 @@
-"""The table of choice, against a plain model of it; and the order of questions."""
+"""The table of choice, against a plain model of it."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import given
@@ -14,8 +13,8 @@ from sidestage.child.expectations import (
     Entry,
     Expectations,
     Outcome,
-    Questions,
     choose,
+    to_ask,
 )
 from sidestage.wire.messages import Declare, Reply
 
@@ -131,24 +130,40 @@ def test_the_choice_is_that_of_the_model(first: list[Declared], steps: list[Any]
     }
 
 
-@given(
-    st.lists(declarations, min_size=1, max_size=5),
-    st.lists(st.sampled_from([True, False, None]), min_size=5, max_size=5),
-)
-def test_it_is_open_only_if_what_is_unknown_decides(
-    declared: list[Declared], known: list[bool | None]
-) -> None:
+Verdicts = Mapping[int, bool | None]  # of the test's process or of what came, by number
+some_verdicts = st.lists(st.sampled_from([True, False, None]), min_size=5, max_size=5)
+
+
+def both_of(declared: list[Declared]) -> Both:
     both = Both()
     for one in declared:
         both.declare(one)
-    verdicts = dict(zip(itertools.count(1), known, strict=False))
-    unknown = [number for number, verdict in verdicts.items() if verdict is None]
-    possible = set()
-    for guesses in itertools.product([True, False], repeat=len(unknown)):
-        every = {**verdicts, **dict(zip(unknown, guesses, strict=True))}
-        possible.add(both.model.choose(lambda one, every=every: bool(every[one.number])))  # type: ignore[misc]
+    return both
+
+
+@given(st.lists(declarations, min_size=1, max_size=5), some_verdicts)
+def test_it_is_open_only_if_what_is_unknown_decides(
+    declared: list[Declared], known: list[bool | None]
+) -> None:
+    both = both_of(declared)
+    verdicts = dict(zip(range(1, len(declared) + 1), known, strict=False))
     choice = choose(both.table.index.find(0), lambda entry: verdicts[entry.number])
-    assert (choice.outcome is Outcome.OPEN) == (len(possible) > 1)
+    assert (choice.outcome is Outcome.OPEN) == (len(both.model.outcomes(verdicts)) > 1)
+
+
+@given(st.lists(declarations, min_size=1, max_size=5), some_verdicts)
+def test_each_that_is_asked_decides_if_none_before_it_does(
+    declared: list[Declared], known: list[bool | None]
+) -> None:
+    """So nothing is asked that could not be chosen, nor before what goes first."""
+    both = both_of(declared)
+    verdicts = dict(zip(range(1, len(declared) + 1), known, strict=False))
+    for asked in to_ask(both.table.index.find(0), lambda entry: verdicts[entry.number]):
+        assert verdicts[asked.number] is None
+        assert len(both.model.outcomes(verdicts)) > 1
+        assert len(both.model.outcomes({**verdicts, asked.number: True})) == 1
+        verdicts[asked.number] = False
+    assert len(both.model.outcomes(verdicts)) == 1
 
 
 # The rules, one by one -------------------------------------------------------------------------
@@ -170,6 +185,16 @@ def test_what_matches_only_full_ones_is_unexpected_and_no_allow_takes_it() -> No
     here.declare(declare(1, allow=True), kinds(1))
     here.declare(declare(2, most=1), kinds(1))
     assert [hit(here, 1) for _ in range(2)] == [("met", 2), ("unexpected", 0)]
+
+
+def test_nothing_is_asked_of_full_ones_where_one_matches_for_sure() -> None:
+    here = table()
+    here.declare(declare(1, most=0), kinds(1))
+    here.declare(declare(2, most=0), kinds(1))
+    here.declare(declare(3, least=0), kinds(1))
+    verdicts = {1: None, 2: True, 3: None}
+    found = to_ask(here.index.find(1), lambda entry: verdicts[entry.number])
+    assert [entry.number for entry in found] == [3]
 
 
 def test_the_last_allow_with_times_left_takes_it() -> None:
@@ -270,45 +295,3 @@ def test_answers_of_what_was_withdrawn_are_dropped() -> None:
     here.hold(1)
     assert hit(here, 1) == ("free", 0)
     assert here.counts() == []
-
-
-# Questions -------------------------------------------------------------------------------------
-
-
-class Asked:
-    """What was asked, in order."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def ask(self, name: str, *, out: bool = True) -> Callable[[], bool]:
-        """Note that ``name`` was asked; ``out`` is whether it waits for an answer."""
-
-        def ask() -> bool:
-            self.names.append(name)
-            return out
-
-        return ask
-
-
-def test_questions_go_out_one_by_one_in_order() -> None:
-    asked, questions = Asked(), Questions()
-    for name in ("a", "b", "c"):
-        questions.ask(name, asked.ask(name))
-    assert asked.names == ["a"]
-    questions.settle("b")
-    questions.settle("a")
-    assert asked.names == ["a", "c"]
-    questions.settle("a")
-    questions.settle("c")
-    questions.ask("d", asked.ask("d"))
-    assert asked.names == ["a", "c", "d"]
-
-
-def test_many_that_need_no_answer_follow_at_once() -> None:
-    asked, questions = Asked(), Questions()
-    questions.ask("first", asked.ask("first"))
-    for number in range(5000):
-        questions.ask(number, asked.ask("more", out=False))
-    questions.settle("first")
-    assert len(asked.names) == 5001

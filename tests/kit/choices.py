@@ -5,7 +5,8 @@ What is declared and what has happened are lists, and everything is found out an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -43,6 +44,18 @@ class Model:
             return "unexpected", 0
         allows = [entry for entry in here if entry.allow and self.takes_more(entry)]
         return ("met", allows[-1].number) if allows else ("free", 0)
+
+    def outcomes(self, known: Mapping[int, bool | None]) -> set[tuple[str, int]]:
+        """What can become of a request of which is ``known`` which entries it matches, by number.
+
+        ``None`` is that it may or may not.
+        """
+        unknown = [number for number, verdict in known.items() if verdict is None]
+        found: set[tuple[str, int]] = set()
+        for guesses in itertools.product((True, False), repeat=len(unknown)):
+            every = {**known, **dict(zip(unknown, guesses, strict=True))}
+            found.add(self.choose(lambda one, every=every: bool(every[one.number])))  # type: ignore[misc]
+        return found
 
     @staticmethod
     def takes_more(entry: Declared) -> bool:

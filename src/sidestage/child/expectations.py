@@ -2,7 +2,8 @@
 
 Three types: a ``Declare`` is what was declared and never changes, an ``Entry`` is its state in this
 run, and a ``Choice`` is what is made of one request. A protocol has matchers of its own, and an
-index of them; how it asks the test's process is its own as well.
+index of them; how it asks the test's process is its own as well. In which order it asks is in
+``questions``.
 """
 
 from __future__ import annotations
@@ -203,6 +204,28 @@ def choose(
     return _FREE if choice is None else choice
 
 
+def to_ask(
+    candidates: Sequence[Entry[M, A]], matches: Callable[[Entry[M, A]], bool | None]
+) -> list[Entry[M, A]]:
+    """Of an open choice, the entries on which it depends, in the order in which to ask.
+
+    Each counts only if those before it do not match: the first that does is the last to ask.
+    """
+    undecided: list[Entry[M, A]] = []
+
+    def does_so_far(entry: Entry[M, A]) -> bool:
+        verdict = matches(entry)
+        if verdict is None:
+            undecided.append(entry)
+        return verdict is True
+
+    outcome, _ = choose(candidates, does_so_far)
+    if outcome is not Outcome.FULL:
+        return undecided
+    # Of those that are closed, one that matches for sure is enough.
+    return [entry for entry in undecided if entry.is_open]
+
+
 def _among_musts(
     musts: list[Entry[M, A]], matches: Callable[[Entry[M, A]], bool | None]
 ) -> Choice[M, A] | None:
@@ -304,40 +327,3 @@ class Expectations(Generic[M, A]):
         """The numbers of the entries that were met in this run, and how often."""
         every = ((entry.number, entry.met - entry.spec.met) for entry in self.entries.values())
         return [(number, times) for number, times in every if times]
-
-
-class Questions:
-    """The questions to the test's process about requests: one is out, and the others wait.
-
-    They are asked in the order in which they came.
-    """
-
-    def __init__(self) -> None:
-        self._asks: dict[object, Callable[[], bool]] = {}  # the first is out
-        self._out = False
-
-    def ask(self, key: object, ask: Callable[[], bool]) -> None:
-        """Have ``ask`` called when it is its turn; it returns whether a question is out then."""
-        self._asks[key] = ask
-        self._go_on()
-
-    @property
-    def are_open(self) -> bool:
-        """Whether one is out, or waits."""
-        return bool(self._asks)
-
-    def settle(self, key: object) -> None:
-        """The question of ``key`` is answered, or needs no answer any more."""
-        if key in self._asks:
-            if self._out and next(iter(self._asks)) is key:
-                self._out = False
-            del self._asks[key]
-            self._go_on()
-
-    def _go_on(self) -> None:
-        while self._asks and not self._out:
-            key, ask = next(iter(self._asks.items()))
-            self._out = True  # nothing that ``ask`` does asks the next
-            self._out = ask() and key in self._asks
-            if not self._out:
-                self._asks.pop(key, None)

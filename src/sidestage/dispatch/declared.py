@@ -160,9 +160,12 @@ def handler_of(call: Call, met: Met) -> Callable[[Any], Any] | None:
 
 
 def judge(call: Call, asks: Iterable[int]) -> bool:
-    """Tell the child which of some expectations a request meets; returns whether Chosen follows."""
+    """Tell the child which expectation a request meets first; returns whether Chosen follows.
+
+    Those after it are not asked: what they would raise is no error of this request.
+    """
     run, declared = call.run, call.run.slot.declared
-    taking: list[int] = []
+    found = 0
     for entry in asks if declared is not None else ():
         assert declared is not None
         test = declared.test_of(entry)
@@ -171,12 +174,13 @@ def judge(call: Call, asks: Iterable[int]) -> bool:
         name, call.request._pattern = declared.described(entry)
         call.on_behalf, call.handler = f"`where` of {name}", test
         if run.slot.run_handler(call.request, test):
-            taking.append(entry)
+            found = entry
+            break
     call.request._pattern = None
     if not run.rest(call):
         call.answered_elsewhere()
         return False
-    run.send(Verdict(call=call.id, entries=taking))
+    run.send(Verdict(call=call.id, entry=found))
     return True
 
 

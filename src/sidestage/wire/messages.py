@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 # Sent in Hello: two versions would misread each other.
-WIRE_VERSION = 8
+WIRE_VERSION = 9
 
 # (host, port[, flowinfo, scope_id]) or the path of a Unix socket ("" for an unnamed peer).
 Address = tuple[str | int, ...] | str
@@ -220,13 +220,14 @@ class Withdraw(Message, frozen=True, kw_only=True, tag=29):
 
 
 class Verdict(Message, frozen=True, kw_only=True, tag=24):
-    """The answer to ``Met.asks``: those that the request matches. Chosen follows.
+    """The answer to ``Met.asks``: the first that the request matches; the others were not asked.
 
-    An answer to the call in its place settles the question: nothing is chosen then.
+    Chosen follows, which may ask on. An answer to the call in its place settles the question:
+    nothing is chosen then.
     """
 
     call: int
-    entries: list[int]
+    entry: int  # 0 if it matches none of them
 
 
 class Met(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -237,7 +238,7 @@ class Met(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: int = 0  # that the child has answered, or answers after the delay; 0 if it does not
     size: int = 0  # bytes of its body
     held: bool = False  # the test answers
-    asks: tuple[int, ...] = ()  # entries on which Verdict is due
+    asks: tuple[int, ...] = ()  # entries on which Verdict is due, in the order in which to ask
     unexpected: str = ""  # why none was chosen, and what came nearest; the client has got it
     done: bool = False  # the child answers by itself; a fault may have no status
 
@@ -371,7 +372,8 @@ class Misread(Message, frozen=True, kw_only=True, tag=47):
 class Chosen(Message, frozen=True, kw_only=True, tag=34):
     """What was chosen for a call after its Verdict; without entry, its handler, unless ``done``.
 
-    If it is ``done`` the call has ended: no answer and no Returned is due.
+    If it is ``done`` the call has ended: no answer and no Returned is due. If it asks, nothing is
+    chosen yet.
     """
 
     call: int

@@ -15,6 +15,7 @@ import pytest
 
 from kit.http_calls import later, request
 from sidestage import (
+    HTTPRequest,
     HTTPResponse,
     HTTPServer,
     ServerDied,
@@ -286,6 +287,25 @@ class TestChoice:
         assert "raised by `where` of expect GET /a" in str(caught.value.__notes__)
         assert request(server, "GET", "/b").status == 404  # the next question goes on
         server.clear()
+
+    def test_a_where_is_not_called_for_what_another_takes(self, server: HTTPServer) -> None:
+        def never(request: Any) -> bool:
+            raise AssertionError("it is not asked")
+
+        server.allow("GET", "/a", where=never)
+        server.expect("GET", "/a", where=lambda request: "x" in request.query).reply("x")
+        server.expect("GET", "/a", where=never, times=range(2))
+        server.expect("GET", "/a", times=1).reply("any")
+        assert [request(server, "GET", path).text for path in ("/a", "/a?x=1")] == ["any", "x"]
+        server.verify()
+
+    def test_a_where_may_send_requests_to_its_server(self, server: HTTPServer) -> None:
+        def where(got: HTTPRequest) -> bool:
+            return request(server, "GET", "/b").text == "b"
+
+        server.expect("GET", "/a", where=where).reply("a")
+        server.expect("GET", "/b", where=lambda got: True).reply("b")
+        assert request(server, "GET", "/a").text == "a"
 
     def test_requests_go_on_while_where_waits(self, server: HTTPServer) -> None:
         go_on = threading.Event()

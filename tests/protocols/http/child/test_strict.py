@@ -163,7 +163,7 @@ def test_one_question_is_out_at_a_time_and_nothing_else_waits(served: Served) ->
         assert met(served).entry == 2
         assert served.child.ask(Sync(token=request.call), Synced)
         assert not [event for event in served.child.events if isinstance(event, Request)]
-        served.child.send(Verdict(call=request.call, entries=[1]))
+        served.child.send(Verdict(call=request.call, entry=1))
         assert served.child.wait_for(Chosen).met.entry == 1
     assert [client.read()[0] for client in asking] == [200] * 3
 
@@ -177,7 +177,7 @@ def test_a_client_that_leaves_lets_the_next_question_out(served: Served) -> None
     first.reset()
     assert served.child.wait_for(Lost).call == asked.call
     assert met(served).asks == (1,)
-    served.child.send(Verdict(call=asked.call, entries=[1]), Returned(call=asked.call))
+    served.child.send(Verdict(call=asked.call, entry=1), Returned(call=asked.call))
     assert served.child.ask(STOP, Stopped).clean
 
 

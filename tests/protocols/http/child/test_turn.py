@@ -423,7 +423,7 @@ def test_the_test_is_asked_and_the_child_answers() -> None:
     server.feed(head("GET", "/a"))
     request, asks = asking(server)
     assert asks == (1,)
-    server.command(Verdict(call=request.call, entries=[1]))
+    server.command(Verdict(call=request.call, entry=1))
     assert answers(server) == [b"200 one"]
     assert server.outbox.of(Chosen) == [
         Chosen(call=request.call, met=Met(entry=1, status=200, size=3, done=True))
@@ -436,13 +436,13 @@ def test_a_no_makes_it_unexpected_or_the_handlers() -> None:
     server = strict(declare(1, "GET", "/a", where=True))
     server.feed(head("GET", "/a"))
     request, _ = asking(server)
-    server.command(Verdict(call=request.call, entries=[]))
+    server.command(Verdict(call=request.call, entry=0))
     assert server.outbox.of(Chosen)[0].met.unexpected
     assert answers(server)[0].startswith(b"404 ")
     server.service.handled = True
     server.feed(head("GET", "/a"))
     request, _ = asking(server)
-    server.command(Verdict(call=request.call, entries=[]))
+    server.command(Verdict(call=request.call, entry=0))
     assert server.outbox.of(Chosen)[1] == Chosen(call=request.call, met=Met())
     server.respond(request, b"handled")
     assert answers(server)[1] == b"200 handled"
@@ -452,7 +452,7 @@ def test_callables_and_what_is_held_are_chosen_after_a_verdict() -> None:
     server = strict(declare(1, "GET", "/a", where=True), reply(1, None))
     server.feed(head("GET", "/a"))
     request, _ = asking(server)
-    server.command(Verdict(call=request.call, entries=[1]))
+    server.command(Verdict(call=request.call, entry=1))
     assert server.outbox.of(Chosen) == [Chosen(call=request.call, met=Met(entry=1))]
     server.respond(request, b"called")
     assert answers(server) == [b"200 called"]
@@ -462,6 +462,55 @@ def test_what_plain_data_decides_is_not_asked() -> None:
     server = strict(declare(1, "GET", "/a"), declare(2, "GET", "/a", where=True))
     server.feed(head("GET", "/a"))
     assert server.mets == [Met(entry=1, status=200, done=True)]
+
+
+def test_those_are_asked_that_go_before_the_first_that_is_sure() -> None:
+    server = strict(
+        declare(1, "GET", "/a", where=True, allow=True),
+        declare(2, "GET", "/a", where=True),
+        declare(3, "GET", "/a", where=True, least=0),
+        declare(4, "GET", "/a", least=0),
+        declare(5, "GET", "/a", where=True, least=0),
+        declare(6, "GET", "/a", where=True),
+    )
+    server.feed(head("GET", "/a"))
+    request, asks = asking(server)
+    assert asks == (2, 6, 5)
+    server.command(Verdict(call=request.call, entry=6))
+    assert [chosen.met.entry for chosen in server.outbox.of(Chosen)] == [6]
+
+
+def test_those_after_one_that_was_full_meanwhile_are_asked_then() -> None:
+    server = strict(
+        declare(1, "GET", "/{any}", where=True, most=1),
+        declare(2, "GET", "/a", where=True),
+        declare(3, "GET", "/a", where=True),
+        declare(4, "GET", "/b", most=1),
+    )
+    other = server.connect()
+    server.feed(head("GET", "/a"))
+    request, asks = asking(server)
+    assert asks == (1, 2, 3)
+    server.command(Withdraw(entries=[1], strict=True))
+    other.feed(head("GET", "/a"))
+    server.command(Verdict(call=request.call, entry=1))
+    assert server.outbox.of(Chosen) == [Chosen(call=request.call, met=Met(asks=(2, 3)))]
+    assert len(server.requests) == 1  # the other waits until this has its choice
+    server.command(Verdict(call=request.call, entry=3))
+    assert [chosen.met.entry for chosen in server.outbox.of(Chosen)] == [0, 3]
+    assert asking(server) == (server.requests[1], (2, 3))
+
+
+def test_what_waits_for_a_slow_answer_is_asked_after_a_while() -> None:
+    server = strict(declare(1, "GET", "/a", where=True, least=0), handler_timeout=None)
+    other = server.connect()
+    server.feed(head("GET", "/a"))
+    other.feed(head("GET", "/a"))
+    server.loop.fire()
+    assert [asking(server, at)[1] for at in (0, 1)] == [(1,), (1,)]
+    for request in reversed(server.requests):
+        server.command(Verdict(call=request.call, entry=1))
+    assert [bytes(one.transport.out[9:12]) for one in (server, other)] == [b"200"] * 2
 
 
 def test_one_question_is_out_and_the_others_follow() -> None:
@@ -474,12 +523,12 @@ def test_one_question_is_out_and_the_others_follow() -> None:
     assert len(server.requests) == 2  # the first question, and what needs none
     assert others[2].transport.out
     request = server.requests[0]
-    server.command(Verdict(call=request.call, entries=[1]))
+    server.command(Verdict(call=request.call, entry=1))
     assert len(server.requests) == 3
     others[0].connection.connection_lost(ConnectionResetError())
     assert len(server.requests) == 4
     request, _ = asking(server)
-    server.command(Verdict(call=request.call, entries=[]))
+    server.command(Verdict(call=request.call, entry=0))
     assert [bytes(one.transport.out[9:12]) for one in others] == [b"", b"404", b"200"]
 
 
@@ -493,7 +542,7 @@ def test_a_question_that_is_decided_when_its_turn_comes_is_not_asked() -> None:
     server.feed(head("GET", "/a"))
     other.feed(head("GET", "/b"))
     server.command(Withdraw(entries=[2], strict=True))
-    server.command(Verdict(call=server.requests[0].call, entries=[1]))
+    server.command(Verdict(call=server.requests[0].call, entry=1))
     assert server.mets[1] == Met(entry=3, status=200, done=True)
     assert bytes(other.transport.out[9:12]) == b"200"
 
@@ -505,7 +554,7 @@ def test_one_that_is_the_handlers_when_its_turn_comes_has_one_call() -> None:
     server.feed(head("GET", "/a"))
     other.feed(head("GET", "/b"))
     server.command(Withdraw(entries=[2], strict=True))
-    server.command(Verdict(call=server.requests[0].call, entries=[1]))
+    server.command(Verdict(call=server.requests[0].call, entry=1))
     assert server.mets[1] == Met()
     server.respond(server.requests[1], b"handled")
     assert other.transport.out.endswith(b"handled")
@@ -516,7 +565,7 @@ def test_what_was_withdrawn_meanwhile_is_not_chosen() -> None:
     server = strict(declare(1, "GET", "/a", where=True))
     server.feed(head("GET", "/a"))
     server.command(Withdraw(entries=[1], strict=True))
-    server.command(Verdict(call=server.requests[0].call, entries=[1]))
+    server.command(Verdict(call=server.requests[0].call, entry=1))
     assert answers(server)[0].startswith(b"404 ")
 
 
@@ -525,7 +574,7 @@ def test_after_a_verdict_what_is_held_has_no_time_and_a_callable_has_all_of_it()
         server = strict(declare(1, "GET", "/a", where=True, held=held), reply(1, None))
         server.feed(head("GET", "/a"))
         server.loop.now += 29.0
-        server.command(Verdict(call=server.requests[0].call, entries=[1]))
+        server.command(Verdict(call=server.requests[0].call, entry=1))
         (exchange,) = server.connection.queue
         assert exchange.due == (None if held else 59.0)
 
@@ -539,7 +588,7 @@ def test_a_body_beyond_the_limit_is_no_match_and_nothing_is_asked() -> None:
 def test_after_a_verdict_a_delayed_answer_has_no_call() -> None:
     server = strict(declare(1, "GET", "/a", where=True), reply(1, b"one", delay=1.0))
     server.feed(head("GET", "/a"))
-    server.command(Verdict(call=server.requests[0].call, entries=[1]))
+    server.command(Verdict(call=server.requests[0].call, entry=1))
     assert not len(server.service.calls)
     assert list(server.connection.call_ids()) == [0]
     server.loop.fire()
@@ -553,9 +602,9 @@ def test_the_counts_of_the_moment_decide() -> None:
     other = server.connect()
     server.feed(head("GET", "/a"))
     other.feed(head("GET", "/a"))
-    server.command(Verdict(call=server.requests[0].call, entries=[1]))
+    server.command(Verdict(call=server.requests[0].call, entry=1))
     assert asking(server) == (server.requests[1], (1,))
-    server.command(Verdict(call=server.requests[1].call, entries=[1]))
+    server.command(Verdict(call=server.requests[1].call, entry=1))
     assert [chosen.met.entry for chosen in server.outbox.of(Chosen)] == [1, 0]
     assert server.outbox.of(Chosen)[1].met.unexpected
 
@@ -619,22 +668,60 @@ def test_an_early_question_is_asked_at_the_head_and_the_body_follows() -> None:
     server.feed(head("POST", "/a", "Content-Length: 1"))
     request, asks = asking(server)
     assert (asks, request.more) == ((1,), True)
-    server.command(Verdict(call=request.call, entries=[]))
+    server.command(Verdict(call=request.call, entry=0))
     assert not server.outbox.of(Chosen)
     server.feed(b"1")
     assert server.outbox.of(Data) == [Data(call=request.call, data=b"1")]
     assert answers(server) == [b"200 two"]
     server.feed(head("POST", "/a", "Content-Length: 1"))
     request, _ = asking(server)
-    server.command(Verdict(call=request.call, entries=[1]))
+    server.command(Verdict(call=request.call, entry=1))
     assert answers(server)[1:] == [b"200 one"]
+
+
+def test_a_question_that_needs_the_body_is_asked_when_it_is_there() -> None:
+    server = strict(
+        declare(1, "POST", "/a", where=True, early=True),
+        declare(2, "POST", "/a", json=1, where=True),
+        reply(2, b"two"),
+    )
+    server.feed(head("POST", "/a", "Content-Length: 1"))
+    request, asks = asking(server)
+    assert asks == (1,)
+    server.command(Verdict(call=request.call, entry=0))
+    assert not server.outbox.of(Chosen)
+    server.feed(b"1")
+    assert server.outbox.of(Chosen) == [Chosen(call=request.call, met=Met(asks=(2,)))]
+    server.command(Verdict(call=request.call, entry=2))
+    assert answers(server) == [b"200 two"]
+
+
+def test_one_of_which_nothing_can_be_asked_at_its_turn_waits_for_its_body() -> None:
+    server = strict(
+        declare(1, "POST", "/a", where=True, early=True),
+        declare(2, "POST", "/a", json=1, where=True),
+        reply(2, b"two"),
+        declare(3, "GET", "/a", where=True),
+    )
+    other = server.connect()
+    server.feed(head("GET", "/a"))
+    other.feed(head("POST", "/a", "Content-Length: 1"))
+    server.command(Withdraw(entries=[1], strict=True))
+    server.command(Verdict(call=server.requests[0].call, entry=3))
+    assert len(server.requests) == 1
+    other.feed(b"1")
+    request, asks = asking(server)
+    assert (asks, request.body, request.more) == ((2,), b"1", False)
+    server.command(Verdict(call=request.call, entry=2))
+    assert other.transport.out.endswith(b"two")
+    assert not len(server.service.calls)
 
 
 def test_the_rest_of_a_body_after_an_early_answer_goes_to_nobody() -> None:
     server = strict(declare(1, "POST", "/a", where=True, early=True), reply(1, b"one"))
     server.feed(head("POST", "/a", "Content-Length: 2"))
     request, _ = asking(server)
-    server.command(Verdict(call=request.call, entries=[1]))
+    server.command(Verdict(call=request.call, entry=1))
     assert answers(server) == [b"200 one"]
     server.feed(b"1", b"2")
     assert not server.outbox.of(Data) + server.outbox.of(End)

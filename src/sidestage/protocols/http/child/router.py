@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ....child.expectations import Expectations, Outcome, Questions, choose
+from ....child.expectations import Expectations, Outcome, choose
+from ....child.questions import Questions
 from ....wire.credit import CALL, LEAST_ROOM
 from ....wire.messages import Declare, Hold, Met, Reply, Withdraw
 from ..matching.matchers import Matchers, decode
@@ -39,7 +40,7 @@ class Router:
         index = PathIndex()
         self.table = Expectations[Matchers, Respond](index)
         self.lines = Lines(index)
-        self.questions = Questions()
+        self.questions = Questions(service.loop)
         self._room = LEAST_ROOM  # bytes of unexpected requests that are never dropped
 
     def command(self, message: Declare | Reply | Hold | Withdraw) -> None:

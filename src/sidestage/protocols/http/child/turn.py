@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from ....child.expectations import Outcome, choose
+from ....child.expectations import Outcome, choose, to_ask
 from ....wire.messages import Chosen, Close, Gone, Message, Met, Verdict
 from ..matching.view import RequestView
 from ..messages import Respond
@@ -26,7 +27,8 @@ class Turn:
     """A request and its choice: an ``Answerer``, and a ``Gate`` while it asks the test.
 
     A handler is the answerer of what it answers. After a question that was asked at the head, the
-    body is passed on as it comes and is kept here as well: another expectation may need it.
+    body is passed on as it comes and is kept here as well: another expectation may need it. The
+    test is asked as often as its answer, or the counts of that moment, leave more to ask.
     """
 
     stage = "waits for the test to judge it"
@@ -49,7 +51,7 @@ class Turn:
         self._said: dict[int, bool] = {}  # whether the request fits, by the number of the entry
         self.told = False  # the test's process knows the request
         self._taking = False
-        self._awaits = False  # the verdict is there, and the body is missing
+        self._awaits = False  # nothing can be said or asked before more of the body has come
         self._open: HTTPEntry | None = None  # of which it cannot be said yet
         self._choice = choose(self._candidates, self._matches)
         self.early = self._is_early()
@@ -104,7 +106,7 @@ class Turn:
             self._body = bytearray(exchange.body)
             exchange.call = self._service.calls.open(exchange.sized())
             exchange.gate = self
-            self._router.questions.ask(self, self._ask)
+            self._router.questions.ask(self, self._go_on)
         else:
             self._act()
         self._taking = False
@@ -118,8 +120,7 @@ class Turn:
             self._body += data
             over = len(self._body) - self._service.record_limit
             self._view.cut = max(0, over)
-        if self._awaits:
-            self._decide()
+        self._look_at_body()
 
     def complete(self, exchange: Exchange) -> None:
         if not exchange.call:
@@ -127,13 +128,29 @@ class Turn:
         self._see_all()
         if self.told:
             self._service.handler.complete(exchange)
-        if self._awaits:
-            self._decide()
+        self._look_at_body()
 
     def _see_all(self) -> None:
         """Nothing more to look at will come."""
         self._whole = True
         self._view.body = bytes(self._body)
+        if not self.told:
+            self._exchange.body = self._view.body
+
+    def _look_at_body(self) -> None:
+        """Go on if there is enough of the body, and this waits for it."""
+        if not self._awaits:
+            return
+        if self._view.cut and not self._whole:  # too large, however much of it is to come
+            self._see_all()
+        if not self._whole:
+            self._exchange.framing.want_body(self._exchange)
+            return
+        self._awaits = False
+        if self._choose() is Outcome.OPEN:
+            self._router.questions.ask(self, self._go_on)
+        else:
+            self._go_on()
 
     def lose(
         self, exchange: Exchange, *, reset: bool, answered: tuple[int, int] | None = None
@@ -155,20 +172,43 @@ class Turn:
 
     # As a gate: what is asked, and the verdict ---------------------------------------------------
 
-    def _ask(self) -> bool:
-        """Ask the test, if it still has to be; returns whether it was asked."""
-        exchange = self._exchange
-        candidates = self._present()
-        self._choice = choose(candidates, self._matches)
-        if self._choice.outcome is not Outcome.OPEN:
-            self._close_call()
+    def _go_on(self) -> bool:
+        """Act, ask or wait for the body, by the counts of this moment; returns whether it asks."""
+        if self._choose() is Outcome.OPEN:
+            if asks := self._asks():
+                self._ask(asks)
+                return True
+        elif self._whole or self._is_early():
+            if not self.told:
+                self._close_call()
             self._act()
             return False
-        asks = [e.number for e in candidates if e.spec.asked and self._matches(e) is None]
-        exchange.met = Met(asks=tuple(asks))
-        self.told = True
-        self._service.handler.tell(exchange)
-        return True
+        self._awaits = True
+        self._look_at_body()
+        return False
+
+    def _choose(self) -> Outcome:
+        self._choice = choose(self._present(), self._matches)
+        return self._choice.outcome
+
+    def _asks(self) -> tuple[int, ...]:
+        """What the test can be asked now, of what the choice depends on."""
+        undecided = to_ask(self._candidates, self._matches)
+        return tuple(entry.number for entry in takewhile(self._is_for_test, undecided))
+
+    def _is_for_test(self, entry: HTTPEntry) -> bool:
+        """Whether it is the test that is to say if the request fits, and not the body."""
+        at_head = entry.early and not entry.matchers.needs_body
+        return entry.spec.asked and (self._whole or at_head)
+
+    def _ask(self, asks: tuple[int, ...]) -> None:
+        exchange = self._exchange
+        exchange.met = Met(asks=asks)
+        if self.told:
+            self._service.send(Chosen(call=exchange.call, met=exchange.met))
+        else:
+            self.told = True
+            self._service.handler.tell(exchange)
 
     def _present(self) -> Sequence[HTTPEntry]:
         """The candidates that were not withdrawn meanwhile."""
@@ -178,33 +218,25 @@ class Turn:
 
     def keeps(self, exchange: Exchange, message: Message) -> bool:
         if isinstance(message, Verdict):
-            asked = exchange.met.asks if exchange.met is not None else ()
-            self._said |= {number: number in message.entries for number in asked}
-            self._decide()
-            self._router.questions.settle(self)
+            self._note(message.entry)
+            if not self._go_on():
+                self._router.questions.settle(self)
             return True
         if isinstance(message, (Respond, Close)):  # a `where` has raised: that is its answer
             exchange.gate = None
             self._router.questions.settle(self)
         return False
 
+    def _note(self, entry: int) -> None:
+        """Take over a verdict: the request fits ``entry``, and none that was asked before it."""
+        assert self._exchange.met is not None
+        for number in self._exchange.met.asks:
+            self._said[number] = number == entry
+            if number == entry:
+                break
+
     def cancel(self) -> None:
         """It keeps nothing."""
-
-    def _decide(self) -> None:
-        """Choose by the counts of this moment."""
-        if self._view.cut and not self._whole:  # too large, however much of it is to come
-            self._see_all()
-        if self._awaits and not self._whole:
-            self._exchange.framing.want_body(self._exchange)
-            return
-        self._awaits = False
-        self._choice = choose(self._present(), self._matches)
-        if self._whole or self._is_early():
-            self._act()
-        else:
-            self._awaits = True
-            self._exchange.framing.want_body(self._exchange)
 
     # What comes of it ----------------------------------------------------------------------------
 
