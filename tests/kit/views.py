@@ -29,4 +29,4 @@ def candidate(
 ) -> Candidate:
     """An expectation as the child knows it."""
     found = matchers(*args, **given)
-    return Candidate(f"expect {describe(found)}", place, found, note)
+    return Candidate(f"expect {describe(found)}", place, found, lambda: note)

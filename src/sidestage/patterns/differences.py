@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from .text import WIDTH, quoted, show, show_pattern
@@ -35,11 +36,29 @@ _NAMES = {
 _AROUND = 12  # characters shown before a difference in a long text
 
 
-class Difference(NamedTuple):
-    """One place at which a value is not as it was expected."""
+Way = tuple[str | int, ...]  # keys and indexes, from the value inwards
 
-    at: str  # ".items[2].sku"; empty is the value itself
-    how: str  # '7 expected, "7" came: a str, not an int'
+
+class Difference(NamedTuple):
+    """One place at which a value is not as it was expected.
+
+    Many are only counted, so its texts are made when they are read.
+    """
+
+    way: Way
+    tell: Callable[[], str]
+
+    @property
+    def at(self) -> str:
+        """Where: ``.items[2].sku``; empty is the value itself."""
+        return "".join(
+            f"[{one}]" if isinstance(one, int) else place_of_key(one) for one in self.way
+        )
+
+    @property
+    def how(self) -> str:
+        """How: ``7 expected, "7" came: a str, not an int``."""
+        return self.tell()
 
 
 def differences(
@@ -55,7 +74,7 @@ def differences(
 
 
 def differing(
-    pattern: Pattern, value: Any, asked: Objects = None, at: str = ""
+    pattern: Pattern, value: Any, asked: Objects = None, at: Way = ()
 ) -> Iterator[Difference]:
     """The differences, found one after the other."""
     if pattern.judge(value, asked):
@@ -70,21 +89,21 @@ def differing(
         case Some(items=items) if type(value) is list:
             for one in items:
                 if not any(one.judge(item, asked) for item in value):
-                    yield Difference(at, f"an item {show_pattern(one)} expected, {_none(value)}")
+                    yield Difference(at, partial(_no_item, one, value))
         case Asked(label=label) if asked is None and not isinstance(value, Unreadable):
-            yield Difference(at, f"only the test can compare {show(value)} with {label}")
+            yield Difference(at, partial(_only_the_test, value, label))
         case _:
-            yield Difference(at, _how(pattern, value))
+            yield Difference(at, partial(_how, pattern, value))
 
 
-def _keys(pattern: Keys, value: dict[str, Any], asked: Objects, at: str) -> Iterator[Difference]:
+def _keys(pattern: Keys, value: dict[str, Any], asked: Objects, at: Way) -> Iterator[Difference]:
     for name, one in pattern.items.items():
         came = value.get(pattern.key(name), MISSING)
-        yield from differing(one, came, asked, at + place_of_key(name))
+        yield from differing(one, came, asked, (*at, name))
     if not pattern.open:
         for name, came in value.items():
             if name not in pattern.items:
-                yield Difference(at + place_of_key(name), f"not expected, {show(came)} came")
+                yield Difference((*at, name), partial(_not_expected, came))
 
 
 def place_of_key(name: str) -> str:
@@ -95,25 +114,52 @@ def place_of_key(name: str) -> str:
 
 
 def _items(
-    items: tuple[Pattern, ...], value: list[Any], asked: Objects, at: str
+    items: tuple[Pattern, ...], value: list[Any], asked: Objects, at: Way
 ) -> Iterator[Difference]:
     if len(items) != len(value):
-        yield Difference(at, f"{_count(len(items))} expected, {len(value):,} came")
+        yield Difference(at, partial(_lengths, items, value))
     for index, (item, one) in enumerate(zip(items, value, strict=False)):
-        yield from differing(item, one, asked, f"{at}[{index}]")
+        yield from differing(item, one, asked, (*at, index))
     for index in range(len(value), len(items)):
-        yield Difference(f"{at}[{index}]", f"{show_pattern(items[index])} expected, nothing came")
+        yield Difference((*at, index), partial(_nothing, items[index]))
     for index in range(len(items), len(value)):
-        yield Difference(f"{at}[{index}]", f"not expected, {show(value[index])} came")
+        yield Difference((*at, index), partial(_not_expected, value[index]))
 
 
-def _once(pattern: Once, value: Any, asked: Objects, at: str) -> Iterator[Difference]:
+def _once(pattern: Once, value: Any, asked: Objects, at: Way) -> Iterator[Difference]:
     only = pattern.only(value)
     if type(only) is list:
-        wanted = show_pattern(pattern.value)
-        yield Difference(at, f"{wanted} expected, it came {len(only)} times: {show(only)}")
+        yield Difference(at, partial(_repeatedly, pattern, only))
     else:
         yield from differing(pattern.value, only, asked, at)
+
+
+# How they differ -------------------------------------------------------------------------------
+
+
+def _repeatedly(pattern: Once, came: list[Any]) -> str:
+    wanted = show_pattern(pattern.value)
+    return f"{wanted} expected, it came {len(came)} times: {show(came)}"
+
+
+def _lengths(items: tuple[Pattern, ...], value: list[Any]) -> str:
+    return f"{_count(len(items))} expected, {len(value):,} came"
+
+
+def _nothing(pattern: Pattern) -> str:
+    return f"{show_pattern(pattern)} expected, nothing came"
+
+
+def _not_expected(came: Any) -> str:
+    return f"not expected, {show(came)} came"
+
+
+def _only_the_test(value: Any, label: str) -> str:
+    return f"only the test can compare {show(value)} with {label}"
+
+
+def _no_item(pattern: Pattern, value: list[Any]) -> str:
+    return f"an item {show_pattern(pattern)} expected, {_none(value)}"
 
 
 def _count(number: int) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kit import json_values
 from kit.views import FORM, JSON, candidate, matchers, view
 from sidestage import absent, containing, matching
+from sidestage.protocols.http.matching.distance import compare
 from sidestage.protocols.http.matching.nearest import (
     Candidate,
     describe,
@@ -158,7 +159,7 @@ query={"page": "3", "tag": ["a", "b"]}).reply(...)
         view("GET /orders"),
         [
             candidate("GET", "/orders", note="it was met 1 of 1 times")._replace(
-                advice="if it is to come once more, write times=2"
+                advice=lambda: "if it is to come once more, write times=2"
             ),
             candidate("GET", "/order"),
         ],
@@ -332,6 +333,42 @@ def test_every_text_is_bounded_and_fit_for_its_place(
     assert all(line.isprintable() for line in lines)
     for one in candidates:
         assert len(explain_unmet(one.matchers, [seen] * 5)) <= 30
+
+
+@given(
+    st.sampled_from(["/", "/a", "/a/", "/b", "/a/b", "/a%2Fb"]),
+    st.sampled_from([b"", b"{}", b'{"a": 1}', b'{"a": 1, "b": [2]}', b"x"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["GET", "POST"]),
+            st.sampled_from(["/", "/a", "/a/c", "/{x:int}", "*"]),
+            st.sampled_from([{}, {"json": {"a": 1}}, {"json": {"b": [1, 2]}}, {"text": "y"}]),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_no_other_is_nearer_however_few_are_compared(
+    target: str, body: bytes, expected: list[tuple[str, str, dict[str, Any]]]
+) -> None:
+    seen = view(f"GET {target}", body=body)
+    every = [
+        candidate(method, path, place=f"{place}:1", **given)
+        for place, (method, path, given) in enumerate(expected)
+    ]
+    least = min(range(len(every)), key=lambda at: compare(seen, every[at].matchers).distance)
+    assert f"({least}:1)" in explain_unexpected(seen, every).text.splitlines()[1]
+
+
+def test_nothing_is_asked_of_those_that_are_not_the_nearest() -> None:
+    def never() -> str:
+        raise AssertionError("nobody reads it")
+
+    others = [
+        candidate("GET", path)._replace(note=never, advice=never) for path in ("/b/c", "/d/e")
+    ]
+    found = explain_unexpected(view("GET /a"), [others[0], candidate("GET", "/ab"), others[1]])
+    assert "the nearest of 3: expect GET /ab" in found.text
 
 
 def test_unmet() -> None:

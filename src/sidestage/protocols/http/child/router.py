@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -108,8 +109,8 @@ class Router:
                 entry.spec.label,
                 entry.spec.place,
                 entry.matchers,
-                entry.note(),
-                entry.advice(handled=self.service.handled),
+                entry.note,
+                partial(entry.advice, handled=self.service.handled),
             )
             for entry in self.table.entries.values()
         ]

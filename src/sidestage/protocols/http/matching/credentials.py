@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....patterns.differences import Difference, place_of_key
+from ....patterns.differences import Difference
 from ....patterns.text import show, show_pattern
 from ....patterns.tree import MISSING, Absent, Asked, Items, Keys, Once, Pattern, Unreadable
 from ..fields import SECRET
@@ -91,12 +91,12 @@ def _is_secret(part: str, name: str) -> bool:
 
 def how_without_secrets(part: str, pattern: Pattern, came: Any, one: Difference) -> str:
     """What a difference says; of a secret, only of what kind it is and how long."""
-    if not isinstance(pattern, Keys) or not isinstance(came, dict):
+    name = one.way[0] if one.way else None
+    if not isinstance(pattern, Keys) or not isinstance(came, dict) or not isinstance(name, str):
         return one.how
-    for name in [*pattern.items, *came]:
-        if place_of_key(name) == one.at and _is_secret(part, name):
-            return _how(pattern.items.get(name), came.get(pattern.key(name)))
-    return one.how
+    if not _is_secret(part, name):
+        return one.how
+    return _how(pattern.items.get(name), came.get(pattern.key(name)))
 
 
 def _how(wanted: Pattern | None, came: list[str] | None) -> str:

@@ -75,11 +75,11 @@ def line_distance(view: RequestView, matchers: Matchers) -> int:
 def path_distance(view: RequestView, matchers: Matchers) -> int:
     """The part of the distance that is of the path."""
     path = matchers.path
+    if type(path) is Template and not path.rest:  # most are: nothing differs if it matches
+        return min(_of_segments(path.head, view), _MOST_OF_PATH)
     if path.match(view.segments) is not None:
         return 0
     match path:
-        case Template(rest="", head=head):
-            return min(_of_segments(head, view), _MOST_OF_PATH)
         case Template(head=head, tail=tail):
             return min(_of_rest(head, tail, view.segments), _MOST_OF_PATH)
         case RegexPath():
@@ -92,18 +92,20 @@ def _of_segments(head: tuple[Segment, ...], view: RequestView) -> int:
     came = view.segments
     if len(head) == len(came):
         return sum(map(_of_segment, head, came))
-    if trimmed(came) != came or "" in head[1:]:  # a slash too many
-        wanted = trimmed(head)
-        if len(wanted) == len(trimmed(came)):
-            return _SLIP + sum(map(_of_segment, wanted, trimmed(came)))
-    if len(whole := tuple(view.path.split("/"))) == len(head):  # a %2F
-        return _SLIP + sum(map(_of_segment, head, whole))
+    slashes = "" in came or "" in head[1:]
+    if slashes and len(head) - head.count("") == len(came) - came.count(""):  # a slash too many
+        return _SLIP + sum(map(_of_segment, trimmed(head), trimmed(came)))
+    if "%2" in view.raw_path and len(whole := tuple(view.path.split("/"))) == len(head):
+        return _SLIP + sum(map(_of_segment, head, whole))  # a %2F
     least = min(len(head), len(came))
     more = abs(len(head) - len(came)) * _SEGMENT
-    fronts = sum(map(_of_segment, head[:least], came[:least]))
+    nearer = sum(map(_of_segment, head[:least], came[:least]))
     # The first of a path is empty: a path behind a prefix is compared without it.
-    ends = sum(map(_of_segment, head[1:][1 - least :], came[1:][1 - least :])) if least > 1 else 0
-    return more + min(fronts, ends)
+    if nearer and least > 1:
+        nearer = min(nearer, sum(map(_of_segment, head[1 - least :], came[1 - least :])))
+    elif nearer:
+        nearer = 0
+    return more + nearer
 
 
 def _of_rest(head: tuple[Segment, ...], tail: tuple[Segment, ...], came: Segments) -> int:
@@ -128,14 +130,24 @@ def _of_segment(wanted: Segment, came: str) -> int:
 
 def is_slip(wanted: str, came: str) -> bool:
     """Whether two texts differ in their case alone, or in one character at one place."""
-    if wanted.casefold() == came.casefold():
+    more = abs(len(wanted) - len(came))
+    # Other alphabets may need more characters in another case.
+    alike = not more or not (wanted.isascii() and came.isascii())
+    if alike and wanted.casefold() == came.casefold():
         return True
-    if abs(len(wanted) - len(came)) > 1 or min(len(wanted), len(came)) < 1:
+    if more > 1 or not wanted or not came:
         return False
-    begin = next(
-        (index for index, (a, b) in enumerate(zip(wanted, came, strict=False)) if a != b),
-        min(len(wanted), len(came)),
-    )
+    if wanted[0] != came[0] and wanted[-1] != came[-1] and len(wanted) > 2 < len(came):
+        return False  # at two places at least
+    return _is_one_slip(wanted, came)
+
+
+def _is_one_slip(wanted: str, came: str) -> bool:
+    begin = 0
+    for a, b in zip(wanted, came, strict=False):
+        if a != b:
+            break
+        begin += 1
     if wanted[begin + 1 :] == came[begin + 1 :]:
         return True
     swapped = wanted[begin : begin + 2] == came[begin : begin + 2][::-1]

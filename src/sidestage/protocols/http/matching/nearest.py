@@ -6,7 +6,7 @@ The texts are bounded: at most 30 lines, and long values are cut, with their len
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ....patterns.text import show_pattern, show_plain
@@ -37,8 +37,9 @@ class Candidate(NamedTuple):
     label: str  # "expect POST /orders json={…}": its word, and ``describe``
     place: str  # "test_shop.py:12", or empty
     matchers: Matchers
-    note: str = ""  # why it takes no more: "it was met 1 of 1 times"
-    advice: str = ""  # what to do about that
+    # Called for the nearest alone.
+    note: Callable[[], str] = str  # why it takes no more: "it was met 1 of 1 times"
+    advice: Callable[[], str] = str  # what to do about that
 
 
 class Why(NamedTuple):
@@ -71,12 +72,13 @@ def explain_unexpected(
         why = "nothing is expected: no expect or allow is left"
         return Why(_reason(view, why), f"unexpected request: {line}: {why}\n{_to_expect(view)}")
     nearest, compared = _nearest(view, candidates, asked)
-    lines = list(_differences(view, nearest.matchers, compared, nearest.note))
+    note = nearest.note()
+    lines = list(_differences(view, nearest.matchers, compared, note))
     place = f" ({show_plain(nearest.place, _LABEL)})" if nearest.place else ""
     many = "what is expected" if len(candidates) == 1 else f"the nearest of {len(candidates):,}"
     head = f"{many}: {show_plain(nearest.label, _LABEL)}{place}"
     short = show_plain(nearest.label, 60)
-    first = lines[-1 if nearest.note else 0]
+    first = lines[-1 if note else 0]
     reason = _reason(view, f"nearest: {short}{place}: {first}")
     told = [f"hint: {hint}" for hint in hints(view, nearest.matchers, compared)]
     fact = first.removeprefix(_BUT)
@@ -84,10 +86,10 @@ def explain_unexpected(
     fact = show_plain(re.sub(r"^((?:path|method): .*), \S+ came$", r"\1", fact), _FACT)
     begin = f"unexpected request: {line}: {fact}{place}"
     body = [begin, head, *_holds(compared), *_indented(lines + told)]
-    if not nearest.note or compared.distance:
+    if not note or compared.distance:
         body.append(_to_expect(view, nearest.matchers))
-    elif nearest.advice:  # another expectation of the same would not help
-        body.append(nearest.advice)
+    elif advice := nearest.advice():  # another expectation of the same would not help
+        body.append(advice)
     return Why(reason, "\n".join(body))
 
 
@@ -143,7 +145,7 @@ def _ranked(
     quick = sorted((line_distance(*pair), index) for index, pair in enumerate(listed))
     best: list[tuple[int, int, Compared]] = []
     for least, index in quick:
-        if len(best) == most and least > best[-1][0]:
+        if len(best) == most and (least, index) > best[-1][:2]:
             break
         compared = compare(*listed[index], asked)
         best.append((compared.distance, index, compared))
