@@ -38,3 +38,10 @@ mail_server.handler = count  # wrong
 
 async def wait() -> None:
     await server.wait_for(1)  # wrong
+
+
+server.expect("GET", "/", params={"page": 1})  # wrong
+server.allow("GET", "/", jsn=1)  # wrong
+server.expect("GET", "/").reply(json={})  # wrong
+server.expect("GET", "/").hold(timeout=1)  # wrong
+server.take("GET", "/").reply("a", delay=1)  # wrong

@@ -61,6 +61,8 @@ class TestHTTP:
         for path in ("items", "/items?page=2", "http://x/items"):
             with pytest.raises(ValueError, match='a path is "/items", without'):
                 received.of("GET", path)
+        with pytest.raises(ValueError, match='case counts in methods; write "GET"'):
+            received.of(("POST", "get"))
         with pytest.raises(TypeError, match="unexpected keyword argument 'pth'"):
             received.of(pth="/items")
 

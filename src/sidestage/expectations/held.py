@@ -11,6 +11,8 @@ from ..dispatch.refused import Refused
 from ..dispatch.streams import anew
 from ..errors import StateError
 from ..pristine import system
+from . import keywords
+from .keywords import known_keywords
 
 if TYPE_CHECKING:
     from ..dispatch.calls import Call
@@ -47,6 +49,7 @@ class HeldCall(Generic[R]):
         self._dropped = False  # at the end of a ``with``, as nobody had answered it
         self._guard = system.RLock()
 
+    @known_keywords(keywords.HELD_REPLY)
     def reply(
         self,
         result: Any = None,

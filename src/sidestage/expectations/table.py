@@ -177,10 +177,15 @@ class Table:
     def since(self, position: int) -> Messages:
         """What says the changes since ``position``; those before it are forgotten."""
         with self._guard:
+            self.forget(position)
+            return list(self._log), self.position
+
+    def forget(self, position: int) -> None:
+        """Forget the changes before ``position``: whoever asks again knows them."""
+        with self._guard:
             if position > self._first:
                 del self._log[: position - self._first]
                 self._first = position
-            return list(self._log), self.position
 
     def described(self, entry: int) -> tuple[str, Any]:
         """The expectation as messages name it, and what it looks at, as plain data."""

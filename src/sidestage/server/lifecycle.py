@@ -42,6 +42,7 @@ MOVES: dict[State, frozenset[State]] = {
     State.FAILED: frozenset({State.STARTING, State.STOPPING}),
 }
 _MOVING = frozenset({State.STARTING, State.STOPPING})
+_RESTING = frozenset({State.NEW, State.STOPPED, State.FAILED})
 _NEVER, _NO_STOP = Deadline(None), StopReport(rung="none")
 
 
@@ -134,6 +135,11 @@ class Lifecycle:
     def moving(self) -> bool:
         """Whether another thread is starting or stopping the server."""
         return self._state in _MOVING
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing serves, and nobody has begun to start it."""
+        return self._state in _RESTING
 
     def settle(self, deadline: Deadline) -> bool:
         """Wait until nobody is starting or stopping it; returns ``False`` at the deadline."""

@@ -31,8 +31,12 @@ def table_of(server: Server[Any]) -> Table | None:
 
 
 def tell(server: Server[Any]) -> None:
-    """Have what serves know what is declared by now."""
-    server._lifecycle.follow_slot(Deadline(server._sync_seconds))
+    """Have what serves know what is declared by now; a start says everything by itself."""
+    lifecycle, table = server._lifecycle, table_of(server)
+    position = 0 if table is None else table.position
+    lifecycle.follow_slot(Deadline(server._sync_seconds))
+    if table is not None and lifecycle.rests:  # after the look at the position: a start may follow
+        table.forget(position)
 
 
 def refuse_in_copy(server: Server[Any]) -> None:

@@ -491,6 +491,18 @@ class TestHeld:
         request(server, "GET", "/b")
         with pytest.raises(WaitTimeout, match=r"nothing is held for expect GET /a(.|\n)*GET /b"):
             expectation.take(timeout=0)
+        server.clear()
+
+    def test_a_slip_in_a_method_to_take_is_told(self, server: HTTPServer) -> None:
+        server.allow("GET", "/a").hold()
+        with pytest.raises(ValueError, match='case counts in methods; write "GET"'):
+            server.take("get", "/a")
+        with pytest.raises(ValueError, match='a path is "/items"'):
+            server.take("GET", "a")
+        with pytest.raises(WaitTimeout, match=r"held that is 'GTE' \(is it GET\?\), '/a'"):
+            server.take("GTE", "/a", timeout=0)
+        with pytest.raises(WaitTimeout, match="held that is 'PROPFIND', '/a'"):
+            server.take("PROPFIND", "/a", timeout=0)
 
     def test_never_taken_and_never_answered_are_told(self, no_plugin: None) -> None:
         with HTTPServer() as server:

@@ -124,6 +124,23 @@ class TestAStop:
         assert {read(client) for client in clients} == {b""}
 
 
+class TestWhatIsDeclaredWhileNothingServes:
+    def test_is_said_by_the_start_and_not_kept_twice(self) -> None:
+        server = HTTPServer(unexpected="reply")
+        server.allow("GET", "/a").reply("a")
+        for _ in range(3):
+            server.allow("GET", "/b").reply("b").remove()
+        table: Any = server._slot.declared
+        assert table._log == []
+        for _ in range(2):
+            with server:
+                assert [request(server, "GET", path).status for path in ("/a", "/b")] == [200, 404]
+                server.clear()
+                server.allow("GET", "/a")
+            server.allow("GET", "/c").remove()
+            assert table._log == []
+
+
 class TestWhatIsRemoved:
     def test_holds_nobody_who_comes_at_that_moment(self, server: HTTPServer) -> None:
         for number in range(300):

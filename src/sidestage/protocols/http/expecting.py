@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...errors import shown
+from ...expectations import keywords
+from ...expectations.keywords import known_keywords
 from ...journal.places import place_of_frames
 from ...patterns.words import not_given
 from ...pristine.imports import importing_once
@@ -39,6 +41,7 @@ class Expecting(Server["HTTPRequest"]):
     """What an HTTP server expects of its clients."""
 
     # Over thirty lines, as the next one: every part of a request, a line each.
+    @known_keywords(keywords.EXPECT, declares=True)
     def expect(
         self,
         method: str | tuple[str, ...],
@@ -74,11 +77,9 @@ class Expecting(Server["HTTPRequest"]):
             "text": text,
             "body": body,
         }
-        try:
-            return self._declare(method, path, where, times, parts, allow=False)
-        except (TypeError, ValueError) as error:
-            raise error.with_traceback(None) from None
+        return self._declare(method, path, where, times, parts, allow=False)
 
+    @known_keywords(keywords.ALLOW, declares=True)
     def allow(
         self,
         method: str | tuple[str, ...],
@@ -110,10 +111,7 @@ class Expecting(Server["HTTPRequest"]):
             "text": text,
             "body": body,
         }
-        try:
-            return self._declare(method, path, where, times, parts, allow=True)
-        except (TypeError, ValueError) as error:
-            raise error.with_traceback(None) from None
+        return self._declare(method, path, where, times, parts, allow=True)
 
     # Over five arguments: those of both, together.
     def _declare(
@@ -156,6 +154,7 @@ class Expecting(Server["HTTPRequest"]):
             from ...server.expectation import InOrder
         return InOrder(self._table())
 
+    @known_keywords(keywords.TAKE)
     def take(
         self, method: str | tuple[str, ...] = "*", path: str = "*", timeout: float = 5.0
     ) -> HeldCall[HTTPRequest]:
@@ -177,8 +176,10 @@ class Expecting(Server["HTTPRequest"]):
     def _taking(self, method: str | tuple[str, ...], path: str) -> Taking[HTTPRequest]:
         with importing_once():
             from ...server.expectation import Taking
+            from .fields import near_method
         accepts = type(self)._matching(method, path)
-        what = f"held that is {shown(method)}, {shown(path)}"
+        near = near_method(method) if isinstance(method, str) and method != "*" else ""
+        what = f"held that is {shown(method)}{near}, {shown(path)}"
         return Taking(self, self._table(), lambda held: accepts(held.request), what)
 
     def verify(self) -> None:
@@ -233,4 +234,5 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
 # As Python's own errors name it, for a wrong keyword, say: users know no other class.
 for _name, _method in list(vars(Expecting).items()):
     if not _name.startswith("_") and hasattr(_method, "__qualname__"):
-        _method.__qualname__ = f"HTTPServer.{_name}"
+        for _function in (_method, getattr(_method, "__wrapped__", _method)):
+            _function.__qualname__ = f"HTTPServer.{_name}"

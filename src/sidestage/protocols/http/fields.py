@@ -1,4 +1,4 @@
-"""Ordered names with one or more text values: header fields, queries and forms."""
+"""Names of methods; and ordered names with text values: header fields, queries and forms."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ from collections.abc import Iterable, Iterator, Mapping
 
 # Header fields whose values no text shows: reports are read by more people than tests run for.
 SECRET = frozenset({"authorization", "proxy-authorization", "cookie"})  # names in lower case
+
+METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"}
+)
+
+
+def check_case(method: str) -> None:
+    """Raise ValueError for a common method in lower case, which no client means."""
+    if method not in METHODS and method.upper() in METHODS:
+        raise ValueError(f'method {method!r}: case counts in methods; write "{method.upper()}"')
+
+
+def near_method(method: str) -> str:
+    """Of a method that is none of the common ones, a question for the one that is like it."""
+    if method in METHODS:
+        return ""
+    import difflib  # late: few need it
+
+    near = difflib.get_close_matches(method, sorted(METHODS), 1)
+    return f" (is it {near[0]}?)" if near else ""
 
 
 class Fields(Mapping[str, str]):

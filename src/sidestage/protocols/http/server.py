@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import shown
+from ...pristine.imports import importing_once
 from ...server.names import closed
 from ...server.server import KEEP
 from ...server.settings import Setting
@@ -99,6 +100,10 @@ class HTTPServer(Expecting):
             raise ValueError(
                 f'{shown(method)} is no method: the method goes first, as in "GET", "/items"'
             )
+        with importing_once():
+            from .fields import check_case
+        for name in methods:
+            check_case(name)
         if "?" in path or not (path.startswith("/") or path == "*" or "CONNECT" in methods):
             raise ValueError(
                 f'a path is "/items", without a query or a host, and not {shown(path)}; '

@@ -19,13 +19,11 @@ from ....patterns.build import (
 from ....patterns.tree import Absent, Items, Pattern
 from ....patterns.words import not_given
 from ....wire.values import plain
+from ..fields import METHODS, check_case
 from .foreign import right_form
 from .matchers import Matchers
 from .paths import PathPattern, path_pattern
 
-_METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"}
-)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _UNSENT = re.compile(r"[\0\r\n]|\A[ \t]|[ \t]\Z|[^\0-\xff]")  # RFC 9110 5.5
@@ -101,7 +99,7 @@ def _line(method: Any, path: Any) -> tuple[tuple[str, ...], PathPattern]:
 
 
 def _is_method(value: Any) -> bool:
-    return isinstance(value, str) and (value.upper() in _METHODS or value == "*")
+    return isinstance(value, str) and (value.upper() in METHODS or value == "*")
 
 
 def _methods(method: Any, path: Any) -> tuple[str, ...]:
@@ -124,13 +122,10 @@ def _method(method: object) -> str:
         raise TypeError(f'method must be a name, such as "GET", not {shown(method)}')
     method = plain(method)
     names = [one for one in re.split(r"[|,;/\s]+", method) if one]
-    if len(names) > 1 and all(one.upper() in _METHODS for one in names):
+    if len(names) > 1 and all(one.upper() in METHODS for one in names):
         right = ", ".join(_quoted(one.upper()) for one in names)
         raise ValueError(f"method {shown(method)} is one name; write several as ({right})")
-    if method.upper() in _METHODS and method not in _METHODS:
-        raise ValueError(
-            f"method {shown(method)}: case counts in methods; write {_quoted(method.upper())}"
-        )
+    check_case(method)
     if (found := re.fullmatch(r"(\S+)\s+(/\S*)", method)) is not None:
         raise ValueError(f"write method and path apart: ({_quoted(found[1])}, {_quoted(found[2])})")
     if not _TOKEN.fullmatch(method):
