@@ -357,6 +357,114 @@ def test_of_a_test_case(tmp_path: Path) -> None:
     assert "ERROR" not in output.replace("= ERRORS =", "")
 
 
+STOPPED = """
+import unittest
+import pytest
+from conftest import get
+from sidestage import HTTPServer
+
+class TestShop(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = HTTPServer(name="class").start()
+        cls.server.expect("GET", "/never")
+        cls.server.expect("GET", "/login").reply("ok")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def test_first(self):
+        assert get(self.server, "/login") == 200
+
+    def test_last(self):
+        pass
+
+def test_local():
+    server = HTTPServer(name="local").start()
+    server.expect("GET", "/local")
+    server.stop()
+    del server
+
+@pytest.fixture(scope="module")
+def shop():
+    server = HTTPServer(name="fixture").start()
+    server.expect("GET", "/fixture")
+    yield server
+    server.stop()
+
+def test_uses(shop):
+    pass
+
+def test_verified(shop):
+    server = HTTPServer(name="verified").start()
+    server.expect("GET", "/verified")
+    server.stop()
+    with pytest.raises(AssertionError):
+        server.verify()
+
+of_the_module = HTTPServer(name="module")
+of_the_module.allow("GET", "/module")
+of_the_module.expect("GET", "/module")
+"""
+
+
+def test_what_only_stops_is_verified_where_it_ends(tmp_path: Path) -> None:
+    output = run(tmp_path, source=STOPPED)
+    assert re.search(r"= 1 failed, 4 passed, 3 errors in ", output), output[-3000:]
+    failed = re.findall(r"^(\w+ \S+) - UnmetExpectation: expect GET (/\w+)", output, re.M)
+    assert sorted(failed) == [
+        ("ERROR sidestage", "/module"),
+        ("ERROR test_it.py::TestShop::test_last", "/never"),
+        ("ERROR test_it.py::test_verified", "/fixture"),
+        ("FAILED test_it.py::test_local", "/local"),
+    ]
+    assert "declared in setUpClass: is it to be `allow`?" in output
+    assert "for a request during" not in output
+
+
+PLAIN = """
+import unittest
+from sidestage import HTTPServer
+
+class TestShop(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = HTTPServer(name="class").start()
+        cls.server.expect("GET", "/never")
+        cls.addClassCleanup(cls.server.stop)
+
+    def setUp(self):
+        server = HTTPServer(name="own").start()
+        server.expect("GET", "/own")
+        self.addCleanup(server.stop)
+
+    def test_one(self):
+        pass
+
+MORE
+"""
+
+
+@pytest.mark.parametrize(
+    "more, told", [("unittest.main()", 2), ("unittest.main(exit=False); 1 / 0", 0)]
+)
+def test_without_a_plugin_it_is_told_at_the_end_of_the_process(
+    tmp_path: Path, more: str, told: int
+) -> None:
+    script = tmp_path / "test_shop.py"
+    script.write_text(PLAIN.replace("MORE", more))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Ran 1 test" in done.stderr
+    assert done.stderr.count("UnmetExpectation: expect GET /") == told, done.stderr
+
+
 BROKEN_SETUP = """
 import pytest
 from conftest import get

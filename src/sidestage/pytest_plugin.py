@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +36,9 @@ from .process.pool import pool
 if TYPE_CHECKING:
     from . import Serve, Server, ServerManager
     from .journal.failures import Failure
+
+    Unmet = dict[str, list[Failure]]  # by the server as messages name it
+    Verify = Callable[[], Unmet]
 
 # The fixtures that are a server of one test, with the name of the class.
 _SERVERS = {
@@ -177,7 +181,10 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any],
 ) -> Generator[None, object, object]:
     """What a fixture declares is verified with the test, or with the server if it lasts longer."""
-    with owners.setting_up(fixturedef.argname, fixturedef.scope):
+    # pytest makes fixtures of setUpClass, setup_module and their like.
+    found = re.fullmatch(r"_(?:unittest|xunit)_(\w+?)_fixture_.*", fixturedef.argname)
+    name = f"fixture {fixturedef.argname}" if found is None else found[1]
+    with owners.setting_up(name, fixturedef.scope):
         return (yield)
 
 
@@ -208,7 +215,12 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Raise handlers' errors in the test itself, so that it fails and not its teardown."""
     __tracebackhide__ = True
-    return (yield from _raising(item, catch_up=True, verify=True))
+
+    def unmet() -> Unmet:
+        verifying = _verifying()
+        return {} if verifying is None else verifying.of_test(item.stash[_test])
+
+    return (yield from _raising(item, catch_up=True, verify=unmet))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -218,14 +230,16 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
     What the test has declared answers its clean-up, and is removed then.
     """
     __tracebackhide__ = True
-    if (verifying := _verifying()) is not None:
-        verifying.settle(item.stash[_test])
+    if (verifying := _verifying()) is None:
+        return (yield from _raising(item))
+    verifying.settle(item.stash[_test])
+    # A server of a class or a fixture that is only stopped there is verified with its last test.
+    unmet = functools.partial(verifying.of_ended, verifying.serving())
     try:
         # Nobody reads what expectations alone answer: it would fail the next test.
-        return (yield from _raising(item, catch_up=verifying is not None))
+        return (yield from _raising(item, catch_up=True, verify=unmet))
     finally:
-        if (verifying := _verifying()) is not None:
-            verifying.forget_test(item.stash[_test])
+        verifying.forget_test(item.stash[_test])
 
 
 def _raising(
@@ -233,7 +247,7 @@ def _raising(
     wanted: Callable[[Failure], bool] | None = None,
     *,
     catch_up: bool = False,
-    verify: bool = False,
+    verify: Verify | None = None,
 ) -> Generator[None, object, object]:
     """At the end of a phase, raise what handlers have raised; a note, if it fails already."""
     __tracebackhide__ = True
@@ -241,9 +255,8 @@ def _raising(
         result = yield
     except BaseException as error:
         # Of a skip, a note would be a part of the reason.
-        verify &= not isinstance(
-            error, (KeyboardInterrupt, pytest.exit.Exception, pytest.skip.Exception)
-        )
+        if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception, pytest.skip.Exception)):
+            verify = None
         if (raised := _new_error(item, catch_up=catch_up, verify=verify, fails=True)) is not None:
             attach(error, raised)
         raise
@@ -281,14 +294,14 @@ def _new_error(
     wanted: Callable[[Failure], bool] | None = None,
     *,
     catch_up: bool,
-    verify: bool = False,
+    verify: Verify | None = None,
     fails: bool = False,
 ) -> BaseException | None:
     """What handlers have raised and nobody has seen, if it is charged to this test.
 
     That is what its own servers have, and of others, what came while no other test ran. The rest
-    is told at the end of the run. With ``verify``, also what is unmet of what the test has
-    declared: it is no cause of a test that ``fails`` anyway.
+    is told at the end of the run. ``verify`` says what is unmet: that is no cause of a test that
+    ``fails`` anyway.
     """
     if "sidestage.server.server" not in sys.modules:
         return None
@@ -305,8 +318,7 @@ def _new_error(
 
     taken = registry.take_errors(is_charged)
     item.stash[_told] += [failure.cause for failure in taken.failures]
-    if verify and (verifying := _verifying()) is not None:
-        unmet: dict[str, list[Failure]] = verifying.of_test(item.stash[_test])
+    if unmet := verify() if verify is not None else None:
         taken.servers.extend(unmet)
         for failure in (each for of_server in unmet.values() for each in of_server):
             taken.failures.append(failure)
@@ -323,6 +335,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     """After the tests, report what was charged to none, before the run's result is known."""
     try:
         return (yield)
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        pytest_keyboard_interrupt()  # which pytest calls only after this
+        raise
     finally:
         if not hasattr(session.config, "workeroutput"):
             _report_the_rest(session)

@@ -78,7 +78,7 @@ def _error(verdict: Verdict, came: Sequence[Any], server: str) -> UnmetExpectati
     lines = [f"{label}{place} {verdict.what} at {server}{verdict.more}"]
     if spec.owner.fixture:
         hint = "" if spec.allow else ": is it to be `allow`?"
-        lines.append(f"declared in fixture {spec.owner.fixture}{hint}")
+        lines.append(f"declared in {spec.owner.fixture}{hint}")
     if entry.count < entry.least:
         lines.append(entry.nearest(came))
     return UnmetExpectation(

@@ -19,7 +19,7 @@ class Owner(NamedTuple):
     """Who has declared something."""
 
     test: Test | None = None  # with which it is verified; ``None`` is with its server
-    fixture: str = ""  # in which it was declared; empty is in none
+    fixture: str = ""  # in which it was declared: "fixture shop", "setUpClass"; empty is in none
 
 
 class _Fixture(NamedTuple):

@@ -1,7 +1,8 @@
 """What handlers have raised and nobody has seen: told on stderr at the end of the process.
 
 Seen is what was raised or noted on what was raised, read by ``errors``, expected, or cleared. What
-a server that is gone has left stays here, as text, so that it is not lost with the server.
+a server that is gone has left stays here, as text, so that it is not lost with the server. Whoever
+verifies something only at the end is asked then.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import atexit
 import contextlib
 import sys
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..pristine import system
@@ -36,6 +38,7 @@ class _Left:
 _holding: weakref.WeakValueDictionary[int, Failures] = weakref.WeakValueDictionary()
 _left = _Left()
 _registered = False
+_asked: list[Callable[[], list[Cause]]] = []  # what else is wrong
 
 
 def tell_at_exit() -> None:
@@ -62,10 +65,16 @@ def leave(causes: list[Cause], more: int) -> None:
     left.more += more + len(causes[room:])
 
 
-def take(*, read: bool = False) -> tuple[list[Cause], int]:
+def ask(source: Callable[[], list[Cause]]) -> None:
+    """Have ``source`` say at the end what else is wrong."""
+    _asked.append(source)
+
+
+def take(*, read: bool = False, ended_well: bool = True) -> tuple[list[Cause], int]:
     """What nobody has seen in this process, which then counts as seen, oldest first.
 
     Returns the errors, and how many more were not kept; with ``read``, also what was read only.
+    Other sources are asked if what ends has ``ended_well``.
     """
     global _left
     left, _left = _of_this_process(), _Left()
@@ -76,6 +85,8 @@ def take(*, read: bool = False) -> tuple[list[Cause], int]:
         new, others = failures.take_unseen(read=read)
         causes += new
         more += others
+    for source in _asked if ended_well else ():
+        causes += source()
     return sorted(causes, key=lambda cause: cause.came), more
 
 
@@ -88,7 +99,8 @@ def _of_this_process() -> _Left:
 
 
 def _tell() -> None:
-    causes, more = take()
+    # What is unmet after an exception is no wonder.
+    causes, more = take(ended_well=getattr(sys, "last_value", None) is None)
     if not causes and not more:
         return
     with importing_once():

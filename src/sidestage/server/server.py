@@ -556,6 +556,10 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         lifecycle: Lifecycle | None = getattr(self, "_lifecycle", None)
         if lifecycle is None or lifecycle.backend is None:
+            if lifecycle is not None and self._slot.declared is not None and not finalizing():
+                from . import verifying
+
+                verifying.note_gone(self)
             return
         if finalizing() or lifecycle.forked_copy:
             return  # at the end of this process the server's ends by itself

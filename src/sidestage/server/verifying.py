@@ -6,14 +6,16 @@ the server's process, and after the run of tests was interrupted.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ServerDied, StateError, UnexpectedRequest
 from ..expectations.verdicts import errors_of
-from ..journal import causes, owners
+from ..journal import causes, owners, unseen
 from ..journal.causes import Cause, Test
 from ..journal.failures import Failure, attach, combined
+from ..pristine import system
 from ..pristine.waits import Clock, Deadline
 from . import registry
 
@@ -137,9 +139,83 @@ def end(server: Server[Any], since: float) -> list[Failure]:
     return failures
 
 
+class _Gone(NamedTuple):
+    """An unmet expectation of a server that nobody holds any more."""
+
+    test: Test | None
+    server: str
+    failure: Failure
+    process: int
+
+
+_MOST_GONE = 1000
+_gone: list[_Gone] = []
+
+
+def note_gone(server: Server[Any]) -> None:
+    """Keep what is unmet of a server that has stopped, and that nobody holds any more."""
+    tests = {entry.spec.owner.test for entry in table_of(server) or ()}
+    for test in tests:
+        unmet = failures_of(server, lambda entry, test=test: entry.spec.owner.test is test)  # type: ignore[misc]
+        _gone.extend(_Gone(test, server.describe(), one, system.getpid()) for one in unmet)
+    del _gone[_MOST_GONE:]
+
+
+def _taken(wanted: Callable[[_Gone], bool]) -> list[_Gone]:
+    taken = [one for one in _gone if wanted(one)]
+    for one in taken:
+        _gone.remove(one)
+    return [one for one in taken if one.process == system.getpid()]  # a copy's original tells it
+
+
+def serving() -> list[Server[Any]]:
+    """The servers that have expectations and have not stopped."""
+    live = registry.live()
+    return [one for one in live if table_of(one) is not None and not one._lifecycle.rests]
+
+
+def of_ended(servers: Iterable[Server[Any]]) -> dict[str, list[Failure]]:
+    """Of ``servers``, what is unmet of what no test has declared, where they have stopped now."""
+
+    def wanted(entry: Entry) -> bool:
+        return entry.spec.owner.test is None
+
+    ended = [one for one in servers if one._lifecycle.rests]
+    return {one.describe(): unmet for one in ended if (unmet := failures_of(one, wanted))}
+
+
+def _of_the_rest() -> list[Cause]:
+    """What is unmet and nobody has verified, at the end of everything."""
+    if owners.interrupted():
+        _settle_all()
+    failures = [gone.failure for gone in _taken(lambda gone: True)]
+    for server in registry.live():
+        # Of one that serves, and does not answer any more, nothing can be said.
+        with contextlib.suppress(Exception):
+            if table_of(server) is not None and not server._lifecycle.forked_copy:
+                server._catch_up()
+                failures += failures_of(server)
+    for failure in failures:
+        failure.cause.tests = ()  # of no one, whichever ran last
+    return [failure.cause for failure in failures]
+
+
+unseen.ask(_of_the_rest)
+
+
+def _settle_all() -> None:
+    """Verify nothing any more of what was declared so far."""
+    _gone.clear()
+    for server in registry.live():
+        for entry in table_of(server) or ():
+            entry.told = True
+
+
 def of_test(test: Test) -> dict[str, list[Failure]]:
     """What is unmet of what a test has declared, by the server as messages name it."""
     found: dict[str, list[Failure]] = {}
+    for gone in _taken(lambda gone: gone.test is test):
+        found.setdefault(gone.server, []).append(gone.failure)
     for server in registry.live():
         if table_of(server) is not None:
             unmet = failures_of(server, lambda entry: entry.spec.owner.test is test)
@@ -150,6 +226,7 @@ def of_test(test: Test) -> dict[str, list[Failure]]:
 
 def settle(test: Test) -> None:
     """Verify nothing more of what a test has declared: its call is over, or there was none."""
+    _taken(lambda gone: gone.test is test)
     for server in registry.live():
         for entry in table_of(server) or ():
             entry.told |= entry.spec.owner.test is test
