@@ -465,6 +465,64 @@ def test_without_a_plugin_it_is_told_at_the_end_of_the_process(
     assert done.stderr.count("UnmetExpectation: expect GET /") == told, done.stderr
 
 
+RAISED = """
+import unittest
+import pytest
+from sidestage import HTTPServer
+
+class TestOwn(unittest.TestCase):
+    def test_it(self):
+        self.enterContext(HTTPServer(name="case")).expect("GET", "/case")
+
+class TestLoop(unittest.IsolatedAsyncioTestCase):
+    async def test_it(self):
+        (await self.enterAsyncContext(HTTPServer(name="loop"))).expect("GET", "/loop")
+
+def test_with():
+    with HTTPServer(name="with") as server:
+        server.expect("GET", "/with")
+        server.expect("GET", "/twice")
+"""
+
+
+def test_what_a_with_has_raised_opens_the_report_as_well(tmp_path: Path) -> None:
+    output = run(tmp_path, source=RAISED)
+    for name in ("TestOwn::test_it", "TestLoop::test_it", "test_with"):
+        assert summary(output, name).startswith("FAILED UnmetExpectation: expect GET /"), output
+    report = report_of(output, "test_with")
+    assert re.findall(r"^UnmetExpectation: expect GET /(\w+)", report, re.M) == ["with", "twice"]
+
+
+STOPS_EARLY = """
+import pytest
+from sidestage import HTTPServer
+
+@pytest.fixture(scope="session")
+def shop(serve_session):
+    server = serve_session(HTTPServer, name="shop")
+    server.expect("GET", "/session")
+    return server
+
+def test_fails(shop):
+    shop.expect("GET", "/mine")
+
+def test_is_not_reached(shop):
+    pass
+"""
+
+
+def test_a_run_that_stops_early_says_so_of_what_lasts_longer(tmp_path: Path) -> None:
+    output = run(tmp_path, "-x", source=STOPS_EARLY)
+    assert re.search(r"= 1 failed, 1 error in ", output), output[-3000:]
+    _, teardown, failure = re.split(
+        r"^_+ (?:ERROR at teardown of )?test_fails _+$", output, flags=re.M
+    )
+    assert "GET /session" in teardown
+    assert "the run stops here: what lasts longer than a test may have been met later" in teardown
+    assert "serve.stop()" not in output
+    assert "the run stops here" not in failure
+
+
 BROKEN_SETUP = """
 import pytest
 from conftest import get

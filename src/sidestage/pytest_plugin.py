@@ -12,7 +12,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -31,6 +31,7 @@ from .journal.causes import Cause, Test
 from .journal.failures import attach, combined
 from .journal.frames import FULL_TRACE, Place
 from .journal.headline import blocks, opening
+from .pristine.waits import Clock
 from .process.pool import pool
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ _FACTORIES: dict[str, Literal["function", "module", "session"]] = {
 _MARK = "sidestage"
 _FIXTURES = frozenset({*_SERVERS, *_FACTORIES, "server_manager"})
 _REST = "sidestage"  # the id of the report of what belongs to no one test
+_STOPS_EARLY = "    the run stops here: what lasts longer than a test may have been met later"
 _HIDDEN = "All traceback entries are hidden"  # so pytest says, where it shows none
 _LINES = {"short": 30, "full": None}  # of a server, in a failure report
 
@@ -68,6 +70,7 @@ _told = pytest.StashKey[list[Cause]]()  # what this phase has raised, or noted o
 
 def _server_fixture(name: str, kind: str) -> object:
     def serving(request: pytest.FixtureRequest) -> Iterator[Server[Any]]:
+        __tracebackhide__ = True
         options = {"name": name, **_marked_options(request.node, name)}
         server: Server[Any] = getattr(sidestage, kind)(**options)
         _note(request.node, server)
@@ -81,6 +84,7 @@ def _server_fixture(name: str, kind: str) -> object:
 
 def _factory_fixture(name: str, scope: Literal["function", "module", "session"]) -> object:
     def serving(request: pytest.FixtureRequest) -> Iterator[Serve]:
+        __tracebackhide__ = True
         from . import Serve
 
         node = request.node
@@ -441,12 +445,28 @@ def _open(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[No
     error = None if call.excinfo is None else call.excinfo.value
     others: list[Any] = getattr(item, "_excinfo", None) or []  # of a TestCase, from its clean-up
     seen = causes.causes_of(error, *(other.value for other in others))
-    of_all = sorted(dict.fromkeys([*told, *seen]), key=lambda cause: cause.came)
+    known = dict.fromkeys([*told, *seen])
+    of_all = sorted([*known, *_unmet(error, known)], key=lambda cause: cause.came)
     if lines := opening(of_all, error, test, functools.partial(_shorten, item.config)):
+        if call.when == "teardown" and _stops_early(item.session):
+            lines.append(_STOPS_EARLY)
         place = next((cause.place for cause in of_all if cause.place is not None), None)
         _prepend(report, lines, place)
         own = {each for cause in of_all for each in cause.own}
         others[:] = [other for other in others if id(other.value) not in own]  # told here
+
+
+def _stops_early(session: pytest.Session) -> bool:
+    """Whether the run ends before its other tests: with ``-x``, say."""
+    return bool(session.shouldfail or session.shouldstop)
+
+
+def _unmet(error: BaseException | None, known: Iterable[Cause]) -> list[Cause]:
+    """The unmet expectations that a test has raised itself: at the end of a ``with``, say."""
+    own = {each for cause in known for each in cause.own}
+    errors = error.exceptions if isinstance(error, BaseExceptionGroup) else (error,)
+    unmet = [each for each in errors if isinstance(each, UnmetExpectation) and id(each) not in own]
+    return [Cause(each, "", Clock.monotonic()) for each in unmet]
 
 
 def _prepend(report: pytest.TestReport, lines: list[str], place: Place | None) -> None:
