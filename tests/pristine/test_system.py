@@ -166,6 +166,27 @@ class TestSignal:
         assert join(in_threads(count, work))
         assert turns == [count * rounds]
 
+    def test_one_of_many_waiters_can_be_woken(self) -> None:
+        signal, looks, done = Wakeup(), threading.Semaphore(0), threading.Event()
+
+        def condition() -> bool:
+            looks.release()
+            return done.is_set()
+
+        waiters = in_threads(3, lambda: signal.wait_until(condition, soon()))
+        for _ in range(2 * len(waiters)):  # before a wait, and once that is listed
+            assert looks.acquire(timeout=10)
+        signal.notify_one()
+        for _ in range(2):  # it waits again
+            assert looks.acquire(timeout=10)
+        assert not looks.acquire(timeout=0.05)
+        done.set()
+        signal.notify()
+        assert join(waiters)
+
+    def test_to_wake_one_wakes_nobody_where_nobody_waits(self) -> None:
+        Wakeup().notify_one()
+
     def test_a_waiter_that_gave_up_is_forgotten(self) -> None:
         signal = Wakeup()
         signal.wait_until(lambda: False, Deadline(0.001))

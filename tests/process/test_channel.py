@@ -170,6 +170,24 @@ class TestSend:
         pipes.close(pipes.commands)
         assert eventually(lambda: bool(first))
 
+    def test_a_writer_that_was_woken_and_gives_up_wakes_the_next(
+        self, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        channel = pipes.channel
+        channel._writing.holder = ("another thread", 1, [])
+        next_one = outcome_of(lambda: channel.send(Sync(token=2)))
+        assert eventually(lambda: bool(channel._written._waiters))
+
+        def give_up(*arguments: Any) -> None:
+            channel._writing.holder = None  # the other has woken this one, and no more
+            raise Interruption
+
+        monkeypatch.setattr(channel, "_wait_for_turn", give_up)
+        with pytest.raises(Interruption):
+            channel.send(Sync(token=1))
+        assert eventually(lambda: next_one == [None])
+        assert pipes.commands_read() == [Sync(token=2)]
+
     def test_frames_of_many_writers_do_not_mix(self, pipes: Pipes) -> None:
         bodies = [Data(call=n, data=bytes([n]) * 100_000) for n in range(8)]
         outcomes = [outcome_of(lambda body=body: pipes.channel.send(body)) for body in bodies]

@@ -135,7 +135,7 @@ class Run:
         if self.ended:
             raise self.gone()
         try:
-            self.child.channel.send(*messages, deadline=deadline, user=self._user)
+            self.child.channel.write(messages, deadline, self._user)
         except ChannelClosed:
             self.broken = True
             raise self.gone() from None

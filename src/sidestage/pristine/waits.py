@@ -203,6 +203,16 @@ class Wakeup:
         except IndexError:  # after the last one
             pass
 
+    def notify_one(self) -> None:
+        """Have one waiting thread check its condition again, for what only one of them can have.
+
+        One that was woken and does not take it is to call this as well, or the others sleep on.
+        """
+        waiters = self._waiters
+        if waiters:
+            with contextlib.suppress(IndexError):  # it has left meanwhile
+                next(map(_release, iter(waiters.popleft, None)))  # in one call of C, as above
+
     def wait_until(
         self, condition: Callable[[], bool], deadline: Deadline, *, brief: bool = False
     ) -> bool:

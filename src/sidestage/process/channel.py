@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from ..pristine import system, waits
 from ..pristine.system import POLLIN, POLLOUT
-from ..pristine.waits import Deadline, Turn, Wakeup
+from ..pristine.waits import Caller, Deadline, Turn, Wakeup
 from ..wire.frames import PIPE_SIZE, FrameBuffer, ReadSize, WireError, encode
 from ..wire.messages import EVENTS, Message
 
@@ -55,6 +55,14 @@ class Channel:
     def send(
         self, *messages: Message, deadline: Deadline = NEVER, user: object | None = None
     ) -> None:
+        """Write all of ``messages``; raises what ``write`` raises."""
+        self.write(messages, deadline, user)
+
+    # Its arguments are positional: to pass on any number of messages with keywords takes longer
+    # than the system call.
+    def write(
+        self, messages: tuple[Message, ...], deadline: Deadline = NEVER, user: object | None = None
+    ) -> None:
         """Write all of ``messages``; raises ChannelClosed, or TimeoutError at the deadline.
 
         Raises ChannelClosed too if ``user`` is given and is no longer the user of the channel, and
@@ -73,10 +81,8 @@ class Channel:
                 raise TimeoutError("the call that this one interrupts has written half a frame")
             # As in ``Turn.take``.
             writing.holder = me if writing.holder is outer else writing.holder
-            if writing.holder is not me and not self._written.wait_until(
-                lambda: writing.take(me), deadline
-            ):
-                raise TimeoutError("another thread is still writing to the server's process")
+            if writing.holder is not me:
+                self._wait_for_turn(me, deadline)
             if user is not None and user is not self.user:
                 raise ChannelClosed
             if not self.closed:  # mostly all is written at once, and this saves a call
@@ -92,7 +98,11 @@ class Channel:
                 self.closed = True
             if writing.holder is me:
                 writing.holder = outer
-                self._written.notify()
+            self._written.notify_one()  # also if this was woken, and has not taken the turn
+
+    def _wait_for_turn(self, me: Caller, deadline: Deadline) -> None:
+        if not self._written.wait_until(lambda: self._writing.take(me), deadline):
+            raise TimeoutError("another thread is still writing to the server's process")
 
     def retire(self, deadline: Deadline) -> bool:
         """Take nothing more from the present user, and wait until what it writes is written.
@@ -111,7 +121,7 @@ class Channel:
         finally:
             if writing.holder is me:
                 writing.holder = None
-                self._written.notify()
+            self._written.notify_one()
 
     def _write_some(
         self, view: memoryview | bytearray, counts: list[int], deadline: Deadline
