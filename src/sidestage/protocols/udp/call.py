@@ -30,6 +30,7 @@ class UDPCall(Call):
 
     def complete(self, result: object) -> None:
         replies: list[Any]
+        checked: list[memoryview] = []
         if result is None:
             replies = []
         elif isinstance(result, (list, tuple)):
@@ -43,14 +44,13 @@ class UDPCall(Call):
                         "the handler of a UDP server may return None, bytes (one reply) or a list "
                         f"of bytes, not {type(result).__name__}: {shown(result)}"
                     )
-                self.request._check_reply(reply)
+                checked.append(self.request._check_reply(reply))
         except (TypeError, ValueError) as error:
             raise Refused(error, result) from None
-        if written := self.request.wfile.getvalue():
-            self.request._check_reply(written)
-            replies.insert(0, written)
-        for reply in replies:
-            self.request.reply(reply)
+        if written := self.request._written():
+            checked.insert(0, self.request._check_reply(written))
+        for view in checked:
+            self.request._send(view)
         self.request._note_answer(None, 0)
 
     def fail(self, error: BaseException) -> None:

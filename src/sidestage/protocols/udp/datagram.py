@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import weakref
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...errors import ServerStopped
@@ -40,8 +41,21 @@ class Datagram(Record):
         self._run = None if run is None else weakref.ref(run)  # a record keeps no run alive
         self._message = message
         self._replied = 0  # bytes
-        self.rfile = io.BytesIO(message.data)
-        self.wfile = _Reply()
+
+    # Made when they are first asked for: few handlers do, and records do without them.
+    @cached_property
+    def rfile(self) -> io.BytesIO:
+        """The bytes that came, as a binary file."""
+        return io.BytesIO(self._message.data)
+
+    @cached_property
+    def wfile(self) -> io.BytesIO:
+        """A binary file: what a handler writes to it is one reply, sent when it returns."""
+        return _Reply()
+
+    def _written(self) -> bytes:
+        """What the handler has written to ``wfile``."""
+        return self.wfile.getvalue() if "wfile" in self.__dict__ else b""
 
     @property
     def connection_number(self) -> int:
@@ -69,7 +83,10 @@ class Datagram(Record):
         Raises ValueError if it is too large, if the sender has no address or if there was no
         handler; TypeError if it is no bytes-like object; and ServerStopped after the server's stop.
         """
-        view = self._check_reply(data)
+        self._send(self._check_reply(data))
+
+    def _send(self, view: memoryview) -> None:
+        """Send a reply that was checked."""
         if self._run is None:
             raise ValueError("this datagram was recorded without a handler: nobody can reply")
         if (run := self._run()) is None:

@@ -112,9 +112,11 @@ class UDPService(Service):
         if isinstance(message, SendTo) and message.listener < len(self._sockets):
             unsent = self._unsent[message.listener]
             begins = not unsent.waiting
+            if begins and self._send_to(self._sockets[message.listener], message):
+                return  # as mostly
             if unsent.add(message):
                 if begins:
-                    self._write(message.listener)
+                    self._write_later(message.listener)
             elif unsent.dropped == 1:
                 text = "replies wait for this client, which does not read: new ones are dropped"
                 self.diagnose(message.address, text)
