@@ -85,18 +85,17 @@ class Connection:
         ``flags`` may be 0, ``MSG_PEEK`` or ``MSG_WAITALL``. Raises TimeoutError after the
         time set by ``settimeout``.
         """
-        if flags not in (0, socket.MSG_PEEK, socket.MSG_WAITALL):
-            raise ValueError(f"flags may be 0, MSG_PEEK or MSG_WAITALL, not {shown(flags)}")
         if type(bufsize) is not int or bufsize < 0:
             bufsize = _size(bufsize)
+        timeout = self._timeout
+        if not flags and type(flags) is int:  # as mostly
+            return self._read_some(bufsize, _NEVER if timeout is None else Deadline(timeout))
+        if flags not in (0, socket.MSG_PEEK, socket.MSG_WAITALL):
+            raise ValueError(f"flags may be 0, MSG_PEEK or MSG_WAITALL, not {shown(flags)}")
+        if flags != socket.MSG_WAITALL:
+            return self._read_some(bufsize, Deadline(timeout), peek=flags == socket.MSG_PEEK)
         parts: list[bytes] = []
-        if flags == 0:
-            timeout = self._timeout
-            self._read_some(bufsize, _NEVER if timeout is None else Deadline(timeout), parts)
-        elif flags == socket.MSG_PEEK:
-            self._read_some(bufsize, Deadline(self._timeout), parts, peek=True)
-        else:
-            self._read(bufsize, parts)
+        self._read(bufsize, parts)
         return b"".join(parts)
 
     def recv_exactly(self, size: int) -> bytes:
@@ -131,22 +130,19 @@ class Connection:
     def _read(self, size: int, parts: list[bytes]) -> None:
         """Receive ``size`` bytes into ``parts``, fewer at the end; an error keeps what came."""
         deadline = Deadline(self._timeout)
-        while (read := self._read_some(size, deadline, parts)) and (size := size - read):
-            continue
+        while data := self._read_some(size, deadline):
+            parts.append(data)
+            size -= len(data)
 
-    def _read_some(
-        self, size: int, deadline: Deadline, parts: list[bytes], *, peek: bool = False
-    ) -> int:
+    def _read_some(self, size: int, deadline: Deadline, *, peek: bool = False) -> bytes:
         if self._closed:
             raise _closed()
         if size == 0:
-            return 0
+            return b""
         try:
-            data = self._call.inflow.read_some(size, deadline, peek=peek)
+            return self._call.inflow.read_some(size, deadline, peek=peek)
         except TimeoutError:
             raise self._not_in_time() from None
-        parts.append(data)
-        return len(data)
 
     def _not_in_time(self) -> OSError:
         if self._timeout == 0:  # as a socket in non-blocking mode

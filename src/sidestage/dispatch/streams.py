@@ -33,7 +33,7 @@ class Inflow:
     def __init__(self, send: Callable[[Message], None], call: int) -> None:
         self._send = send
         self._call = call
-        self._chunks: deque[memoryview | bytearray] = deque()
+        self._chunks: deque[bytes | memoryview | bytearray] = deque()
         self._guard = system.Lock()  # of the joined pieces, the bytearrays
         self._ended = False
         self._error: Exception | None = None
@@ -57,7 +57,7 @@ class Inflow:
         if self._chunks and len(data) < _SMALL:
             self._join(data)
         else:
-            self._chunks.append(memoryview(data))
+            self._chunks.append(data)
         self._changed.notify()
 
     def _join(self, data: bytes) -> None:
@@ -90,40 +90,53 @@ class Inflow:
         ``peek`` leaves them to be read again. Raises TimeoutError at the deadline, or the error
         that the stream failed with.
         """
-        if not self._changed.wait_until(self._ready, deadline):
+        # Mostly something is there, or has just come; this saves two calls.
+        if not self._chunks and not self._changed.wait_until(self._ready, deadline):
             raise TimeoutError("timed out")
-        while self._hurried:  # maybe nothing else made it ready
-            self._hurried = False
-            self._acknowledge()
-            if not self._changed.wait_until(self._ready, deadline):
-                raise TimeoutError("timed out")
+        if self._hurried:
+            self._acknowledge_hurriedly(deadline)
         if not self._chunks:
             if self._error is not None and not self._ended:  # an earlier end counts
                 raise anew(self._error)
             return b""
         chunk = self._chunks[0]
-        if isinstance(chunk, bytearray):
-            data = self._take_joined(chunk, limit, peek=peek)
+        if peek:
+            return bytes(chunk[:limit])
+        if type(chunk) is bytes and len(chunk) <= limit:  # as most are: without a copy
+            data = chunk
+            self._chunks.popleft()
         else:
-            data = bytes(chunk[:limit])
-            if peek:
-                pass
-            elif len(data) == len(chunk):
-                self._chunks.popleft()
-            else:
-                self._chunks[0] = chunk[len(data) :]
-        if not peek:
-            self._owed += len(data)
+            data = self._take(chunk, limit)
+        self._owed += len(data)
+        if self._owed >= self._step:
             self._acknowledge()
         return data
 
-    def _take_joined(self, chunk: bytearray, limit: int, *, peek: bool) -> bytes:
+    def _acknowledge_hurriedly(self, deadline: Deadline) -> None:
+        """Acknowledge, and wait again: maybe nothing else has made it ready."""
+        while self._hurried:
+            self._hurried = False
+            self._acknowledge()
+            if not self._changed.wait_until(self._ready, deadline):
+                raise TimeoutError("timed out")
+
+    def _take(self, chunk: bytes | memoryview | bytearray, limit: int) -> bytes:
+        if isinstance(chunk, bytearray):
+            return self._take_joined(chunk, limit)
+        data = bytes(chunk[:limit])
+        rest = memoryview(chunk)[len(data) :]
+        if rest:
+            self._chunks[0] = rest
+        else:
+            self._chunks.popleft()
+        return data
+
+    def _take_joined(self, chunk: bytearray, limit: int) -> bytes:
         with self._guard:
             data = bytes(chunk[:limit])
-            if not peek:
-                del chunk[: len(data)]
-                if not chunk:
-                    self._chunks.popleft()
+            del chunk[: len(data)]
+            if not chunk:
+                self._chunks.popleft()
         return data
 
     def _ready(self) -> bool:

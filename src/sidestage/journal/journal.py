@@ -177,7 +177,8 @@ class Journal(Generic[R]):
         Such records have ``keep`` bytes together, each until ``settle`` or ``let_go``.
         """
         with self._guard:
-            taken = min(size, self.keep - self._held)
+            room = self.keep - self._held
+            taken = size if size <= room else room  # ``min`` takes as long as all of this
             self._held += taken
             self._size += taken
             if self._size > self.keep:

@@ -113,7 +113,8 @@ class Backpressure:
     def wrote(self, size: int) -> None:
         """Count ``size`` bytes of the parent that were written to the client's transport."""
         self._owed += size
-        self._settle()
+        if self._owed >= self._step:
+            self._settle()
 
     def hurry(self) -> None:
         """Acknowledge in smaller steps from now on, starting with what was written."""

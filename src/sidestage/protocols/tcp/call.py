@@ -109,11 +109,12 @@ class TCPCall(Call):
         with self._guard:
             if self._journal is None:  # recorded
                 return
-            kept = 0
+            kept, size = 0, len(data)
             if not self._cut:  # what is kept is the beginning
-                kept = self._journal.hold(min(len(data), self._keep - len(self._data)))
+                room = self._keep - len(self._data)
+                kept = self._journal.hold(size if size <= room else room)
             self._data += data[:kept]
-            self._cut += len(data) - kept
+            self._cut += size - kept
 
     def _lost(self, reset: bool) -> None:
         gone = ClientLeft(f"the client {self.client_address} has closed the connection")
