@@ -79,13 +79,16 @@ class Calls:
         ``now`` is the time on the loop's clock, if the caller knows it. Setting ``call.due`` to
         ``None`` ends the count.
         """
-        call_id = next_call_id()
-        self._open[call_id] = call
+        call_id, opened = next_call_id(), self._open
+        opened[call_id] = call
         self._size += call.size
-        if self._size >= self._room or len(self._open) + len(self._left) >= CALLS:
+        if self._size >= self._room or len(opened) + len(self._left) >= CALLS:
             self._look()
-        if timed and self._seconds is not None:
-            self._begin_time(call, self._loop.time() if now is None else now, self._seconds)
+        seconds = self._seconds
+        if timed and seconds is not None:  # as ``_begin_time``, without a call
+            call.due = (self._loop.time() if now is None else now) + seconds
+            if self._timer is None:
+                self._timer = self._loop.call_later(seconds, self._check)
         return call_id
 
     def count(self, call: Call, *, timed: bool) -> None:

@@ -56,9 +56,9 @@ class Outbox:
         """Send a message that is never dropped; raises what ``frames.add_to`` raises."""
         if self._kind != "kept":
             self._begin("kept")
-        add_to(self._batch, message)
+        size = add_to(self._batch, message)
         self._count += 1
-        if len(self._batch) > CHUNK:
+        if size > CHUNK:
             self.flush()
 
     def record(self, message: Message) -> None:
@@ -75,10 +75,10 @@ class Outbox:
     def _add(self, message: Message, kind: Kind) -> None:
         if self._kind != kind:
             self._begin(kind)
-        add_to(self._batch, message)
+        size = add_to(self._batch, message)
         self._count += 1
         # The messages of one batch are dropped together, so keep batches small.
-        if len(self._batch) > min(CHUNK, self.limit // 4):
+        if size > CHUNK or size > self.limit // 4:
             self.flush()
 
     def _begin(self, kind: Kind) -> None:

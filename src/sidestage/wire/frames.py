@@ -63,8 +63,8 @@ def _too_large(message: Message, size: int) -> TooLarge:
     )
 
 
-def add_to(frame: bytearray, message: Message) -> None:
-    """Append ``message`` to a frame that was begun with ``START``.
+def add_to(frame: bytearray, message: Message) -> int:
+    """Append ``message`` to a frame that was begun with ``START``; returns the size of that.
 
     Raises TooLarge, or TypeError, ValueError or OverflowError for what cannot be encoded; the frame
     is as before then.
@@ -75,10 +75,11 @@ def add_to(frame: bytearray, message: Message) -> None:
     except BaseException:
         del frame[before:]
         raise
-    if len(frame) - before > MAX_MESSAGE:
-        size = len(frame) - before
+    size = len(frame)
+    if size - before > MAX_MESSAGE:
         del frame[before:]
-        raise _too_large(message, size)
+        raise _too_large(message, size - before)
+    return size
 
 
 def finish(frame: bytearray, count: int) -> None:

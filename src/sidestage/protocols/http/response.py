@@ -22,8 +22,9 @@ ALLOWED = (
 MAY_RETURN = f"the handler of an HTTP server may return {ALLOWED}"
 
 TEXT = "text/plain; charset=utf-8"
-_BINARY = "application/octet-stream"
-_JSON = "application/json"
+TEXT_HEADERS: Headers = (("Content-Type", TEXT),)
+_BINARY_HEADERS: Headers = (("Content-Type", "application/octet-stream"),)
+_JSON_HEADERS: Headers = (("Content-Type", "application/json"),)
 _WIDE = re.compile(r"[^\0-\xff]")
 _REASONS: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
@@ -87,7 +88,7 @@ class HTTPResponse:
         """Convert a handler's return value to a response; raises TypeError for other types."""
         match result:
             case str():
-                return cls._made(encoded(result), TEXT)
+                return cls._made(encoded(result), TEXT_HEADERS)
             case HTTPResponse():
                 return result
             case None:
@@ -123,15 +124,15 @@ class HTTPResponse:
     def _of_body(cls, body: Any) -> HTTPResponse:
         match body:
             case str():
-                return cls._made(encoded(body), TEXT)
+                return cls._made(encoded(body), TEXT_HEADERS)
             case bytes() | bytearray() | memoryview():
-                return cls._made(bytes(body), _BINARY)
+                return cls._made(bytes(body), _BINARY_HEADERS)
             case dict() | list():
-                return cls._made(cls._json(body), _JSON)
+                return cls._made(cls._json(body), _JSON_HEADERS)
             case Iterator():
-                return cls._made(body, _BINARY)
+                return cls._made(body, _BINARY_HEADERS)
             case _ if is_buffer(body):
-                return cls._made(bytes(body), _BINARY)
+                return cls._made(bytes(body), _BINARY_HEADERS)
             case _ if hasattr(body, "__anext__"):
                 raise TypeError(
                     "an asynchronous generator cannot be returned; return an iterator of bytes, "
@@ -141,10 +142,9 @@ class HTTPResponse:
                 raise cls._refusal(body)
 
     @classmethod
-    def _made(cls, body: Any, content_type: str) -> HTTPResponse:
+    def _made(cls, body: Any, headers: Headers) -> HTTPResponse:
         """Create a response with status 200, without the checks of ``__post_init__``."""
         made = object.__new__(cls)
-        headers = (("Content-Type", content_type),)
         made.__dict__.update(body=body, headers=headers)  # the rest is the class's defaults
         return made
 

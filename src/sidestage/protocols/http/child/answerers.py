@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ....wire.messages import Data, End
 from ..messages import Respond, Trailers
-from .exchange import Asked, Exchange
+from .exchange import ASKED_ALL, Exchange
 from .head import LONG
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Handler:
         self._service.outbox.send(exchange.request())
         if exchange.size > LONG:
             exchange.head = head.without_fields()
-        if exchange.asked is not Asked.DONE:
+        if exchange.asked is not ASKED_ALL:
             self._flow(exchange).sent(len(exchange.body))
             exchange.body = b""
 

@@ -28,7 +28,19 @@ from ....wire.messages import (
 from ..messages import Inform, Respond, Trailers, credit_of
 from ..rules import Refusal
 from .answerers import plain
-from .exchange import Answered, Answerer, Asked, Event, Exchange
+from .exchange import (
+    ANSWERED_ALL,
+    ASKED_ALL,
+    PASSED,
+    QUEUED,
+    RESPOND,
+    RESPOND_HEAD,
+    TURN,
+    WHOLE,
+    Answerer,
+    Event,
+    Exchange,
+)
 from .faults import perform, tell_behind
 from .framing import head_of, informational, mismatch, sent
 from .h1_reader import RequestReader
@@ -123,7 +135,7 @@ class HTTPConnection:
     # From the reader ---------------------------------------------------------------------------
 
     def whole(self, exchange: Exchange) -> None:
-        exchange.on(Event.WHOLE)
+        exchange.on(WHOLE)
         self.queue.append(exchange)
         self._advance()
 
@@ -251,17 +263,17 @@ class HTTPConnection:
         """Move the first exchange as far as possible, then the next."""
         while self.queue:
             exchange = self.queue[0]
-            if exchange.answered is Answered.QUEUED:
+            if exchange.answered is QUEUED:
                 ready = not self.blocked and exchange.refusal is None
                 if not (ready and self._take_turn(exchange)):
                     self._put_off(exchange)
                     return
-            if exchange.answered < Answered.DONE or exchange.tunnel:
+            if exchange.answered < ANSWERED_ALL or exchange.tunnel:
                 break
             if not exchange.keep_alive or self.service.draining:
                 self._finish(exchange)
                 return
-            if exchange.asked is not Asked.DONE:
+            if exchange.asked is not ASKED_ALL:
                 break
             self.queue.popleft()
             self.service.calls.close(exchange.call)
@@ -293,7 +305,7 @@ class HTTPConnection:
             answerer = service.router.answerer(exchange)
         elif service.handled and not exchange.cut:  # a handler gets the whole body or none of it
             answerer = service.handler
-        if exchange.asked is not Asked.DONE and not (exchange.early and answerer.early):
+        if exchange.asked is not ASKED_ALL and not (exchange.early and answerer.early):
             head = exchange.head
             if head is not None and head.expects and not exchange.body:
                 self._continue(exchange)
@@ -303,7 +315,7 @@ class HTTPConnection:
             return False
         if exchange.timer is not None or exchange.patience is not None:
             self._cancel_timer(exchange)
-        exchange.on(Event.TURN)
+        exchange.on(TURN)
         exchange.since = service.loop.time()
         exchange.answerer = answerer
         answerer.take(exchange)
@@ -360,9 +372,7 @@ class HTTPConnection:
                     self.reader.go_on()
 
     def timed_out(self, exchange: Exchange) -> None:
-        if exchange.answered is not Answered.PASSED or (
-            exchange.gate and exchange.gate.answer_begun
-        ):
+        if exchange.answered is not PASSED or (exchange.gate and exchange.gate.answer_begun):
             return
         seconds = self.service.handler_timeout
         text = f"the handler gave no answer to {exchange.line()} within {seconds} s: sent 504"
@@ -391,12 +401,12 @@ class HTTPConnection:
         if response.fault is not None:
             perform(self, exchange, response)
             return
-        if not exchange.on(Event.RESPOND_HEAD if response.more else Event.RESPOND):
+        if not exchange.on(RESPOND_HEAD if response.more else RESPOND):
             return
         exchange.due = None
         if self.service.draining:
             exchange.keep_alive = False
-        if exchange.asked is not Asked.DONE:
+        if exchange.asked is not ASKED_ALL:
             self._answer_early(exchange, response)
         body = response.body
         head = head_of(exchange, response)
@@ -615,7 +625,7 @@ class HTTPConnection:
             return
         exchange.refusal = refusal
         exchange.keep_alive = False
-        if exchange.answered is not Answered.QUEUED:
+        if exchange.answered is not QUEUED:
             self._refuse_late(exchange, refusal)
             return
         if exchange not in self.queue:
@@ -625,7 +635,7 @@ class HTTPConnection:
     def _refuse_late(self, exchange: Exchange, refusal: Refusal) -> None:
         """Refuse a request whose handler runs already: its body is wrong."""
         self._lose(exchange, reset=False)  # it must not wait for the rest of the body
-        if exchange.answered is Answered.PASSED:
+        if exchange.answered is PASSED:
             self._answer_refusal(exchange, refusal)
         else:
             exchange.on(Event.REFUSE)
@@ -671,7 +681,7 @@ class HTTPConnection:
         stage = "handler running" if exchange.gate is None else exchange.gate.stage
         if exchange.faulty is not None:
             stage = exchange.faulty.stage()
-        elif exchange.answered is not Answered.PASSED:
+        elif exchange.answered is not PASSED:
             stage = "tunnel open" if exchange.tunnel else "response not complete"
         return f"{stage} for {self.service.loop.time() - exchange.since:.1f} s"
 

@@ -120,8 +120,10 @@ class RequestReader:
                 raise malformed("`Connection: close` was there (RFC 9112 9.6)")
             self.incoming = Exchange(self._sink)
             self._begun = True
-        whole = kept + data
-        end = whole.find(b"\r\n\r\n", max(0, len(kept) - 3)) + 4
+            whole, end = data, data.find(b"\r\n\r\n") + 4
+        else:
+            whole = kept + data
+            end = whole.find(b"\r\n\r\n", max(0, len(kept) - 3)) + 4
         if end < 4:
             self._keep_head(whole, data)
             return b""

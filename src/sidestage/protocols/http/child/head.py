@@ -36,7 +36,9 @@ _FIELDS = re.compile(rb"(?:%b)*\r\n" % _FIELD.pattern)
 class Head:
     """A request's head that no rule refuses."""
 
-    __slots__ = ("expects", "fields", "http_version", "keep_alive", "length", "method", "target")
+    __slots__ = (
+        "expects", "fields", "http_version", "keep_alive", "length", "method", "size", "target",
+    )  # fmt: skip
 
     def without_fields(self) -> Head:
         """What the response needs to know."""
@@ -49,6 +51,7 @@ class Head:
         self.target = line.target.decode("ascii")
         self.http_version = f"1.{line.minor}"
         self.fields = fields  # as they came, without the empty line
+        self.size = len(self.target) + len(fields)  # bytes that the parent holds of it
         # RFC 9112 9.3
         self.keep_alive = b"close" not in found.connection and (
             line.minor == 1 or b"keep-alive" in found.connection
