@@ -83,7 +83,9 @@ class Entry(Generic[M, A]):
     def next_answer(self) -> int:
         """The number of its next answer, from 0; the last repeats."""
         last = len(self.answers) - 1
-        return self.met if self.met < last else max(0, last)
+        if self.met < last:
+            return self.met
+        return last if last > 0 else 0
 
     def note(self) -> str:
         """Why it may not be met now; empty if it may."""
@@ -176,6 +178,10 @@ class Outcome(enum.Enum):
     OPEN = enum.auto()  # it cannot be said yet
 
 
+# Names of their own, which are quicker to look up on 3.11.
+MET, FULL, FREE, OPEN = Outcome.MET, Outcome.FULL, Outcome.FREE, Outcome.OPEN
+
+
 class Choice(NamedTuple, Generic[M, A]):
     """The verdict on one request."""
 
@@ -183,9 +189,9 @@ class Choice(NamedTuple, Generic[M, A]):
     entry: Entry[M, A] | None = None  # that is met
 
 
-_OPEN: Choice[Any, Any] = Choice(Outcome.OPEN)
-_FULL: Choice[Any, Any] = Choice(Outcome.FULL)
-_FREE: Choice[Any, Any] = Choice(Outcome.FREE)
+_OPEN: Choice[Any, Any] = Choice(OPEN)
+_FULL: Choice[Any, Any] = Choice(FULL)
+_FREE: Choice[Any, Any] = Choice(FREE)
 
 
 def choose(
@@ -220,7 +226,7 @@ def to_ask(
         return verdict is True
 
     outcome, _ = choose(candidates, does_so_far)
-    if outcome is not Outcome.FULL:
+    if outcome is not FULL:
         return undecided
     # Of those that are closed, one that matches for sure is enough.
     return [entry for entry in undecided if entry.is_open]
@@ -237,7 +243,7 @@ def _among_musts(
         elif not entry.is_unmet:
             takers.append(entry)
         elif (verdict := matches(entry)) is not False:
-            return _OPEN if verdict is None else Choice(Outcome.MET, entry)
+            return _OPEN if verdict is None else Choice(MET, entry)
     if (choice := _first(reversed(takers), matches)) is not None:
         return choice
     verdicts = {matches(entry) for entry in closed}
@@ -252,7 +258,7 @@ def _first(
     """The first that matches, if none before it is undecided."""
     for entry in entries:
         if (verdict := matches(entry)) is not False:
-            return _OPEN if verdict is None else Choice(Outcome.MET, entry)
+            return _OPEN if verdict is None else Choice(MET, entry)
     return None
 
 

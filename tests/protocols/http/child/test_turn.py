@@ -9,7 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.choices import Declared, Model
 from kit.http_child import Server, declare, head, reply
+from kit.views import matchers, view
 from sidestage.protocols.http.messages import Request, Respond
 from sidestage.wire.messages import (
     Chosen,
@@ -49,6 +51,62 @@ SERVICE.preload()
 assert "sidestage.child.expectations" in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# The choice ----------------------------------------------------------------------------------
+
+_query = st.sampled_from([None, {"a": "1"}, {"a": "2"}])
+_fields = st.sampled_from([None, {"X-Id": "1"}, {"X-Id": "2"}, {"X-Id": str}])
+_json = st.sampled_from([None, {"id": 1}, {"id": 2}, {"id": int}, [1]])
+looking = st.tuples(
+    st.booleans(), st.integers(0, 1), st.none() | st.integers(1, 2), _query, _fields, _json
+)
+asking = st.tuples(
+    st.sampled_from(["/a?a=1", "/a?a=2", "/a"]),
+    st.sampled_from(["X-Id: 1", "X-Id: 2", "Y: 1"]),
+    st.sampled_from([b'{"id": 1}', b'{"id": 2}', b"[1]", b"no JSON", b""]),
+)
+
+
+@given(st.lists(looking, min_size=1, max_size=9), st.lists(asking, max_size=8), st.booleans())
+def test_the_choice_is_that_of_the_model_whatever_is_looked_at(
+    looks: list[Any], asks: list[Any], in_pieces: bool
+) -> None:
+    server, model, every = Server(handled=False), Model(), {}
+    for number, (allow, least, most, *parts) in enumerate(looks, 1):
+        named = zip(("query", "headers", "json"), parts, strict=True)
+        spec = {"allow": allow, "least": least, "most": most}
+        wanted = {name: part for name, part in named if part is not None}
+        server.command(declare(number, "POST", "/a", **spec, **wanted), reply(number, least=least))
+        model.entries.append(Declared(number=number, **spec))
+        every[number] = matchers("POST", "/a", **wanted)
+    for target, field, body in asks:
+        came = post(target, body, field)
+        server.feed(*([came[:-1], came[-1:]] if in_pieces else [came]))
+        seen = view(f"POST {target}", field, body=body)
+        _, chosen = model.choose(lambda one: every[one.number].verdict(seen) is True)  # noqa: B023 - called at once
+        if chosen:
+            model.entries[chosen - 1].met += 1
+        met = server.mets[-1]
+        assert met is not None
+        assert (met.entry, bool(met.unexpected)) == (chosen, not chosen)
+    assert len(server.mets) == len(asks)
+
+
+def test_the_answer_to_a_head_has_no_body_whatever_was_asked_before() -> None:
+    server = strict(declare(1, "*", "/a", allow=True), reply(1, b"one"))
+    server.feed(head("GET", "/a"), head("HEAD", "/a"), head("GET", "/a"))
+    assert answers(server) == [b"200 one", b"200 ", b"200 one"]
+    assert [(met.size, met.done) for met in server.mets if met] == [(3, True), (0, True), (3, True)]
+
+
+def test_the_head_is_enough_for_a_handler_if_no_expectation_fits_it() -> None:
+    server = strict(
+        *(declare(number, "POST", "/a", json={"id": number}) for number in range(9)), handled=True
+    )
+    server.feed(head("POST", "/b", "Content-Length: 100000"))
+    assert [request.more for request in server.requests] == [True]
+    server.feed(bytes(100_000))
 
 
 # Answers of the child ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ....wire.messages import Data, End
 from ..messages import Respond, Trailers
 from .exchange import ASKED_ALL, Exchange
+from .framing import ready
 from .head import LONG
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def plain(status: int, reason: str, text: str = "") -> Respond:
 
 
 PLAIN_SUCCESS = plain(200, "OK")
+_MADE_SUCCESS = ready("GET", PLAIN_SUCCESS)  # without a body it is that of a HEAD as well
 
 
 class Handler:
@@ -87,8 +89,10 @@ class Recorder:
         self._service = service
 
     def take(self, exchange: Exchange) -> None:
+        assert exchange.head is not None
+        made = None if exchange.head.method == "CONNECT" else _MADE_SUCCESS
         self._service.outbox.record(exchange.request())
-        exchange.framing.respond(exchange, PLAIN_SUCCESS)
+        exchange.framing.respond(exchange, PLAIN_SUCCESS, made)
 
     def piece(self, exchange: Exchange, data: bytes) -> None:
         """It takes nothing early."""

@@ -1,4 +1,4 @@
-"""Answers a request whose line decides which expectation it meets, with what that has ready.
+"""Answers a request of which it is known which expectation it meets, with what that has ready.
 
 Most requests are such, so this is the short way; ``turn`` has the others.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ....wire.messages import Met
 from ..messages import Respond, answer_of
 from .answerers import PLAIN_SUCCESS
+from .framing import Ready, ready
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -28,34 +29,41 @@ def answered(
 
 
 class Direct:
-    """An ``Answerer`` of all requests of one line that meet one expectation.
+    """An ``Answerer`` of all requests that meet one expectation, whose answer is ready.
 
-    No call, no question and no delay. It lasts until an expectation or an answer is added.
+    No call, no question and no delay. It lasts until an expectation or an answer is added. Of
+    methods to which an answer has no body, each has one of its own.
     """
 
-    __slots__ = ("_entry", "_mets", "_router", "early")
+    __slots__ = ("_entry", "_made", "_router", "early")
 
     calls = False
 
     def __init__(self, router: Router, entry: HTTPEntry) -> None:
         self._router = router
         self._entry = entry
-        self._mets: dict[int, Met] = {}  # by the number of the answer
+        self._made: dict[int, tuple[Met, Respond, Ready | None]] = {}  # by the answer's number
         self.early = entry.early
 
     def take(self, exchange: Exchange) -> None:
         router = self._router
         number, answer = router.table.meet(self._entry)
-        response = PLAIN_SUCCESS if answer is None else answer.content
-        assert response is not None
-        met = self._mets.get(number)
-        if met is None:
+        made = self._made.get(number)
+        if made is None:
             assert exchange.head is not None
-            met = answered(exchange.head, response, self._entry.number, number)
-            self._mets[number] = met
-        exchange.met = met
+            content = PLAIN_SUCCESS if answer is None else answer.content
+            made = self._made[number] = self._make(exchange.head, number, content)
+        exchange.met, response, whole = made
         router.service.outbox.record(exchange.request())
-        exchange.framing.respond(exchange, response)
+        exchange.framing.respond(exchange, response, whole)
+
+    def _make(
+        self, head: Head, number: int, response: Respond | None
+    ) -> tuple[Met, Respond, Ready | None]:
+        """What the test is told, and what the client gets."""
+        assert response is not None
+        met = answered(head, response, self._entry.number, number)
+        return met, response, ready(head.method, response)
 
     def piece(self, exchange: Exchange, data: bytes) -> None:
         """It is answered already."""

@@ -20,7 +20,7 @@ from ..rules import Refusal
 
 if TYPE_CHECKING:
     from ....wire.credit import Backpressure
-    from .framing import OwnChunks
+    from .framing import OwnChunks, Ready
     from .head import Head
 
 
@@ -118,8 +118,8 @@ class Framing(Protocol):
         """The address that the client has connected to."""
         ...
 
-    def respond(self, exchange: Exchange, response: Respond) -> None:
-        """Send a response, or its beginning."""
+    def respond(self, exchange: Exchange, response: Respond, made: Ready | None = None) -> None:
+        """Send a response, or its beginning; ``made`` is the whole one, if it was encoded."""
 
     def timed_out(self, exchange: Exchange) -> None:
         """The answerer's time has ended."""
@@ -259,6 +259,11 @@ class Exchange:
     def ended(self) -> bool:
         """Whether nothing more will be sent."""
         return self.answered >= ANSWERED_ALL
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the client speaks HTTP/1.0."""
+        return self.head is not None and self.head.http_version == "1.0"
 
     # As a call -----------------------------------------------------------------------------------
 

@@ -54,6 +54,26 @@ def head_of(exchange: Exchange, response: Respond) -> bytes:
     return head + b"\r\n"
 
 
+class Ready(NamedTuple):
+    """A whole response, encoded but for its date: in HTTP/1.1, on a connection that goes on."""
+
+    before: bytes  # the Date field
+    after: bytes
+
+
+def ready(method: str, response: Respond) -> Ready | None:
+    """Encode a response that is sent again and again, as ``head_of`` does.
+
+    ``None`` if it is large, if it goes wrong, or if its framing takes more thought.
+    """
+    if response.more or response.fault is not None or len(response.body) > _LONG:
+        return None
+    given = _given(response.status, response.reason, response.headers)
+    if given.dated or not given.silent or method in ("HEAD", "CONNECT"):
+        return None
+    return Ready(given.head, b"Content-Length: %d\r\n\r\n%b" % (len(response.body), response.body))
+
+
 def informational(status: int, reason: str, headers: Headers) -> bytes:
     """Encode a 1xx response (RFC 9110 15.2)."""
     return _given(status, reason, headers).head + b"\r\n"

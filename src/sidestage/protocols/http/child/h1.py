@@ -42,7 +42,7 @@ from .exchange import (
     Exchange,
 )
 from .faults import perform, tell_behind
-from .framing import head_of, informational, mismatch, sent
+from .framing import Ready, head_of, http_date, informational, mismatch, sent
 from .h1_reader import RequestReader
 
 if TYPE_CHECKING:
@@ -397,7 +397,7 @@ class HTTPConnection:
 
     # Responses ---------------------------------------------------------------------------------
 
-    def respond(self, exchange: Exchange, response: Respond) -> None:
+    def respond(self, exchange: Exchange, response: Respond, made: Ready | None = None) -> None:
         if response.fault is not None:
             perform(self, exchange, response)
             return
@@ -408,19 +408,26 @@ class HTTPConnection:
             exchange.keep_alive = False
         if exchange.asked is not ASKED_ALL:
             self._answer_early(exchange, response)
+        if made is not None and exchange.keep_alive and not exchange.is_old:
+            self.transport.write(made.before + http_date() + made.after)
+        else:
+            self.transport.write(self._encoded(exchange, response))
+        if response.more:
+            self._begin_stream(exchange, response)
+        elif exchange.flow is not None:
+            self._release(exchange)
+
+    def _encoded(self, exchange: Exchange, response: Respond) -> bytes:
+        """The head of a response, and the first piece of its body."""
         body = response.body
         head = head_of(exchange, response)
         if exchange.mismatch:
             self._tell_mismatch(exchange)
         if exchange.bodiless:
-            body = b""
-        elif exchange.chunked and body:
+            return head
+        if exchange.chunked and body:
             body = b"%x\r\n%b\r\n" % (len(body), body)
-        self.transport.write(head + body)
-        if response.more:
-            self._begin_stream(exchange, response)
-        elif exchange.flow is not None:
-            self._release(exchange)
+        return head + body
 
     def _begin_stream(self, exchange: Exchange, response: Respond) -> None:
         """The first piece of a body was written; others follow."""

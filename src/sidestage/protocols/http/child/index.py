@@ -1,16 +1,17 @@
 """Finds the expectations that a request may meet by the segments of its path.
 
 A path without parameters is a key of a dict. A template is a way through a tree, whose edges are
-segments, or any segment. What else there is, is looked at for each request.
+segments, or any segment. What else there is, is looked at for each request. Where a path has many
+expectations, a ``Sieve`` leaves few of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ..matching.paths import Segments, Template
+from .sieve import LINE, REST, Sieve, merged
 
 if TYPE_CHECKING:
     from ....child.expectations import Entry
@@ -20,7 +21,28 @@ if TYPE_CHECKING:
 
     HTTPEntry = Entry[Matchers, Respond]
 
-_number = attrgetter("number")
+
+class Leaf:
+    """The entries of one path, and which of them a request may meet."""
+
+    __slots__ = ("line", "rest")
+
+    def __init__(self) -> None:
+        self.line = Sieve(LINE)  # by its line
+        self.rest = Sieve(REST)  # by what follows that, once all of it has come
+
+    def __bool__(self) -> bool:
+        return bool(self.line.entries)
+
+    def add(self, entry: HTTPEntry) -> None:
+        """Add an entry, which was declared after all others."""
+        self.line.add(entry)
+        self.rest.add(entry)
+
+    def remove(self, entry: HTTPEntry) -> None:
+        """Remove an entry that is there."""
+        self.line.remove(entry)
+        self.rest.remove(entry)
 
 
 class _Node:
@@ -31,8 +53,8 @@ class _Node:
     def __init__(self) -> None:
         self.named: dict[str, _Node] = {}  # by the next segment
         self.any: _Node | None = None  # whatever the next segment is
-        self.ends: list[HTTPEntry] = []  # of templates that end here
-        self.rests: list[HTTPEntry] = []  # of templates that have `{name:path}` here
+        self.ends = Leaf()  # of templates that end here
+        self.rests = Leaf()  # of templates that have `{name:path}` here
 
     def way(self, template: Template) -> Iterator[_Node]:
         """The nodes of a template after this one, which are made where there are none."""
@@ -45,8 +67,8 @@ class _Node:
                 node = node.any
             yield node
 
-    def find(self, segments: Segments) -> Iterator[list[HTTPEntry]]:
-        """The lists of entries whose templates may match."""
+    def find(self, segments: Segments) -> Iterator[Leaf]:
+        """The entries whose templates may match."""
         nodes: list[_Node] = [self]
         for segment in segments:
             following: list[_Node] = []
@@ -81,13 +103,13 @@ class PathIndex:
     """The entries of a service, by their paths."""
 
     def __init__(self) -> None:
-        self._literal: dict[Segments, list[HTTPEntry]] = {}
+        self._literal: dict[Segments, Leaf] = {}
         self._tree = _Node()
-        self._others: list[HTTPEntry] = []  # of any path, and regular expressions
+        self._others = Leaf()  # of any path, and regular expressions
 
     def add(self, entry: HTTPEntry) -> None:
         """Add an entry, which was declared after all others."""
-        self._place(entry).append(entry)
+        self._place(entry).add(entry)
 
     def remove(self, entry: HTTPEntry) -> None:
         """Remove an entry that is there."""
@@ -100,23 +122,28 @@ class PathIndex:
                 del self._literal[path.literal]
 
     def find(self, request: RequestView) -> Sequence[HTTPEntry]:
-        """Return all entries that may match and others, in the order of their numbers."""
+        """Return all entries that may match and others, in the order of their numbers.
+
+        Nothing but the line of the request is looked at.
+        """
+        return merged([leaf.line.find(request) for leaf in self.leaves(request)])
+
+    def leaves(self, request: RequestView) -> list[Leaf]:
+        """The entries whose paths may match."""
         segments = request.segments
         found = [*self._tree.find(segments)]
         if (literal := self._literal.get(segments)) is not None:
             found.append(literal)
         if self._others:
             found.append(self._others)
-        if len(found) == 1:
-            return found[0]
-        return sorted((entry for entries in found for entry in entries), key=_number)
+        return found
 
-    def _place(self, entry: HTTPEntry) -> list[HTTPEntry]:
+    def _place(self, entry: HTTPEntry) -> Leaf:
         path = entry.matchers.path
         if not isinstance(path, Template):
             return self._others
         if path.literal is not None:
-            return self._literal.setdefault(path.literal, [])
+            return self._literal.setdefault(path.literal, Leaf())
         node = self._tree
         for following in node.way(path):
             node = following

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..matching.view import RequestView
 from .direct import Direct
+from .sieve import REST, Sieve, merged
 
 if TYPE_CHECKING:
     from .index import HTTPEntry, PathIndex
@@ -18,26 +19,30 @@ if TYPE_CHECKING:
 
 _KEPT = 1024  # request lines
 _LONG = 256  # characters; longer targets are not kept
+_FEW = 4  # expectations, which are judged one by one
+_WITHOUT_BODY = frozenset({"HEAD", "CONNECT"})  # methods whose answers tell another size
 
 
 class Line:
     """What a method and a target leave."""
 
-    __slots__ = ("_direct", "decides", "entries", "only")
+    __slots__ = ("_sieve", "decides", "early", "entries", "only")
 
-    def __init__(self, entries: Sequence[HTTPEntry]) -> None:
+    def __init__(self, entries: Sequence[HTTPEntry], sieve: Sieve | None) -> None:
         self.entries = entries  # that may be met, in the order of their numbers
         # All of them fit, and nothing else of the request is looked at.
         self.decides = all(entry.matchers.ends_with_line for entry in entries)
         self.only = entries[0] if self.decides and len(entries) == 1 else None
-        self._direct: dict[int, Direct] = {}
+        self.early = any(entry.early for entry in entries)
+        self._sieve = sieve  # of just these; made when it is needed
 
-    def direct(self, router: Router, entry: HTTPEntry) -> Direct:
-        """What answers such requests that meet ``entry``."""
-        direct = self._direct.get(entry.number)
-        if direct is None:
-            direct = self._direct[entry.number] = Direct(router, entry)
-        return direct
+    def may_meet(self, view: RequestView) -> Sequence[HTTPEntry]:
+        """Those of ``entries`` that a whole request with this line may meet, and others."""
+        if len(self.entries) <= _FEW:
+            return self.entries
+        if self._sieve is None:
+            self._sieve = Sieve(REST, self.entries)
+        return self._sieve.find(view)
 
 
 class Lines:
@@ -46,10 +51,12 @@ class Lines:
     def __init__(self, index: PathIndex) -> None:
         self._index = index
         self._known: dict[tuple[str, str], Line] = {}
+        self._direct: dict[tuple[int, str], Direct] = {}
 
     def forget(self) -> None:
         """There are other expectations now, or other answers."""
         self._known.clear()
+        self._direct.clear()
 
     def find(self, method: str, target: str) -> Line:
         """What a request line leaves."""
@@ -62,7 +69,17 @@ class Lines:
                 self._known[method, target] = line
         return line
 
+    def direct(self, router: Router, entry: HTTPEntry, method: str) -> Direct:
+        """What answers the requests with ``method`` that meet ``entry``."""
+        key = entry.number, method if method in _WITHOUT_BODY else ""
+        direct = self._direct.get(key)
+        if direct is None:
+            direct = self._direct[key] = Direct(router, entry)
+        return direct
+
     def _look(self, view: RequestView) -> Line:
-        found = self._index.find(view)
+        leaves = self._index.leaves(view)
+        found = merged([leaf.line.find(view) for leaf in leaves])
         entries = tuple(entry for entry in found if entry.matchers.line_fits(view) is not False)
-        return Line(entries)
+        whole = len(leaves) == 1 and len(leaves[0].rest.entries) == len(entries)
+        return Line(entries, leaves[0].rest if whole else None)

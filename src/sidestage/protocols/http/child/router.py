@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ....child.expectations import Expectations, Outcome, choose
+from ....child.expectations import FREE, Expectations, choose
 from ....child.questions import Questions
 from ....wire.credit import CALL, LEAST_ROOM
 from ....wire.messages import Declare, Hold, Met, Reply, Withdraw
 from ..matching.matchers import Matchers, decode
 from ..matching.nearest import Candidate, Why, explain_unexpected
+from ..matching.view import RequestView
 from ..messages import Canned, Request, Respond
-from .direct import Direct
+from .exchange import ASKED_ALL
 from .index import PathIndex
 from .lines import Lines
 from .turn import Turn
 
 if TYPE_CHECKING:
-    from ..matching.view import RequestView
     from .exchange import Answerer, Exchange
+    from .index import HTTPEntry
+    from .lines import Line
     from .service import HTTPService
 
 _TO_HANDLER = Met()
@@ -65,26 +67,58 @@ class Router:
         head = exchange.head
         assert head is not None
         line = self.lines.find(head.method, head.target)
-        answerer: Direct | Turn | None = None
+        received = exchange.asked is ASKED_ALL
+        answerer: Answerer | None = None
         if line.decides:
-            entry = line.only
-            if entry is None or not entry.is_open:  # else it is met, whatever it is
-                outcome, entry = choose(line.entries, _fits)
-                if outcome is Outcome.FREE and self.service.handled and not exchange.cut:
-                    return self._handler(exchange)
-            if entry is not None and entry.next_is_ready:
-                answerer = line.direct(self, entry)
+            answerer = self._decided(line, exchange)
+        elif received:
+            answerer = self._chosen(line, exchange)
+        elif not (line.early or self.service.handled):
+            exchange.awaits = False
+            return self.service.recorder  # nobody takes it before its body has come
         if answerer is None:
-            answerer = turn = Turn(self, exchange, line.entries)
-            if turn.is_for_handler() and not exchange.cut:
-                return self._handler(exchange)
-        if exchange.received:
+            answerer = self._turn(exchange, Turn(self, exchange, line.entries))
+        if received or answerer is self.service.handler:
             return answerer
         if answerer.early:
             exchange.early = True
         else:
             exchange.awaits = self.service.handled and not (exchange.large or exchange.cut)
         return answerer
+
+    def _decided(self, line: Line, exchange: Exchange) -> Answerer | None:
+        """Who answers a request whose line decides; ``None`` if that is a matter for a turn."""
+        entry = line.only
+        if entry is None or not entry.is_open:  # else it is met, whatever it is
+            outcome, entry = choose(line.entries, _fits)
+            if outcome is FREE and self.service.handled and not exchange.cut:
+                return self._handler(exchange)
+        if entry is None or not entry.next_is_ready:
+            return None
+        assert exchange.head is not None
+        return self.lines.direct(self, entry, exchange.head.method)
+
+    def _chosen(self, line: Line, exchange: Exchange) -> Answerer | None:
+        """The same of a request that has come, if the test's process has nothing to judge."""
+        head = exchange.head
+        assert head is not None
+        if exchange.cut or exchange.large:
+            return None
+        view = RequestView(head.method, head.target, head.fields, bytes(exchange.body))
+        candidates = line.may_meet(view)
+        for entry in candidates:
+            if entry.spec.asked:
+                return self._turn(exchange, Turn(self, exchange, candidates, view))
+        outcome, chosen = choose(candidates, partial(_rest_fits, view))
+        if outcome is FREE and self.service.handled:
+            return self._handler(exchange)
+        if chosen is not None and chosen.next_is_ready:
+            return self.lines.direct(self, chosen, head.method)
+        return Turn(self, exchange, candidates, view)
+
+    def _turn(self, exchange: Exchange, turn: Turn) -> Answerer:
+        for_handler = turn.is_for_handler() and not exchange.cut
+        return self._handler(exchange) if for_handler else turn
 
     def _handler(self, exchange: Exchange) -> Answerer:
         exchange.met, exchange.awaits = _TO_HANDLER, False
@@ -119,6 +153,10 @@ class Router:
 
 def _fits(_: object) -> bool:
     return True
+
+
+def _rest_fits(view: RequestView, entry: HTTPEntry) -> bool:
+    return entry.matchers.rest_fits(view) is not False
 
 
 def _response(canned: Canned) -> Respond:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from ....child.expectations import Outcome, choose, to_ask
+from ....child.expectations import FREE, OPEN, Outcome, choose, to_ask
 from ....wire.messages import Chosen, Close, Gone, Message, Met, Verdict
 from ..matching.view import RequestView
 from ..messages import Respond
@@ -35,7 +35,14 @@ class Turn:
     answer_begun = False
     answer_complete = False
 
-    def __init__(self, router: Router, exchange: Exchange, candidates: Sequence[HTTPEntry]) -> None:
+    # Long: what the state of a choice is, a line each. ``view`` is there if somebody has looked.
+    def __init__(
+        self,
+        router: Router,
+        exchange: Exchange,
+        candidates: Sequence[HTTPEntry],
+        view: RequestView | None = None,
+    ) -> None:
         head = exchange.head
         assert head is not None
         self._router = router
@@ -46,8 +53,10 @@ class Turn:
         cut = exchange.cut
         if exchange.large and not cut:
             cut = max(1, len(exchange.body) - self._service.record_limit)
-        self._view = RequestView(head.method, head.target, head.fields, bytes(self._body), cut)
-        self._candidates = candidates  # whose method and path fit
+        if view is None:
+            view = RequestView(head.method, head.target, head.fields, bytes(self._body), cut)
+        self._view = view
+        self._candidates: Sequence[HTTPEntry] = tuple(candidates)  # whose method and path fit
         self._said: dict[int, bool] = {}  # whether the request fits, by the number of the entry
         self.told = False  # the test's process knows the request
         self._taking = False
@@ -59,11 +68,11 @@ class Turn:
 
     def is_for_handler(self) -> bool:
         """Whether no expectation takes the request, and there is a handler."""
-        return self._choice.outcome is Outcome.FREE and self._service.handled
+        return self._choice.outcome is FREE and self._service.handled
 
     def _is_early(self) -> bool:
         """Whether the choice does not need the body, nor what the test is asked for it."""
-        if self._choice.outcome is Outcome.OPEN:
+        if self._choice.outcome is OPEN:
             entry = self._open
             asks = entry is not None and entry.spec.asked and not entry.matchers.needs_body
         else:
@@ -73,7 +82,7 @@ class Turn:
     def _calls_test(self) -> bool:
         entry = self._choice.entry
         if entry is None:
-            return self._choice.outcome is Outcome.OPEN
+            return self._choice.outcome is OPEN
         return entry.held or entry.next_is_callable
 
     # The choice ----------------------------------------------------------------------------------
@@ -102,7 +111,7 @@ class Turn:
 
     def take(self, exchange: Exchange) -> None:
         self._taking = True
-        if self._choice.outcome is Outcome.OPEN:
+        if self._choice.outcome is OPEN:
             self._body = bytearray(exchange.body)
             exchange.call = self._service.calls.open(exchange.sized())
             exchange.gate = self
@@ -147,7 +156,7 @@ class Turn:
             self._exchange.framing.want_body(self._exchange)
             return
         self._awaits = False
-        if self._choose() is Outcome.OPEN:
+        if self._choose() is OPEN:
             self._router.questions.ask(self, self._go_on)
         else:
             self._go_on()
@@ -174,7 +183,7 @@ class Turn:
 
     def _go_on(self) -> bool:
         """Act, ask or wait for the body, by the counts of this moment; returns whether it asks."""
-        if self._choose() is Outcome.OPEN:
+        if self._choose() is OPEN:
             if asks := self._asks():
                 self._ask(asks)
                 return True
@@ -247,9 +256,9 @@ class Turn:
             self._meet(entry)
         elif self.is_for_handler() and not self._exchange.cut:
             self._pass_on(Met())
-        elif outcome is Outcome.FREE and not self._router.strict:
+        elif outcome is FREE and not self._router.strict:
             self._answer(PLAIN_SUCCESS)
-        elif outcome is Outcome.FREE and self._is_icon():
+        elif outcome is FREE and self._is_icon():
             self._answer(plain(404, "Not Found"))
         else:
             why = self._router.explain(self._view)

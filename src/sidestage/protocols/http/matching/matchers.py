@@ -69,12 +69,21 @@ class Matchers(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True)
         """Whether the body fits, likewise; only once it has come."""
         return self._fit(BODY_PARTS, view, asked) if self.needs_body else True
 
+    def rest_fits(self, view: RequestView) -> Verdict:
+        """Whether what follows the line fits, of a request that has come."""
+        return self._fit(REST_PARTS, view, None)
+
     def _fit(self, parts: tuple[str, ...], view: RequestView, asked: Objects) -> Verdict:
-        return all_of(
-            pattern.judge(viewed(view, name), asked)
-            for name in parts
-            if (pattern := getattr(self, name)) is not None
-        )
+        found: Verdict = True
+        for name in parts:
+            pattern: Pattern | None = getattr(self, name)
+            if pattern is not None:
+                verdict = pattern.judge(viewed(view, name), asked)
+                if verdict is False:
+                    return False
+                if verdict is None:
+                    found = None
+        return found
 
     def verdict(self, view: RequestView, asked: Objects = None) -> Verdict:
         """Whether all of the request fits, likewise.
@@ -94,6 +103,7 @@ class Matchers(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True)
 
 HEAD_PARTS = ("query", "headers", "cookies", "auth")
 BODY_PARTS = ("json", "form", "text", "body")
+REST_PARTS = (*HEAD_PARTS[1:], *BODY_PARTS)  # behind the line
 _VIEWED = {"body": "octets"}
 
 _encoder = msgspec.msgpack.Encoder()

@@ -5,13 +5,14 @@ What cannot be read is ``Unreadable`` and says why; looking never raises.
 
 from __future__ import annotations
 
+import functools
 import re
 from functools import cached_property
 from typing import Any
 
 from ....patterns.text import show, show_plain
 from ....patterns.tree import MISSING, Unreadable
-from ..fields import Headers, parse_fields
+from ..fields import parse_fields
 from ..forms import parse_multipart, parse_query, urlencoded_fields
 from ..media import UTF_8, MediaType, parse_media_type
 from .cookies import parse_cookies
@@ -19,6 +20,8 @@ from .credentials import credentials
 from .paths import Segments, split_path
 
 _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.2, absolute-form
+
+_LONG = 1 << 12  # bytes; longer heads are not kept
 
 Names = dict[str, list[str]]
 
@@ -37,13 +40,26 @@ class RequestView:
         self.fields = fields  # as they came, without the empty line
         self.body = body
         self.cut = cut  # bytes
+
+    # The head ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _split(self) -> tuple[str, str]:
+        target = self.target
         if not target.startswith("/"):
             target = _AUTHORITY.sub("", target, count=1)
         path, _, query = target.partition("#")[0].partition("?")
-        self.raw_path = path or "/"  # as it came
-        self.query_string = query  # as it came, without the question mark
+        return path or "/", query
 
-    # The head ------------------------------------------------------------------------------------
+    @property
+    def raw_path(self) -> str:
+        """The path as it came."""
+        return self._split[0]
+
+    @property
+    def query_string(self) -> str:
+        """The query as it came, without the question mark."""
+        return self._split[1]
 
     @cached_property
     def segments(self) -> Segments:
@@ -63,12 +79,7 @@ class RequestView:
     @cached_property
     def headers(self) -> Names:
         """The values of each header field, by its name in lower case."""
-        return _named((name.lower(), value) for name, value in self.fields_came.pairs())
-
-    @cached_property
-    def fields_came(self) -> Headers:
-        """The header fields, in order."""
-        return parse_fields(self.fields)
+        return (_names_of_short if len(self.fields) <= _LONG else _names_of)(self.fields)
 
     @cached_property
     def cookies(self) -> Names:
@@ -149,6 +160,14 @@ def _unreadable(body: bytes, what: str, error: Exception) -> Unreadable:
     deep = isinstance(error, RecursionError)
     why = "nested too deep" if deep else str(error).partition("\n")[0]
     return Unreadable(f"{show(body, 40)}, which is not {what} ({show_plain(why)}),")
+
+
+def _names_of(fields: bytes) -> Names:
+    return _named((name.lower(), value) for name, value in parse_fields(fields).pairs())
+
+
+# A client's requests are alike. Nobody changes what is found.
+_names_of_short = functools.lru_cache(maxsize=32)(_names_of)
 
 
 def _named(pairs: Any) -> Names:
