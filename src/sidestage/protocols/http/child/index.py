@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..matching.paths import Segments, Template
-from .sieve import LINE, REST, Sieve, merged
+from .sieve import FEW, LINE, REST, Sieve, merged
 
 if TYPE_CHECKING:
     from ....child.expectations import Entry
@@ -23,26 +23,43 @@ if TYPE_CHECKING:
 
 
 class Leaf:
-    """The entries of one path, and which of them a request may meet."""
+    """The entries of one path, and sieves of them once they are more than a few."""
 
-    __slots__ = ("line", "rest")
+    __slots__ = ("_line", "_rest", "entries")
 
     def __init__(self) -> None:
-        self.line = Sieve(LINE)  # by its line
-        self.rest = Sieve(REST)  # by what follows that, once all of it has come
-
-    def __bool__(self) -> bool:
-        return bool(self.line.entries)
+        self.entries: list[HTTPEntry] = []  # in the order of their numbers
+        self._line: Sieve | None = None
+        self._rest: Sieve | None = None
 
     def add(self, entry: HTTPEntry) -> None:
         """Add an entry, which was declared after all others."""
-        self.line.add(entry)
-        self.rest.add(entry)
+        self.entries.append(entry)
+        for sieve in (self._line, self._rest):
+            if sieve is not None:
+                sieve.add(entry)
 
     def remove(self, entry: HTTPEntry) -> None:
         """Remove an entry that is there."""
-        self.line.remove(entry)
-        self.rest.remove(entry)
+        self.entries.remove(entry)
+        for sieve in (self._line, self._rest):
+            if sieve is not None:
+                sieve.remove(entry)
+
+    def by_line(self, request: RequestView) -> Sequence[HTTPEntry]:
+        """Those that the request may meet by its line, and others."""
+        if len(self.entries) <= FEW:
+            return self.entries
+        if self._line is None:
+            self._line = Sieve(LINE, self.entries)
+        return self._line.find(request)
+
+    @property
+    def rest(self) -> Sieve:
+        """They, by what follows the line of a request."""
+        if self._rest is None:
+            self._rest = Sieve(REST, self.entries)
+        return self._rest
 
 
 class _Node:
@@ -73,7 +90,7 @@ class _Node:
         for segment in segments:
             following: list[_Node] = []
             for node in nodes:
-                if node.rests:
+                if node.rests.entries:
                     yield node.rests
                 if (named := node.named.get(segment)) is not None:
                     following.append(named)
@@ -81,12 +98,12 @@ class _Node:
                     following.append(node.any)
             nodes = following
         for node in nodes:
-            if node.ends:
+            if node.ends.entries:
                 yield node.ends
 
     def is_empty(self) -> bool:
         """Whether nothing is here or behind it."""
-        return not (self.named or self.any or self.ends or self.rests)
+        return not (self.named or self.any or self.ends.entries or self.rests.entries)
 
     def prune(self, template: Template) -> None:
         """Remove the nodes of a template behind which nothing is left."""
@@ -118,7 +135,7 @@ class PathIndex:
         if isinstance(path, Template):
             if path.literal is None:
                 self._tree.prune(path)
-            elif not self._literal[path.literal]:
+            elif not self._literal[path.literal].entries:
                 del self._literal[path.literal]
 
     def find(self, request: RequestView) -> Sequence[HTTPEntry]:
@@ -126,7 +143,7 @@ class PathIndex:
 
         Nothing but the line of the request is looked at.
         """
-        return merged([leaf.line.find(request) for leaf in self.leaves(request)])
+        return merged([leaf.by_line(request) for leaf in self.leaves(request)])
 
     def leaves(self, request: RequestView) -> list[Leaf]:
         """The entries whose paths may match."""
@@ -134,7 +151,7 @@ class PathIndex:
         found = [*self._tree.find(segments)]
         if (literal := self._literal.get(segments)) is not None:
             found.append(literal)
-        if self._others:
+        if self._others.entries:
             found.append(self._others)
         return found
 

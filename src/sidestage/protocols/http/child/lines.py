@@ -11,37 +11,37 @@ from typing import TYPE_CHECKING
 
 from ..matching.view import RequestView
 from .direct import Direct
-from .sieve import REST, Sieve, merged
+from .sieve import FEW, REST, Sieve, merged
 
 if TYPE_CHECKING:
-    from .index import HTTPEntry, PathIndex
+    from .index import HTTPEntry, Leaf, PathIndex
     from .router import Router
 
 _KEPT = 1024  # request lines
 _LONG = 256  # characters; longer targets are not kept
-_FEW = 4  # expectations, which are judged one by one
 _WITHOUT_BODY = frozenset({"HEAD", "CONNECT"})  # methods whose answers tell another size
 
 
 class Line:
     """What a method and a target leave."""
 
-    __slots__ = ("_sieve", "decides", "early", "entries", "only")
+    __slots__ = ("_leaf", "_sieve", "decides", "early", "entries", "only")
 
-    def __init__(self, entries: Sequence[HTTPEntry], sieve: Sieve | None) -> None:
+    def __init__(self, entries: Sequence[HTTPEntry], leaf: Leaf | None) -> None:
         self.entries = entries  # that may be met, in the order of their numbers
         # All of them fit, and nothing else of the request is looked at.
         self.decides = all(entry.matchers.ends_with_line for entry in entries)
         self.only = entries[0] if self.decides and len(entries) == 1 else None
         self.early = any(entry.early for entry in entries)
-        self._sieve = sieve  # of just these; made when it is needed
+        self._leaf = leaf  # of just these entries, if there is one
+        self._sieve: Sieve | None = None
 
     def may_meet(self, view: RequestView) -> Sequence[HTTPEntry]:
         """Those of ``entries`` that a whole request with this line may meet, and others."""
-        if len(self.entries) <= _FEW:
+        if len(self.entries) <= FEW:
             return self.entries
         if self._sieve is None:
-            self._sieve = Sieve(REST, self.entries)
+            self._sieve = Sieve(REST, self.entries) if self._leaf is None else self._leaf.rest
         return self._sieve.find(view)
 
 
@@ -79,7 +79,7 @@ class Lines:
 
     def _look(self, view: RequestView) -> Line:
         leaves = self._index.leaves(view)
-        found = merged([leaf.line.find(view) for leaf in leaves])
+        found = merged([leaf.by_line(view) for leaf in leaves])
         entries = tuple(entry for entry in found if entry.matchers.line_fits(view) is not False)
-        whole = len(leaves) == 1 and len(leaves[0].rest.entries) == len(entries)
-        return Line(entries, leaves[0].rest if whole else None)
+        whole = len(leaves) == 1 and len(leaves[0].entries) == len(entries)
+        return Line(entries, leaves[0] if whole else None)

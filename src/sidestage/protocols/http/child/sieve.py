@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LINE = ("query",)  # the parts beside the path that the request line has
 REST = ("headers", "cookies", "json", "form", "text", "body")
 
+FEW = 4  # entries, which are judged one by one
+
 _number = attrgetter("number")
 
 # A name in a dict, and whether its value is one of a list, or a list that is joined, as in `Once`.
@@ -31,10 +33,9 @@ Key = tuple[Hashable, ...]
 
 
 class Sieve:
-    """Entries in the order of their numbers, and where those with one value in ``parts`` are."""
+    """Where the entries are that take one value alone in ``parts``."""
 
     def __init__(self, parts: tuple[str, ...], entries: Iterable[HTTPEntry] = ()) -> None:
-        self.entries: list[HTTPEntry] = []
         self._parts = parts
         self._places: dict[Place, dict[Key, list[HTTPEntry]]] = {}
         for entry in entries:
@@ -42,13 +43,11 @@ class Sieve:
 
     def add(self, entry: HTTPEntry) -> None:
         """Add an entry, which was declared after all others."""
-        self.entries.append(entry)
         place, key = _place_of(entry.matchers, self._parts)
         self._places.setdefault(place, {}).setdefault(key, []).append(entry)
 
     def remove(self, entry: HTTPEntry) -> None:
         """Remove an entry that is there."""
-        self.entries.remove(entry)
         place, key = _place_of(entry.matchers, self._parts)
         found = self._places[place]
         found[key].remove(entry)
