@@ -292,15 +292,15 @@ class TestWhatARunStillSends:
         """A thread has found that the run goes on, and sends after its child was returned."""
         server = TCPServer().start()
         run, pid = run_of(server), pid_of(server)
-        send, sent = Channel.send, list[int]()
+        write, sent = Channel.write, list[int]()
 
-        def stop_first(self: Channel, *messages: Any, **options: Any) -> None:
+        def stop_first(self: Channel, messages: tuple[Any, ...], *options: Any) -> None:
             if messages and type(messages[0]).__name__ == "Idle" and not sent:
                 sent.append(1)
                 assert ends(in_thread(server.stop))
-            send(self, *messages, **options)
+            write(self, messages, *options)
 
-        monkeypatch.setattr(Channel, "send", stop_first)
+        monkeypatch.setattr(Channel, "write", stop_first)
         with pytest.raises(ServerStopped):
             run.send(Idle())
         with TCPServer() as after:

@@ -23,10 +23,12 @@ class UDPCall(Call):
     known_to_child = False
     request: Datagram
 
-    def __init__(self, run: Run, message: Packet, request: Datagram) -> None:
-        super().__init__(run, message.call, message.peer)
+    def __init__(self, run: Run, message: Packet, request: Datagram, size: int) -> None:
+        self.run = run
+        self.id = message.call
+        self.client_address = message.peer
         self.request = request
-        self.holds = _size(message)
+        self.holds = size
 
     def complete(self, result: object) -> None:
         replies: list[Any]
@@ -60,21 +62,21 @@ class UDPCall(Call):
         return f"a datagram of {len(self.request.packet)} bytes"
 
 
-def _size(message: Packet) -> int:
-    return OVERHEAD + len(message.data)
-
-
 def open_call(run: Run, message: Packet, journal: Journal[Any]) -> UDPCall | None:
     """Record a datagram; returns its call if a handler is to run.
 
     Drop it if those whose handlers have not returned have taken all the room.
     """
-    if message.call and not run.hold(_size(message), max(journal.keep, LEAST_ROOM)):
+    size = OVERHEAD + len(message.data)
+    if not message.call:
+        journal.received(Datagram(message), size)
+        return None
+    if not run.hold(size, max(journal.keep, LEAST_ROOM)):
         run.drop_request("datagrams wait for handlers: new ones are dropped")
         return None
-    datagram = Datagram(message, run if message.call else None)
-    journal.received(datagram, _size(message))
-    return UDPCall(run, message, datagram) if message.call else None
+    datagram = Datagram(message, run)
+    journal.received(datagram, size)
+    return UDPCall(run, message, datagram, size)
 
 
 PROTOCOL = Protocol(VOCABULARY, open_call, at_once=_AT_ONCE)

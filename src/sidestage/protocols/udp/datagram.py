@@ -94,19 +94,19 @@ class Datagram(Record):
         self._replied += len(view)
         self._answered = (Clock.monotonic(), None, self._replied, "")
         run.send(
-            SendTo(listener=self._message.listener, address=self.client_address, data=bytes(view))
+            SendTo(listener=self._message.listener, address=self._message.peer, data=bytes(view))
         )
 
     def _check_reply(self, data: object) -> memoryview:
         """The bytes of a reply; raises TypeError or ValueError as ``reply`` does."""
-        view = buffer("a datagram", data)
-        if isinstance(self.client_address, str):
+        view, peer = buffer("a datagram", data), self._message.peer
+        if isinstance(peer, str):
             most = MAX_UNIX_DATAGRAM
         else:
-            most = MAX_DATAGRAM if len(self.client_address) == 2 else MAX_IPV6_DATAGRAM
+            most = MAX_DATAGRAM if len(peer) == 2 else MAX_IPV6_DATAGRAM
         if len(view) > most:
             raise ValueError(f"a datagram may have {most} bytes, not {len(view)}")
-        if not self.client_address:
+        if not peer:
             raise ValueError("the sender has no address to reply to; its socket must be bound")
         return view
 
