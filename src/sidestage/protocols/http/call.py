@@ -362,9 +362,7 @@ def open_call(run: Run, message: Any, journal: Journal[Any]) -> HTTPCall | None:
     if not isinstance(message, Request):  # the trailers of one before
         run.to_call(message)
         return None
-    size = len(message.fields) + len(message.target) + len(message.body)
-    if message.trailers:
-        size += len(message.trailers)
+    size = len(message.fields) + len(message.target) + len(message.trailers) + len(message.body)
     met = message.met
     if not message.call:
         request = HTTPRequest(message)
