@@ -95,13 +95,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=measuring())
-def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Save what coverage.py counts in children; keep it out of tests that it would disturb."""
-    if request.node.nodeid in UNMEASURED:
-        monkeypatch.delenv(SETTINGS)
+@pytest.fixture(autouse=measuring(), scope="module")
+def saved() -> Iterator[None]:
+    """Save what coverage.py counts in children, before a test of another module may kill them.
+
+    Not after each test: the next one would boot a child, which coverage.py makes slow.
+    """
     yield
     save_children()
+
+
+@pytest.fixture(autouse=measuring())
+def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep coverage.py out of the processes of tests that it would disturb."""
+    if request.node.nodeid in UNMEASURED:
+        monkeypatch.delenv(SETTINGS)
 
 
 @pytest.fixture
