@@ -128,8 +128,7 @@ paths = ["/right", "/wrong"]
 def test_flaky(server):
     ask(server, paths.pop())
 """,
-        "--reruns",
-        "1",
+        *WAYS["repeated"],
     )
     assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from kit.scripts import SRC
+from kit.suite import plugins_off
 
 INSTALLED = bool(importlib.metadata.entry_points(group="pytest11", name="sidestage"))
 PLUGIN = () if INSTALLED else ("-p", "sidestage.pytest_plugin")
-QUIET = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:randomly")
+QUIET = ("-p", "no:cacheprovider", *plugins_off("timeout"))
 
 Run = Callable[..., pytest.RunResult]
 

@@ -142,11 +142,7 @@ class Suite:
         self.write("pytest.ini", _INI)
         fixture = _SIDESTAGE_FIXTURE if self.is_sidestage and fixtures else _PEER_FIXTURE
         self.write("conftest.py", _HEAD + fixture)
-        self._off: list[str] = []
-        if not all_plugins:
-            for entry in importlib.metadata.entry_points(group="pytest11"):
-                if entry.name not in _STAY.union(plugins):
-                    self._off += ["-p", f"no:{entry.name}"]
+        self._off = [] if all_plugins else plugins_off(*plugins)
         if not fixtures:
             self._off += ["-p", "no:sidestage"]
 
@@ -225,6 +221,18 @@ class Suite:
         result.assert_as_named(tests)
         result.assert_status(status)
         return result
+
+
+def plugins_off(*plugins: str) -> list[str]:
+    """The options that turn off what is installed, but Sidestage, xdist and ``plugins``.
+
+    To import all of them takes a run of pytest longer than everything else.
+    """
+    off: list[str] = []
+    for entry in importlib.metadata.entry_points(group="pytest11"):
+        if entry.name not in _STAY.union(plugins):
+            off += ["-p", f"no:{entry.name}"]
+    return off
 
 
 def _of_a_run(variable: str) -> bool:
