@@ -309,7 +309,10 @@ class TestCommandsBeforeClients:
 
 class TestDataBeforeAReset:
     def test_what_a_handler_sends_before_it_resets_the_connection_is_sent(self) -> None:
+        connected = threading.Event()  # a reset that comes first is what connect() raises
+
         def handler(connection: Any) -> None:
+            assert connected.wait(LONG)
             os.kill(pid, signal.SIGSTOP)  # so that both commands are read together
             connection.sendall(b"half")
             connection.reset()
@@ -318,6 +321,7 @@ class TestDataBeforeAReset:
         with TCPServer(handler=handler) as server:
             pid = pid_of(server)  # before the client comes, and with it the handler
             with connect(server.port) as client:
+                connected.set()
                 assert client.recv(100) == b"half"
                 with pytest.raises(ConnectionResetError):
                     client.recv(100)

@@ -274,6 +274,7 @@ def test_without_blocking_there_is_nothing_to_read() -> None:
 
 def test_a_client_that_does_not_read_blocks_sendall_until_the_timeout() -> None:
     def flood(connection: Connection) -> None:
+        assert connection.recv(1)  # so it has connected: connect() raises a reset
         connection.settimeout(0.2)
         with pytest.raises(TimeoutError):
             connection.sendall(bytes(64 * MIB))
@@ -285,7 +286,8 @@ def test_a_client_that_does_not_read_blocks_sendall_until_the_timeout() -> None:
         flood(connection)
         over.set()
 
-    with TCPServer(handler=handler) as server, connect(server):
+    with TCPServer(handler=handler) as server, connect(server) as client:
+        client.sendall(b"1")
         assert over.wait(LONG)
 
 
@@ -556,6 +558,7 @@ def test_a_handler_that_does_not_read_costs_no_memory() -> None:
 
 def test_a_client_that_does_not_read_costs_no_memory() -> None:
     def flood(connection: Connection) -> None:
+        assert connection.recv(1)  # so it has connected
         connection.settimeout(0.3)
         with pytest.raises(TimeoutError):
             connection.sendall(BIG)
@@ -565,7 +568,8 @@ def test_a_client_that_does_not_read_costs_no_memory() -> None:
     grown: list[int] = []
     with TCPServer(handler=flood) as server:
         before = server.stats().rss
-        with connect(server):
+        with connect(server) as client:
+            client.sendall(b"1")
             server.wait_for(1, LONG)
     assert grown[0] < BUFFERED
 
