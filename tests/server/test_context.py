@@ -53,9 +53,11 @@ class TestOffLoop:
             task = asyncio.ensure_future(off_loop(work))
             await asyncio.sleep(0)
             task.cancel()
+            await asyncio.sleep(0)
+            assert not task.done()  # it waits for the work
+            go_on.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            assert finished.is_set()
 
         asyncio.run(main())
-        go_on.set()
-        assert finished.wait(WAIT)

@@ -294,8 +294,8 @@ def test_a_handler_of_logging_may_call_the_server_while_we_log(prepare: Work, ac
     line = LogLine(name=logger.name, level=logging.WARNING, text="expected", at=0.0)
     run.reader._events.append(line)  # as if it had just been read
     try:
+        fetch_quietly(server.url)  # wakes the thread that reads, if there is one
         look(server)
-        fetch_quietly(server.url)
     finally:
         logger.removeHandler(logs)
     assert eventually(lambda: bool(timed.seconds))
