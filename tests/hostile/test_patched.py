@@ -85,9 +85,9 @@ def wait_in_vain(sut: ServerUnderTest, count: int = 2) -> None:
 
     began = Clock.monotonic()
     try:
-        sut.wait_for(count, timeout=0.2)
+        sut.wait_for(count, timeout=0.05)
     except WaitTimeout:
-        assert 0.2 <= Clock.monotonic() - began < SOON
+        assert 0.05 <= Clock.monotonic() - began < SOON
     else:
         raise AssertionError("no such request has come")
 

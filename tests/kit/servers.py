@@ -113,7 +113,7 @@ class Sidestage(ServerUnderTest):
         began = Clock.monotonic()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self.stop(0.4)
+            self.stop(0.1)
         took = Clock.monotonic() - began
         warned = [warning.category.__name__ for warning in caught]
         report = self.server.stop_report
