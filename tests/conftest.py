@@ -89,8 +89,13 @@ def _descriptors() -> dict[int, str]:
     return found
 
 
-def pytest_collection_finish() -> None:
-    """Exempt what is allocated so far from garbage collection, which runs after every test."""
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> None:
+    """Exempt what is allocated so far from garbage collection, which runs after every test.
+
+    Before each module: pytest and its plugins keep some fifty objects of every test, and of
+    thousands of tests the collector would take longer than the tests.
+    """
     gc.collect()
     gc.freeze()
 
