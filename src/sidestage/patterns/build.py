@@ -60,6 +60,7 @@ _ADVICE = {
     "PurePath": "str(value)",
     "GenericAlias": "the type without its brackets, or a list or dict with the types in it",
     "UnionType": "one_of(...)",
+    "Union": "one_of(...)",  # the same since Python 3.14
 }
 
 
