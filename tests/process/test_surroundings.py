@@ -12,6 +12,7 @@ import pytest
 from kit.child_coverage import SETTINGS
 from kit.scripts import all_gone, run_script
 from sidestage.pristine import system
+from sidestage.process import surroundings as surroundings_module
 from sidestage.process.surroundings import surroundings
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do that to itself")
@@ -209,6 +210,19 @@ def test_the_umask_is_set_only_to_what_it_was(monkeypatch: pytest.MonkeyPatch) -
     finally:
         os.umask(own)
     assert seen == [own, 0o31, 0o31]
+
+
+def test_without_proc_all_but_the_namespaces_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings_module, "_NAMESPACES", "/nowhere")
+    surroundings_module._calls.cache_clear()
+    try:
+        (first, *_), second = surroundings_module.at_a_glance(), surroundings_module.at_a_glance()
+    finally:
+        surroundings_module._calls.cache_clear()
+    assert first == second[0]
+    assert first[-2:] == (None, None)
+    assert None not in first[:-2]
+    assert first[:-2] == surroundings_module.at_a_glance()[0][:-2]
 
 
 @pytest.fixture(autouse=True)

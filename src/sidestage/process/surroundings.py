@@ -8,8 +8,9 @@ signals, process group, descriptors), nor the environment, which nothing there r
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 import os
-from collections.abc import Callable, Hashable
 from typing import Any
 
 from ..pristine import system
@@ -17,9 +18,10 @@ from ..pristine.imports import importing_once
 
 # Not those that Linux ignores, or that are of queues and priorities, which no server has.
 _LIMITS = ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "STACK")
+_NAMESPACES = "/proc/thread-self/ns"
 _STATUS_BYTES = 8192  # /proc/self/status has about 1,500
 
-Surroundings = tuple[Hashable, Hashable]
+Surroundings = tuple[object, object]
 
 
 def surroundings() -> Surroundings:
@@ -31,38 +33,49 @@ def surroundings() -> Surroundings:
     return at_a_glance(), (_rights(), _namespace("user"), _namespace("mnt"))
 
 
-def at_a_glance() -> Hashable:
-    """The part of the surroundings that takes some twenty microseconds."""
+def at_a_glance() -> tuple[tuple[object, ...], int, int, int]:
+    """The part of the surroundings that takes some ten microseconds."""
     root = system.stat("/")
-    get_limit, limits = _limits()
-    return (
-        system.getresuid and system.getresuid(),
-        system.getresgid and system.getresgid(),
-        system.getgroups and tuple(system.getgroups()),
-        system.getsid and system.getsid(0),  # why it matters: see ``launch._spawn``
-        system.getpriority and system.getpriority(0, 0),  # the niceness of this process
-        system.sched_getaffinity and tuple(system.sched_getaffinity(0)),
-        (root.st_dev, root.st_ino),
-        _umask.now(),
-        *map(get_limit, limits),
-        _namespace("net"),
-        # Of new processes: ``unshare`` leaves its caller in the old one.
-        _namespace("pid_for_children"),
-    )
+    calls = itertools.starmap(operator.call, _calls())
+    try:
+        asked = tuple(calls)  # in C: each start waits for it
+    except OSError:  # there are no namespaces, or no /proc
+        asked = tuple(map(_asked, _calls()))
+    return asked, root.st_dev, root.st_ino, _umask.now()
 
 
 @functools.cache
-def _limits() -> tuple[Callable[[int], tuple[int, int]], list[int]]:
+def _calls() -> tuple[tuple[Any, ...], ...]:
+    """What to call with what, to be told all that takes no second look."""
     with importing_once():
         import resource
     found: Any = system.second(resource)
     names = [f"RLIMIT_{name}" for name in _LIMITS]
-    return found.getrlimit, [getattr(found, name) for name in names if hasattr(found, name)]
+    wanted = (
+        (system.getresuid,),
+        (system.getresgid,),
+        (system.getgroups,),
+        (system.getsid, 0),  # why it matters: see ``launch._spawn``
+        (system.getpriority, 0, 0),  # the niceness of this process
+        (system.sched_getaffinity, 0),
+        *((found.getrlimit, getattr(found, name)) for name in names if hasattr(found, name)),
+        (system.readlink, f"{_NAMESPACES}/net"),
+        # Of new processes: ``unshare`` leaves its caller in the old one.
+        (system.readlink, f"{_NAMESPACES}/pid_for_children"),
+    )
+    return tuple(call for call in wanted if call[0] is not None)
+
+
+def _asked(call: tuple[Any, ...]) -> object:
+    try:
+        return operator.call(*call)
+    except OSError:
+        return None
 
 
 def _namespace(name: str) -> str | None:
     try:
-        return system.readlink(f"/proc/thread-self/ns/{name}")
+        return system.readlink(f"{_NAMESPACES}/{name}")
     except OSError:  # there are none, or no /proc
         return None
 
