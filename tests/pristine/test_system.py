@@ -277,7 +277,7 @@ def test_what_was_patched_before_the_import_does_not_matter() -> None:
 
 
 def test_functions_of_the_system_are_no_functions_to_pyfakefs() -> None:
-    for name in ("read", "write", "close", "stat", "fstat", "unlink", "getcwd", "pipe"):
+    for name in ("read", "write", "close", "stat", "lseek", "unlink", "getcwd", "pipe"):
         kept = getattr(system, name)
         assert not inspect.isfunction(kept)
         assert not inspect.isbuiltin(kept)

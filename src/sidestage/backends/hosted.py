@@ -107,8 +107,10 @@ class HostedBackend:
             return child.configured == wanted and self._find_ahead(child)
 
         resumed = None
-        with contextlib.suppress(_wire().ChannelClosed):  # it has died in this moment
+        try:
             resumed = pool.resume(suits, functools.partial(self._send, deadline, None))
+        except _wire().ChannelClosed:  # it has died in this moment
+            pass
         if resumed is None:
             self._ahead = None
         return resumed
@@ -116,13 +118,14 @@ class HostedBackend:
     def _find_ahead(self, child: Child) -> bool:
         """Whether an idle child has bound ahead; if it has, ``_ahead`` is what."""
         wire, channel = _wire(), child.channel
-        # Whoever takes it finds out what is wrong.
-        with contextlib.suppress(wire.ChannelClosed, wire.WireError):
+        try:
             child.events += channel.receive()
             # A moment after its last stop, it is quicker to wait than to have it bind again.
             if not child.events and child.ahead_comes:
                 channel.poll(Deadline(_AHEAD_SECONDS))
                 child.events += channel.receive()
+        except (wire.ChannelClosed, wire.WireError):
+            pass  # whoever takes it finds out what is wrong
         found: list[Any] = [event for event in child.events if isinstance(event, wire.Ahead)]
         for event in found:
             child.events.remove(event)

@@ -83,11 +83,15 @@ def wait_for_launch(deadline: Deadline) -> None:
     Acquire it by ``with`` then, which no signal handler can leave locked. What happens here is one
     call of C, for the same reason.
     """
-    steps = ((launch_lock.acquire, True, deadline.left()), (launch_lock.release,))
+    lock = launch_lock
     try:
-        list(itertools.starmap(operator.call, steps))
-    except RuntimeError:  # not acquired, so not released
-        raise TimeoutError("another thread is still launching a process") from None
+        list(itertools.starmap(operator.call, ((lock.acquire, False), (lock.release,))))
+    except RuntimeError:  # another thread holds it; else nobody need ask for the time
+        steps = ((lock.acquire, True, deadline.left()), (lock.release,))
+        try:
+            list(itertools.starmap(operator.call, steps))
+        except RuntimeError:  # not acquired, so not released
+            raise TimeoutError("another thread is still launching a process") from None
 
 
 _copy_hooks: list[Callable[[], None]] = []

@@ -234,7 +234,8 @@ class ServerProcess(BaseProcess):  # type: ignore[misc]  # multiprocess has no t
     def stderr_size(self) -> int:
         """Number of bytes written to stdout and stderr so far; 0 once closed."""
         held = self.launched.stderr_fd in self.launched.held
-        return system.fstat(self.launched.stderr_fd).st_size if held else 0
+        # The process may share its position, but that is at the end: nobody reads by it.
+        return system.lseek(self.launched.stderr_fd, 0, os.SEEK_END) if held else 0
 
     def stderr_tail(self, since: int = 0) -> str:
         """The end of what was written there after the first ``since`` bytes, at most 8 KiB."""

@@ -25,6 +25,7 @@ AddressLike: TypeAlias = (
 )
 
 LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost", "", None})  # not resolved
+_OF_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared
 _MAX_PORT = 65535
 _MAX_PATH = 107 if sys.platform == "linux" else 103  # bytes in sockaddr_un.sun_path, less the NUL
 _TUPLE_SIZES = (2, 4)  # the socket module adds flowinfo and scope_id to IPv6 addresses
@@ -205,7 +206,7 @@ def _is_numeric(host: str | None) -> bool:
 
 def client_host(host: str) -> str:
     """The host that a client on this machine connects to for a server bound to ``host``."""
-    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
+    return _OF_ANY.get(host, host)
 
 
 def url(scheme: str, host: str | None, port: int | None, path: str | None) -> str:

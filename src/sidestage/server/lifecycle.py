@@ -61,21 +61,23 @@ class _Handling(NamedTuple):
 class Lifecycle:
     """The life of one server; threads may move it, and wait for what the others do."""
 
+    # Here, because most of these are set once or never in the short life of a test's server.
+    backend: Backend | None = None  # from READY until it has stopped
+    report = _NO_STOP
+    _changes = 0  # of the slot
+    _told: _Handling | None = None  # as what serves was made to, last
+    _state = State.NEW
+    _turn: _Turn | None = None  # of the last start or stop
+    _starting: Backend | None = None
+    _deadline = _NEVER  # of the start
+    _stopping: Backend | None = None
+
     def __init__(self, label: Label, journal: Journal[Any], ready: Event, slot: Slot) -> None:
-        self.backend: Backend | None = None  # from READY until it has stopped
-        self.report = _NO_STOP
         self._label = label
         self._journal = journal
         self._ready = ready
         self._slot = slot
         self._following = Turn()  # whose it is to make the backend follow the slot
-        self._changes = 0  # of the slot
-        self._told: _Handling | None = None  # as it was made to, last
-        self._state = State.NEW
-        self._turn: _Turn | None = None  # of the last start or stop
-        self._starting: Backend | None = None
-        self._deadline = _NEVER  # of the start
-        self._stopping: Backend | None = None
         self._owner = system.getpid()
         self._guard = system.RLock()
         self._moved = Wakeup()
