@@ -57,6 +57,8 @@ def wire_address(address: object) -> Address:
 
 
 def _bind_host(host: str, port: int, kind: int) -> socket.socket:
+    if host == LOOPBACKS[0][1]:  # as mostly: there is nothing to resolve, which takes long
+        return _bind(LOOPBACKS[0][0], kind, (host, port))
     flags = socket.AI_PASSIVE
     family, _, _, _, address = socket.getaddrinfo(host or None, port, type=kind, flags=flags)[0]
     return _bind(family, kind, address)
