@@ -1,0 +1,1 @@
+"""Layers between a stream and its protocol, one folder a layer."""

@@ -1,0 +1,1 @@
+"""TLS: the end in the test's process; the server's end is in ``child``."""
