@@ -53,7 +53,8 @@ def is_shared(module: str) -> bool:
     if any(is_in(module, package) for package in SHARED):
         return True
     parts = module.split(".")
-    return parts[1:2] == ["protocols"] and len(parts) > 3 and parts[3] in SHARED_NAMES
+    shared = parts[1:2] in (["protocols"], ["layers"])
+    return shared and len(parts) > 3 and parts[3] in SHARED_NAMES
 
 
 def test_what_both_processes_know_imports_nothing_of_one(graph: grimp.ImportGraph) -> None:

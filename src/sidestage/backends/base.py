@@ -49,7 +49,8 @@ class Plan(_Checked):
     call_module: str  # the module with its ``PROTOCOL``, imported when a backend needs it
     settings: dict[str, Any]  # fields of the protocol's settings
     outside: tuple[str, str] | None  # as ``Configure`` has it
-    layers: tuple[tuple[str, str], ...]  # as ``Configure`` has it
+    layers: tuple[tuple[str, bytes], ...]  # between streams and protocol: folders and settings
+    outside_layers: tuple[tuple[str, str], ...]  # as ``Configure`` has it
     asked: object  # the listen address as messages show it
     host: str | None  # None with a path
     port: int
@@ -65,7 +66,7 @@ class Plan(_Checked):
     @property
     def is_outside(self) -> bool:
         """Whether something of it is not Sidestage's own, so that nothing of it may be reused."""
-        return self.outside is not None or bool(self.layers)
+        return self.outside is not None or bool(self.outside_layers)
 
 
 class Backend(Protocol):

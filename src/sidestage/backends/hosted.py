@@ -74,7 +74,7 @@ class HostedBackend:
             with fork_hooks.launch_lock:
                 child = self._resumed(deadline) or pool.acquire(
                     functools.partial(self._configure, deadline),
-                    protocol=None if self._outside else plan.protocol,
+                    serves=None if self._outside else _folders(plan),
                     fresh=plan.fresh or self._outside,
                     needs_rights=plan.path is not None or 0 < plan.port < _FIRST_FREE_TO_ALL,
                     deadline=deadline,
@@ -135,6 +135,8 @@ class HostedBackend:
 
     def _configure(self, deadline: Deadline, channel: Channel) -> None:
         channel.buffer.learn(_protocol(self._plan.call_module).vocabulary.events)
+        for name, _ in self._plan.layers:
+            channel.buffer.learn(_layer(name).events)
         self._ahead = None
         with contextlib.suppress(_wire().ChannelClosed):  # it died: the wait for Ready reports it
             if self._configuration is None:
@@ -156,7 +158,8 @@ class HostedBackend:
             keep=plan.keep,
             backlog=plan.backlog,
             _outside=plan.outside,
-            _layers=plan.layers,
+            layers=plan.layers,
+            _layers=plan.outside_layers,
         )
         return made
 
@@ -436,6 +439,20 @@ def _protocol(call_module: str) -> Protocol:
     with importing_once():
         protocol: Protocol = importlib.import_module(call_module).PROTOCOL
     return protocol
+
+
+def _folders(plan: Plan) -> str:
+    """What a process will serve, as the pool takes it."""
+    return ",".join([plan.protocol, *(name for name, _ in plan.layers)])
+
+
+@functools.cache
+def _layer(name: str) -> wire.Vocabulary:
+    with importing_once():
+        vocabulary: wire.Vocabulary = importlib.import_module(
+            f"{_ROOT}.layers.{name}.messages"
+        ).VOCABULARY
+    return vocabulary
 
 
 def prepare() -> None:

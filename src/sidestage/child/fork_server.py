@@ -17,9 +17,9 @@ from collections.abc import Iterator
 
 from . import host
 from .owner_watch import OwnerWatch
-from .service import protocols, service_of
+from .service import layer_of, protocols, service_of
 
-NONE = "-"  # in a request: the protocol is not built in, so there is nothing to import
+NONE = "-"  # in a request: what serves is not built in, so there is nothing to import
 _imported: set[str] = set()
 
 _CLONE_PARENT = 0x8000
@@ -32,16 +32,16 @@ _CLONE = {"x86_64": 56, "aarch64": 220}
 def main(commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
     """Fork server processes until the owner ends. In a forked process, this returns when it ends.
 
-    A request is a line: the protocol that the new process will serve first, and the numbers of the
-    owner's descriptors that become its commands, events and stderr. The answer is a line with the
-    new pid, or with 0 on failure.
+    A request is a line: the protocol that the new process will serve first and its layers, with
+    commas, and the numbers of the owner's descriptors that become its commands, events and stderr.
+    The answer is a line with the new pid, or with 0 on failure.
     """
     gc.freeze()
     for request in _requests(commands_fd, watch):
         fds: list[int] = []
         try:
-            protocol, *numbers = request.split()
-            _import(protocol.decode())  # once here, so that forked processes need not
+            serves, *numbers = request.split()
+            _import(*serves.decode().split(","))  # once here, so that forked processes need not
             fds += _borrow(watch, numbers)
             pid = _fork()
         except Exception:  # noqa: BLE001 - on any failure the owner starts a new interpreter
@@ -79,16 +79,19 @@ def _requests(commands_fd: int, watch: OwnerWatch) -> Iterator[bytes]:
             idle = watch.interval * 1000
 
 
-def _import(protocol: str) -> None:
-    """Import a protocol's service once, and freeze the result for the garbage collector.
+def _import(protocol: str, *layers: str) -> None:
+    """Import a protocol's service and layers once, and freeze them for the garbage collector.
 
-    One that cannot be imported is left to the process that will serve it, which reports it.
+    What cannot be imported is left to the process that will serve it, which reports it.
     """
-    if protocol in _imported or protocol == NONE:
+    new = {protocol, *layers} - _imported
+    if not new or protocol == NONE:
         return
-    _imported.add(protocol)
+    _imported.update(new)
     with contextlib.suppress(Exception):
         service_of(protocol)
+        for layer in layers:
+            layer_of(layer)
     gc.collect()
     gc.freeze()  # a collection in a fork would write to the shared pages, which copies them
 

@@ -71,7 +71,7 @@ from .iteration import Iteration
 from .net import listener
 from .net.hangups import make_hangups
 from .owner_watch import OwnerWatch
-from .service import Service, layers_of, protocols, service_of
+from .service import Service, layer_of, outside_layers, protocols, service_of
 
 _logger = logging.getLogger("sidestage.child")
 
@@ -292,7 +292,12 @@ class Host:
         self._buffer.learn(kind.vocabulary.commands)
         settings = unpack(kind.vocabulary.settings, config.settings)
         service = kind(self._iteration, config, settings)
-        service.layers = layers_of(config._layers)
+        for name, layer_settings in config.layers:
+            layer = layer_of(name)
+            self._buffer.learn(layer.vocabulary.commands)
+            made = layer(service, unpack(layer.vocabulary.settings, layer_settings))
+            service.layers.append(made)
+        service.layers += outside_layers(config._layers)
         if sockets is None:
             sockets = listener.bind(config, kind.socket_kind)
         if config.path is not None and not config.path.startswith("\0"):

@@ -29,7 +29,7 @@ from ..wire.messages import (
 from ..wire.values import printable
 from .calls import Calls
 from .iteration import Flag, Iteration
-from .net.layer import LayerFactory, stacked
+from .net.layer import Layer, LayerFactory, stacked
 from .net.listener import Acceptor, wire_address
 from .net.stream import Receiver, Transport
 
@@ -75,6 +75,18 @@ class HalfClosed(Peer, Protocol):
         """Drop the connection: its handler has had its time."""
 
 
+class ServedLayer(Protocol):
+    """A layer of a service, for all its connections; called with what is above, it makes one."""
+
+    vocabulary: ClassVar[Vocabulary]
+
+    def __init__(self, service: Service, settings: Any) -> None: ...
+
+    def __call__(self, above: Receiver, /) -> Layer:
+        """Make the layer of one connection."""
+        ...
+
+
 class Unrecorded:
     """The bytes of records that are not complete: what does not fit is cut from them."""
 
@@ -115,6 +127,7 @@ class Service:
         self.config = config
         self.settings = settings  # of the type in the vocabulary
         self.layers: list[LayerFactory] = []  # from the stream up
+        self.layer_commands: dict[type, Callable[[Any], None]] = {}  # what is for no call
         self.handled = False  # call the parent's handler; else record, and answer plain success
         self.handler_timeout = config.handler_timeout  # seconds; it may change
         self.record_limit = min(config.keep // 4, MAX_RECORD)  # bytes of one record's body
@@ -163,10 +176,12 @@ class Service:
         return self.socket_kind == socket.SOCK_STREAM and config.path is None and not config.port
 
     def command(self, message: Any) -> None:
-        """Give a command to its call; drop it if that has ended, or if it is another protocol's."""
+        """Give a command to its call, or to a layer; drop it if the call has ended."""
         call = self.calls.get(getattr(message, "call", 0))
         if call is not None:
             call.command(message)
+        elif (act := self.layer_commands.get(type(message))) is not None:
+            act(message)
 
     @classmethod
     def preload(cls) -> None:
@@ -389,7 +404,13 @@ def service_of(protocol: str, outside: tuple[str, str] | None = None) -> type[Se
     return service
 
 
-def layers_of(outside: Iterable[tuple[str, str]]) -> list[LayerFactory]:
+def layer_of(name: str) -> type[ServedLayer]:
+    """Import a layer: ``LAYER`` in the module ``child/layer.py`` of its folder in ``layers/``."""
+    layer: type[ServedLayer] = importlib.import_module(f"{_ROOT}.layers.{name}.child.layer").LAYER
+    return layer
+
+
+def outside_layers(outside: Iterable[tuple[str, str]]) -> list[LayerFactory]:
     """Import the classes of layers; ``outside`` is as in ``Configure``."""
     return [_outside(place).LAYER for place in outside]
 

@@ -23,7 +23,7 @@ from .surroundings import Surroundings
 _ANSWER_SECONDS = 3.0  # for the fork server to boot and to fork; 0.1 is usual
 _END_SECONDS = 2.0  # for the fork server to end by itself
 _NEVER = Deadline(None)
-_NO_PROTOCOL = "-"  # in a request, for a process that will serve none of Sidestage's own
+_NOTHING = "-"  # in a request, for a process that will serve none of Sidestage's own
 
 
 class _Refusal(Exception):
@@ -61,11 +61,12 @@ class ForkClient:
         self._asking = False
         self._owed = False  # it was asked and has not answered
 
-    def fork(self, protocol: str | None = None, deadline: Deadline = _NEVER) -> Launched | None:
+    def fork(self, serves: str | None = None, deadline: Deadline = _NEVER) -> Launched | None:
         """A new process, or ``None`` if none can be forked; raises StartError.
 
-        The fork server imports what serves ``protocol`` first, once for all that it forks. It may
-        take half of the time until ``deadline``: what is left is for an interpreter instead.
+        The fork server imports what ``serves`` names first, a protocol and its layers, once for
+        all that it forks. It may take half of the time until ``deadline``: what is left is for an
+        interpreter instead.
         """
         if self._impossible or self._asking:  # a signal handler has come into this call
             return None
@@ -77,7 +78,7 @@ class ForkClient:
                 self._boot()
             elif not self.process.can_answer():  # killed, or stopped by a signal
                 raise _Refusal(lasting=False)
-            return connect(functools.partial(self._note, protocol or _NO_PROTOCOL, seconds))
+            return connect(functools.partial(self._note, serves or _NOTHING, seconds))
         except _Refusal as refusal:
             self._impossible = refusal.lasting
             self.kill()
@@ -103,14 +104,14 @@ class ForkClient:
 
     def _note(
         self,
-        protocol: str,
+        serves: str,
         seconds: float,
         commands_fd: int,
         events_fd: int,
         stderr_fd: int,
         pids: list[int],
     ) -> None:
-        pids.append(self._ask(protocol, commands_fd, events_fd, stderr_fd, seconds=seconds))
+        pids.append(self._ask(serves, commands_fd, events_fd, stderr_fd, seconds=seconds))
         self._said, self._owed = b"", False
         assert system.setpgid is not None
         try:
@@ -123,7 +124,7 @@ class ForkClient:
 
     def _ask(
         self,
-        protocol: str,
+        serves: str,
         commands_fd: int,
         events_fd: int,
         stderr_fd: int,
@@ -131,7 +132,7 @@ class ForkClient:
         seconds: float = _ANSWER_SECONDS,
     ) -> int:
         assert self.process is not None
-        request = f"{protocol} {commands_fd} {events_fd} {stderr_fd}\n".encode()
+        request = f"{serves} {commands_fd} {events_fd} {stderr_fd}\n".encode()
         self._owed = True
         try:
             system.write_pipe(self.process.launched.commands_fd, request, [])

@@ -110,16 +110,17 @@ class Pool:
         self,
         configure: Configure = lambda channel: None,
         *,
-        protocol: str | None = None,
+        serves: str | None = None,
         fresh: bool = False,
         needs_rights: bool = False,
         deadline: Deadline = _NEVER,
     ) -> Child:
         """An idle child, or a new one, that ``configure`` has configured; raises StartError.
 
-        ``protocol`` is the one it will serve, if that is one of Sidestage's own. ``needs_rights``
-        says whether it will bind what not everybody may bind, or what leaves a file. The caller
-        holds ``fork_hooks.launch_lock`` until the child belongs to a run.
+        ``serves`` names the protocol that it will serve, and its layers, with commas, if all are
+        Sidestage's own. ``needs_rights`` says whether it will bind what not everybody may bind, or
+        what leaves a file. The caller holds ``fork_hooks.launch_lock``
+        until the child belongs to a run.
         """
         if not self._hooked:
             self._hook()
@@ -129,7 +130,7 @@ class Pool:
                 return child
         here = here or surroundings()
         launched = self._take_booting(here)
-        child = self._adopt(launched or self._new(protocol, here, deadline), configure)
+        child = self._adopt(launched or self._new(serves, here, deadline), configure)
         child.waited = launched is not None
         return child
 
@@ -163,9 +164,9 @@ class Pool:
                 end([child], self.end_seconds)
         return fits
 
-    def _new(self, protocol: str | None, here: Surroundings, deadline: Deadline) -> Launched:
+    def _new(self, serves: str | None, here: Surroundings, deadline: Deadline) -> Launched:
         if self._launched == here and enabled():
-            forked = self._client(here).fork(protocol, deadline)
+            forked = self._client(here).fork(serves, deadline)
             if forked is not None:
                 forked.surroundings = here
                 return forked

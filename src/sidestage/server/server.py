@@ -430,7 +430,8 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
             call_module=self._call_module or f"{_ROOT}.protocols.{self.protocol}.call",
             settings=self._settings(),
             outside=self._outside,
-            layers=self._layers,
+            layers=self._stack(),
+            outside_layers=self._layers,
             asked=wanted,
             host=listen.host,
             port=listen.port,
@@ -457,6 +458,10 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     def _settings(self) -> dict[str, Any]:
         """The fields of the protocol's settings."""
         return {}
+
+    def _stack(self) -> tuple[tuple[str, bytes], ...]:
+        """The layers between the streams and the protocol, as in ``Configure``."""
+        return ()
 
     # Stop --------------------------------------------------------------------------------------
 

@@ -60,16 +60,29 @@ class End(Message, frozen=True, kw_only=True, tag=3):
     call: int
 
 
+class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What was agreed with a client of a server with TLS: in the events of its calls."""
+
+    version: str  # TLSv1.3
+    cipher: str  # TLS_AES_256_GCM_SHA384
+    sni: str | None  # the host that the client has asked for
+    alpn: str | None  # the protocol that was chosen
+    client_certificate: bytes | None  # DER
+
+
 # Commands --------------------------------------------------------------------------------------
 
 
 class Configure(Message, frozen=True, kw_only=True, tag=10):
     """Bind, answer Ready or Failed, and serve.
 
+    ``layers`` lie between the streams and the protocol, the first on the stream: the name of the
+    folder of each, and its settings, encoded.
+
     ``_outside`` and ``_layers`` are for tests of Sidestage itself. Each place is a directory and a
     module in it. The ``SERVICE`` of ``_outside`` replaces the protocol's. The ``LAYER`` of each of
-    ``_layers`` lies between the streams and the protocol, the first on the stream. A process that
-    gets either is never pooled.
+    ``_layers`` lies between ``layers`` and the protocol. A process that gets either is never
+    pooled.
     """
 
     protocol: str  # the name of its folder
@@ -82,6 +95,7 @@ class Configure(Message, frozen=True, kw_only=True, tag=10):
     handler_timeout: float | None  # seconds until a call is answered without the handler
     keep: int  # bytes of records that may wait while the parent does not read
     backlog: int
+    layers: tuple[tuple[str, bytes], ...] = ()
     _outside: tuple[str, str] | None = None
     _layers: tuple[tuple[str, str], ...] = ()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from ...wire.messages import Message, Vocabulary
 
 NAME = "tls"  # of the folder, in Configure
@@ -23,16 +21,6 @@ class Settings(Message, frozen=True, kw_only=True):
     legacy: bool = False  # take versions, keys and ciphers that are too weak for today
     handshake: str = "normal"  # fails, stalls, cut: once the ClientHello has come
     any_host: bool = False  # ask the test's process for a certificate for each host
-
-
-class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What was agreed with a client: a part of the events of its calls."""
-
-    version: str  # TLSv1.3
-    cipher: str  # TLS_AES_256_GCM_SHA384
-    sni: str | None  # the host that the client has asked for
-    alpn: str | None  # the protocol that was chosen
-    client_certificate: bytes | None  # DER
 
 
 class Certificate(Message, frozen=True, kw_only=True, tag=90):

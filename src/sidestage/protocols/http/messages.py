@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...wire.messages import Address, Message, Met, Vocabulary
+from ...wire.messages import Address, Message, Met, Seen, Vocabulary
 
 NO_BODY = frozenset({204, 205, 304})  # statuses without a body: RFC 9110 6.4.1, 15.3.6
 Headers = tuple[tuple[str, str], ...]  # the garbage collector skips tuples of text
@@ -106,6 +106,7 @@ class Request(Message, frozen=True, kw_only=True, tag=51):
     expects: bool = False  # the client waits for 100 Continue before it sends the body
     local: Address = ""  # of a CONNECT: what the client has connected to
     met: Met | None = None  # on a strict server
+    tls: Seen | None = None
 
 
 VOCABULARY = Vocabulary(

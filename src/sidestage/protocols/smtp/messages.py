@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...wire.messages import Address, Message, Vocabulary
+from ...wire.messages import Address, Message, Seen, Vocabulary
 
 
 class SMTPSettings(Message, frozen=True, kw_only=True):
@@ -33,6 +33,7 @@ class MailIn(Message, frozen=True, kw_only=True, tag=61):
     rcpt_tos: list[str]
     rcpt_options: list[str]
     data: bytes
+    tls: Seen | None = None
 
 
 VOCABULARY = Vocabulary(settings=SMTPSettings, commands=(MailReply,), events=(MailIn,))

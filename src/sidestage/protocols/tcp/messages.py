@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...wire.messages import Address, Message, Vocabulary
+from ...wire.messages import Address, Message, Seen, Vocabulary
 
 
 class TCPSettings(Message, frozen=True, kw_only=True):
@@ -17,6 +17,7 @@ class Opened(Message, frozen=True, kw_only=True, tag=71):
     local: Address
     at: float  # seconds on the monotonic clock
     connection: int  # its number in this run
+    tls: Seen | None = None
 
 
 class TranscriptIn(Message, frozen=True, kw_only=True, tag=72):
@@ -30,6 +31,7 @@ class TranscriptIn(Message, frozen=True, kw_only=True, tag=72):
     data: bytes
     cut: int
     ended: str
+    tls: Seen | None = None
 
 
 VOCABULARY = Vocabulary(settings=TCPSettings, commands=(), events=(Opened, TranscriptIn))

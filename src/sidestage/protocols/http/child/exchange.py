@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ....wire.credit import CALL
-from ....wire.messages import Address, Message, Met
+from ....wire.messages import Address, Message, Met, Seen
 from ....wire.values import printable
 from ..messages import Request, Respond
 from ..rules import Refusal
@@ -112,6 +112,7 @@ class Framing(Protocol):
 
     COMMANDS: ClassVar[dict[type, Callable[[Any, Exchange, Any], None]]]  # what carries them out
     peer: Address
+    tls: Seen | None
     number: int
 
     def local(self) -> Address:
@@ -313,4 +314,5 @@ class Exchange:
             expects=head.expects,
             local=framing.local() if head.method == "CONNECT" else "",
             met=self.met,
+            tls=framing.tls,
         )

@@ -22,6 +22,7 @@ from ....wire.messages import (
     End,
     Gone,
     OpenConnection,
+    Seen,
     SetOption,
     Verdict,
 )
@@ -66,6 +67,7 @@ class HTTPConnection:
     def __init__(self, service: HTTPService) -> None:
         self.service = service
         self.peer: Address = ""
+        self.tls: Seen | None = None
         self.number = service.next_connection()
         self.queue: deque[Exchange] = deque()
         self.reader = RequestReader(self, service.settings.head_limit)
@@ -81,6 +83,7 @@ class HTTPConnection:
         assert isinstance(transport, Transport)
         self.transport = transport
         self.peer = wire_address(transport.get_extra_info("peername"))
+        self.tls = transport.get_extra_info("tls")
         self.service.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -113,6 +113,7 @@ class SMTPService(Service):
             rcpt_tos=envelope.rcpt_tos,
             rcpt_options=envelope.rcpt_options,
             data=data,
+            tls=connection.stream.get_extra_info("tls"),
         )
 
 

@@ -10,7 +10,17 @@ from ....child.net.listener import wire_address
 from ....child.net.stream import Receiver, Transport
 from ....child.service import Service
 from ....wire.credit import Backpressure
-from ....wire.messages import Ack, AckSoon, Close, Data, End, Message, OpenConnection, SetOption
+from ....wire.messages import (
+    Ack,
+    AckSoon,
+    Close,
+    Data,
+    End,
+    Message,
+    OpenConnection,
+    Seen,
+    SetOption,
+)
 from ..messages import VOCABULARY, Opened, TCPSettings, TranscriptIn
 
 _QUOTED = 80  # bytes of what a client has sent, in a description
@@ -36,6 +46,7 @@ class _Connection:
         self.service = service
         self.peer: object = ""
         self.local: object = ""
+        self.tls: Seen | None = None
         self.number = service.next_connection()
         self.opened = service.loop.time()
 
@@ -44,6 +55,7 @@ class _Connection:
         self.transport = transport
         self.peer = wire_address(transport.get_extra_info("peername"))
         self.local = wire_address(transport.get_extra_info("sockname"))
+        self.tls = transport.get_extra_info("tls")
         self.service.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -106,6 +118,7 @@ class HandledConnection(_Connection):
                 local=wire_address(self.local),
                 at=self.opened,
                 connection=self.number,
+                tls=self.tls,
             )
         )
         if self._held:
@@ -262,6 +275,7 @@ class RecordedConnection(_Connection):
             data=bytes(self.data),
             cut=self.cut,
             ended=self.ended if exc is None else "reset by the client",
+            tls=self.tls,
         )
         self.service.outbox.record(record)
         self.service.unrecorded.give(len(self.data))
