@@ -23,9 +23,10 @@ _release = operator.methodcaller("release")
 
 
 class Clock:
-    """The monotonic clock, in seconds; a class attribute, which freezegun leaves alone."""
+    """The clocks, in seconds; class attributes, which freezegun leaves alone."""
 
     monotonic = staticmethod(cast("Callable[[], float]", system.second(time).monotonic))
+    wall = staticmethod(cast("Callable[[], float]", system.second(time).time))
 
 
 LONGEST = 1e6  # seconds; the kernel's waits take at most 24 days

@@ -1,0 +1,94 @@
+"""The authority that signs what test servers show: one of this process, shared, or the user's own.
+
+Two threads that make the same at once both use what was there first, so nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import files, shared
+from .making import ORGANIZATION, Issued, maker
+
+_MOST_KEPT = 256  # certificates
+_own: dict[str | None, Authority] = {}  # by the directory that shares it
+
+
+class Authority:
+    """Something that signs certificates; ``place`` is the directory that shares it."""
+
+    def __init__(self, ca: Any, place: str | None = None) -> None:
+        self.certificate: bytes = ca.cert_pem.bytes()  # PEM
+        self.certified = ca._certificate  # public in cryptography, but not in trustme
+        self.key = ca._private_key
+        self.new_intermediate: Callable[[], Authority] = lambda: Authority(ca.create_child_ca())
+        self._place = place
+        self._kept: dict[object, Issued] = {}
+
+    @property
+    def file(self) -> str:
+        """The path of a file with its certificate; raises OSError if none can be written."""
+        if self._place is None:
+            return files.path_of("ca", self.certificate)
+        return shared.certificate_file(self._place, self.certificate)
+
+    def once(self, key: object, make: Callable[[], Issued]) -> Issued:
+        """What ``make`` has made for ``key``; it is kept, so that it is made once."""
+        if (found := self._kept.get(key)) is not None:
+            return found
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        return self._kept.setdefault(key, make())
+
+
+def new_authority() -> Authority:
+    """An authority that nobody knows yet."""
+    return Authority(_new())
+
+
+def of_this_process() -> Authority:
+    """The authority of this process, made when first wanted, or the one that it shares.
+
+    Raises ImportError without the extra, OSError or ValueError if what is shared cannot be used.
+    """
+    place = shared.directory()
+    if (found := _own.get(place)) is not None:
+        return found
+    made = new_authority() if place is None else _shared(place)
+    return _own.setdefault(place, made)
+
+
+def _new() -> Any:
+    return maker().trustme.CA(organization_name=ORGANIZATION)
+
+
+def _shared(place: str) -> Authority:
+    def make() -> bytes:
+        ca = _new()
+        return bytes(ca.private_key_pem.bytes() + ca.cert_pem.bytes())
+
+    pem = shared.load(place, make)
+    try:
+        return Authority(maker().trustme.CA.from_pem(pem, pem), place)
+    except ValueError as error:
+        raise ValueError(
+            f"{shared.NAME}: what is in {place} is not the key and certificate of an authority "
+            f"({error}): remove the files there"
+        ) from error
+
+
+def of_user(certificate: bytes, key: bytes) -> Authority:
+    """An authority of the user's own, from PEM; raises ValueError if it cannot sign."""
+    made = maker()
+    try:
+        ca = made.trustme.CA.from_pem(certificate, key)
+        ca._certificate.extensions.get_extension_for_class(made.x509.SubjectKeyIdentifier)
+    except made.x509.ExtensionNotFound:
+        raise ValueError(
+            "ca: its certificate has no subject key identifier, which those that it signs refer "
+            "to: make it with the extension subjectKeyIdentifier=hash"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"ca: not a certificate and its key in PEM: {error}") from error
+    return Authority(ca)

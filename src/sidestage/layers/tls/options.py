@@ -1,0 +1,220 @@
+"""Checks what ``TLS`` is given; each error quotes the value and says what is allowed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from ...errors import shown
+from ...pristine.waits import Clock
+from ...wire.values import plain
+
+PEM: TypeAlias = str | os.PathLike[str] | bytes  # a path, or what such a file has in it
+
+VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+OLD_VERSIONS = VERSIONS[:2]  # which OpenSSL refuses by default
+_FIRST, _LAST = 978_307_200, 32_472_144_000  # 2001 to 2999: authorities are valid a year longer
+_MOST_NAME = 64  # characters of a common name: RFC 5280 A.1
+_MOST_HOST = 253  # characters: RFC 1035 2.3.4
+_MOST_ALPN = 255  # bytes of a name: RFC 7301 3.1
+
+
+class Pair(NamedTuple):
+    """Certificates and a key, in PEM; empty where there are none."""
+
+    certificate: bytes = b""
+    key: bytes = b""
+
+
+def hosts_or_none(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The names of a certificate, as it has them."""
+    if value is None:
+        return None
+    names = _texts("hosts", value, 'hosts="api.example.com"')
+    if not names:
+        raise ValueError('hosts must name one at least, as in hosts="api.example.com"')
+    if "*" in names and len(names) > 1:
+        raise ValueError(f'hosts="*" is any host, and stands alone, not {shown(names)}')
+    return tuple(_host(name) for name in names)
+
+
+def _host(name: str) -> str:
+    bare = name.removeprefix("*.")
+    ascii_only = bare
+    if not bare.isascii():
+        try:
+            ascii_only = bare.encode("idna").decode()
+        except UnicodeError as error:
+            raise ValueError(f"hosts: {shown(name)} cannot be a host name: {error}") from None
+    is_address = ":" in bare and "[" not in bare and "." not in bare.partition(":")[0]
+    if name != "*" and not (_is_host(ascii_only) or (is_address and _is_ipv6(bare))):
+        raise ValueError(
+            f"hosts: {shown(name)} is no host; write a name or an address alone, such as "
+            '"api.example.com", "*.example.com", "127.0.0.1" or "::1", without a scheme or a port'
+        )
+    return name.removesuffix(bare) + ascii_only if bare else name
+
+
+def _is_host(name: str) -> bool:
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= _MOST_HOST and all(
+        0 < len(label) < 64 and label.replace("-", "").replace("_", "").isalnum()
+        for label in labels
+    )
+
+
+def _is_ipv6(text: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a scope means something on one machine only
+
+
+def alpn_or_none(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The protocols to choose from, the best first."""
+    if value is None:
+        return None
+    names = _texts("alpn", value, 'alpn=("h2", "http/1.1")')
+    for name in names:
+        if not name.isascii() or not 0 < len(name) <= _MOST_ALPN:
+            raise ValueError(
+                f"alpn: {shown(name)} is no name of a protocol: these have 1 to {_MOST_ALPN} "
+                'ASCII characters, as "http/1.1"'
+            )
+    return names
+
+
+def _texts(what: str, value: Any, right: str) -> tuple[str, ...]:
+    given = (value,) if isinstance(value, str) else value
+    if isinstance(given, (bytes, bytearray)) or not isinstance(given, Iterable):
+        raise TypeError(f"{what} must be a str or several, as in {right}, not {shown(value)}")
+    texts = tuple(given)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{what} must be text, as in {right}, and {shown(text)} is none")
+    return tuple(plain(text) for text in texts)
+
+
+def client_auth_or_none(value: str | None) -> str | None:
+    """Whether clients have to show a certificate."""
+    if value not in (None, "optional", "required"):
+        raise ValueError(
+            f'client_auth must be "required" or "optional", or None for none, not {shown(value)}'
+        )
+    return value
+
+
+def version_or_none(value: Any) -> str | None:
+    """The lowest version to speak, as ``ssl`` writes it; takes a ``ssl.TLSVersion``, too."""
+    if value is None:
+        return None
+    name = value if isinstance(value, str) else getattr(value, "name", value)
+    name = name.replace("_", ".") if isinstance(name, str) else name
+    if name not in VERSIONS:
+        raise ValueError(
+            f"minimum_version must be one of {', '.join(map(repr, VERSIONS))}, not {shown(value)}"
+        )
+    return str(name)
+
+
+def ciphers_or_none(value: str | None) -> str | None:
+    """Ciphers up to TLS 1.2, as OpenSSL names them."""
+    if value is None:
+        return None
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f'ciphers must be text, as in ciphers="ECDHE+AESGCM", not {shown(value)}'
+        )
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(value)
+    except (ssl.SSLError, ValueError):
+        raise ValueError(
+            f"ciphers: OpenSSL finds none by {shown(value)}; its names are in "
+            "`openssl ciphers -v`, and those of TLS 1.3 cannot be chosen"
+        ) from None
+    return plain(value)
+
+
+def clock_or_none(value: Callable[[], float] | None) -> Callable[[], float] | None:
+    """What tells the time for certificates."""
+    if value is not None and not callable(value):
+        raise TypeError(
+            "clock must be a function that returns seconds since the epoch, such as time.time, "
+            f"not {shown(value)}"
+        )
+    return value
+
+
+def told(clock: Callable[[], float] | None) -> float:
+    """The time in seconds since the epoch, by a clock of the user's or by the real one."""
+    if clock is None:
+        return Clock.wall()
+    now: Any = clock()
+    if isinstance(now, bool) or not isinstance(now, (int, float)) or not math.isfinite(now):
+        raise TypeError(
+            f"clock must return seconds since the epoch, as time.time does, not {shown(now)}"
+        )
+    if not _FIRST <= now <= _LAST:
+        raise ValueError(
+            f"clock must tell a time from 2001 to 2999, in seconds since the epoch, not {shown(now)}"
+        )
+    return float(now)
+
+
+def common_name(value: str) -> str:
+    """The name of a client."""
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f'the name of a client is text, such as "alice", not {shown(value)}')
+    if not 0 < len(value) <= _MOST_NAME or not value.isprintable():
+        raise ValueError(
+            f"the name of a client has 1 to {_MOST_NAME} printable characters, not {shown(value)}"
+        )
+    return plain(value)
+
+
+# PEM ---------------------------------------------------------------------------------------------
+
+
+def pem_or_none(what: str, value: PEM | None) -> bytes | None:
+    """What is in a PEM file, or was read from one."""
+    if value is None:
+        return None
+    if isinstance(value, (bytes, bytearray)):
+        text, source = bytes(value), what
+    elif isinstance(value, (str, os.PathLike)):
+        if "-----BEGIN" in str(value):
+            raise TypeError(f"{what}: a str is a path; pass PEM as bytes, {what}=pem.encode()")
+        text, source = Path(value).read_bytes(), f"{what}: {shown(os.fspath(value))}"
+    else:
+        advice = ""
+        if type(value).__name__ == "SSLContext":
+            advice = "; a context does not give out its key: pass the files that it has loaded"
+        raise TypeError(
+            f"{what} must be the path of a PEM file, or its bytes, not {shown(value)}{advice}"
+        )
+    if b"-----BEGIN" not in text:
+        raise ValueError(f"{source} is not PEM, which has a line -----BEGIN ...-----")
+    return text
+
+
+def split(text: bytes | None) -> Pair:
+    """The certificates and the key that are in a PEM text."""
+    certificates, keys = [], []
+    for part in (text or b"").split(b"-----BEGIN ")[1:]:
+        block = b"-----BEGIN " + part
+        end = block.find(b"-----END ")
+        block = block[: block.find(b"\n", end) + 1 or None] if end >= 0 else block
+        block = block if block.endswith(b"\n") else block + b"\n"
+        if part.startswith(b"CERTIFICATE-----") or part.startswith(b"TRUSTED CERTIFICATE-----"):
+            certificates.append(block)
+        elif b"PRIVATE KEY-----" in part.partition(b"\n")[0]:
+            keys.append(block)
+    return Pair(b"".join(certificates), b"".join(keys[:1]))
