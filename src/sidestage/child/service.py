@@ -195,6 +195,10 @@ class Service:
         """How often expectations were met in this run."""
         return []
 
+    def plain_refusal(self, local: object) -> bytes:
+        """What a client gets that speaks no TLS to a server with it; ``local`` is its address."""
+        return b""
+
     def read_on(self, peer: Peer) -> None:
         """Read what the client has sent, though nobody takes it: it may have left after that."""
 

@@ -20,6 +20,7 @@ class Settings(Message, frozen=True, kw_only=True):
     ciphers: str = ""  # in the words of OpenSSL, up to TLS 1.2; empty is ssl's default
     legacy: bool = False  # take versions, keys and ciphers that are too weak for today
     handshake: str = "normal"  # fails, stalls, cut: once the ClientHello has come
+    seconds: float = 10.0  # for a handshake
     any_host: bool = False  # ask the test's process for a certificate for each host
 
 

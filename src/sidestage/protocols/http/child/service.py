@@ -34,6 +34,17 @@ class HTTPService(Service):
     def receiver(self) -> Receiver:
         return HTTPConnection(self)
 
+    def plain_refusal(self, local: object) -> bytes:
+        where = "https"
+        if isinstance(local, tuple):
+            host = f"[{local[0]}]" if ":" in local[0] else local[0]
+            where = f"https://{host}:{local[1]}"
+        body = f"400 Bad Request: this server speaks TLS, ask {where}\n".encode()
+        return (
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+        )
+
     @classmethod
     def preload(cls) -> None:
         _import_router()

@@ -1,0 +1,167 @@
+"""Collects a ClientHello and reads what it asks for (RFC 8446 4.1.2, RFC 6066 3, RFC 7301 3.1).
+
+No I/O here. OpenSSL judges the ClientHello; this only looks ahead, so that it is known who has
+asked for what even where the handshake fails. What is malformed inside is left to OpenSSL.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LIMIT = 1 << 16  # bytes of a ClientHello with its records
+_HANDSHAKE = 22  # the type of a record
+_CLIENT_HELLO = 1  # the type of a handshake message
+_RECORD_HEAD = 5  # bytes
+_MESSAGE_HEAD = 4
+_RECORD = 1 << 14  # bytes in a record that is not encrypted (RFC 8446 5.1)
+_SNI, _ALPN, _VERSIONS = 0, 16, 43  # types of extensions
+_VERSION_NAMES = {
+    0x0300: "SSLv3",
+    0x0301: "TLSv1",
+    0x0302: "TLSv1.1",
+    0x0303: "TLSv1.2",
+    0x0304: "TLSv1.3",
+}
+
+
+class Hello(NamedTuple):
+    """What a client asks for."""
+
+    sni: str | None  # the host, as it was sent
+    alpn: tuple[str, ...]
+    versions: tuple[str, ...]  # as ``ssl`` names them, the best first
+
+
+class NotTLS(Exception):
+    """What came first is no TLS."""
+
+
+class BadHello(Exception):
+    """What came first is TLS, and no ClientHello that is taken; the text says why."""
+
+
+class Greeting:
+    """Collects the records of a ClientHello, however they are cut."""
+
+    def __init__(self) -> None:
+        self.taken = bytearray()  # all that came, for OpenSSL
+        self._message = bytearray()  # what is in the records
+        self._at = 0  # where the next record begins
+
+    def feed(self, data: bytes | memoryview) -> Hello | None:
+        """Take the next piece; returns what the client asks for, once all of that has come.
+
+        Raises NotTLS, BadHello.
+        """
+        taken = self.taken
+        taken += data
+        if taken[0] != _HANDSHAKE or taken[1:2].lstrip(b"\3"):
+            raise NotTLS
+        while not self._is_complete():
+            head = taken[self._at : self._at + _RECORD_HEAD]
+            if len(head) < _RECORD_HEAD:
+                break
+            size = int.from_bytes(head[3:])
+            if head[0] != _HANDSHAKE or not 0 < size <= _RECORD:
+                raise BadHello("a TLS record in its ClientHello is malformed")
+            end = self._at + _RECORD_HEAD + size
+            if end > len(taken):
+                break
+            self._message += taken[self._at + _RECORD_HEAD : end]
+            self._at = end
+        if self._is_complete():
+            return read(bytes(self._message[_MESSAGE_HEAD:]))
+        if len(taken) > LIMIT:
+            raise BadHello(f"its ClientHello is larger than {LIMIT:,} bytes")
+        return None
+
+    def _is_complete(self) -> bool:
+        message = self._message
+        if not message:
+            return False
+        if message[0] != _CLIENT_HELLO:
+            raise BadHello("its first message is no ClientHello")
+        if len(message) < _MESSAGE_HEAD:
+            return False
+        size = int.from_bytes(message[1:_MESSAGE_HEAD])
+        if size > LIMIT:
+            raise BadHello(f"its ClientHello is larger than {LIMIT:,} bytes")
+        return len(message) >= _MESSAGE_HEAD + size
+
+
+class _Reader:
+    """Reads from the front of some bytes; raises IndexError where they end too early."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._data)
+
+    def take(self, size: int) -> bytes:
+        data = self._data[self._at : self._at + size]
+        if len(data) < size:
+            raise IndexError(size)
+        self._at += size
+        return data
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size))
+
+    def vector(self, size: int) -> _Reader:
+        """A part that has its length, of ``size`` bytes, before it."""
+        return _Reader(self.take(self.number(size)))
+
+    def rest(self) -> bytes:
+        return self.take(len(self._data) - self._at)
+
+
+def read(hello: bytes) -> Hello:
+    """Read the body of a ClientHello, as far as it can be read."""
+    sni: str | None = None
+    alpn: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
+    try:
+        whole = _Reader(hello)
+        versions = (whole.number(2),)
+        whole.take(32)  # random
+        for size in (1, 2, 1):  # session id, ciphers, compression
+            whole.vector(size)
+        extensions = whole.vector(2)
+        while extensions:
+            kind, content = extensions.number(2), extensions.vector(2)
+            if kind == _SNI:
+                sni = _read_sni(content)
+            elif kind == _ALPN:
+                alpn = _read_alpn(content)
+            elif kind == _VERSIONS:
+                versions = _read_versions(content)
+    except IndexError:
+        pass
+    # Some versions are none, to see whether a server can bear that (RFC 8701).
+    names = (_VERSION_NAMES[one] for one in sorted(versions, reverse=True) if one in _VERSION_NAMES)
+    return Hello(sni, alpn, tuple(names))
+
+
+def _read_sni(content: _Reader) -> str | None:
+    names = content.vector(2)
+    while names:
+        kind, name = names.number(1), names.vector(2).rest()
+        if kind == 0:
+            return name.decode("ascii", "backslashreplace")
+    return None
+
+
+def _read_alpn(content: _Reader) -> tuple[str, ...]:
+    names, found = content.vector(2), []
+    while names:
+        found.append(names.vector(1).rest().decode("ascii", "backslashreplace"))
+    return tuple(found)
+
+
+def _read_versions(content: _Reader) -> tuple[int, ...]:
+    versions, found = content.vector(1), []
+    while versions:
+        found.append(versions.number(2))
+    return tuple(found)

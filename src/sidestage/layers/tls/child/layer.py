@@ -1,0 +1,264 @@
+"""The layer of TLS: what a protocol writes goes out in records, and what comes in them goes up.
+
+It is over ``ssl.SSLObject``, which has no socket: the stream below reads and sends, holds back and
+resets, as without TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from ....child.net.layer import Layer
+from ....child.net.stream import HIGH_WATER, Receiver, Transport
+from ....child.service import Service
+from ....wire.messages import Seen
+from ..messages import VOCABULARY, Certificate, Settings
+from .context import make_context
+from .handshake import Handshake
+from .hosts import Hosts
+
+_RECORD = 1 << 14  # bytes of plain text, at most, in a record (RFC 8446 5.1)
+# OpenSSL's buffers keep the size that they have grown to, for each connection.
+_PIECE = 1 << 16  # bytes that are put in one at once
+_TOGETHER = 1 << 18  # bytes that are written below at once
+
+# For what is read: receivers copy what they keep. A stream gives less than this at once, and what
+# OpenSSL may have kept is a record.
+_buffer = memoryview(bytearray((1 << 18) + (1 << 17)))
+
+
+class TLS:
+    """TLS for all connections of a service."""
+
+    vocabulary = VOCABULARY
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self.service = service
+        self.settings = settings
+        self._context = make_context(settings, settings.certificate, settings.key)
+        self._hosts = Hosts(self._context, settings, service.send) if settings.any_host else None
+        if self._hosts is not None:
+            service.layer_commands[Certificate] = self._hosts.answered
+
+    def __call__(self, above: Receiver) -> TLSLayer:
+        return TLSLayer(above, self)
+
+    def context_for(self, handshake: Handshake, host: str | None) -> ssl.SSLContext | None:
+        """The context for ``host``; ``None`` if the handshake has to wait for it."""
+        if self._hosts is None or host is None:
+            return self._context
+        return self._hosts.context_for(handshake, host)
+
+    def forget(self, handshake: Handshake) -> None:
+        """The handshake waits no longer."""
+        if self._hosts is not None:
+            self._hosts.forget(handshake)
+
+
+class TLSLayer(Layer):
+    """TLS on one connection."""
+
+    def __init__(self, above: Receiver, tls: TLS) -> None:
+        super().__init__(above)
+        self._tls = tls
+        self._handshake: Handshake | None = None  # until it is done
+        self._session: ssl.SSLObject
+        self._incoming: ssl.MemoryBIO
+        self._outgoing: ssl.MemoryBIO
+        self._seen: Seen | None = None
+        self._ended = False  # the client has stopped sending
+        self._shut = False  # nothing more is written: close_notify was, or nothing can be
+        self._error: ssl.SSLError | None = None  # that the connection has ended with
+        self._paused = False  # reading, by what is above
+        self._choked = False  # not reading, as the client does not read what that is answered with
+
+    # Upwards -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, Transport)
+        self.below = transport
+        number: int = getattr(self.above, "number", 0)  # protocols have one, layers need not
+        self._handshake = Handshake(self._tls, self, transport, number)
+
+    def opened(self, session: ssl.SSLObject, seen: Seen) -> None:
+        """The handshake is done: give the connection to what is above, and what has come."""
+        handshake, self._handshake = self._handshake, None
+        assert handshake is not None
+        self._session, self._seen = session, seen
+        self._incoming, self._outgoing = handshake.incoming, handshake.outgoing
+        self.above.connection_made(self)
+        self._pass_on(self._decrypt(0))
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        if self._handshake is not None:
+            self._handshake.data_received(data)
+        elif not (self._ended or self._error):
+            size, write = 0, self._incoming.write
+            if len(data) <= _PIECE:
+                write(data)
+                size = self._decrypt(size)
+            else:
+                for start in range(0, len(data), _PIECE):
+                    write(data[start : start + _PIECE])
+                    size = self._decrypt(size)
+            self._pass_on(size)
+
+    def _decrypt(self, size: int) -> int:
+        """Decrypt what has come, behind ``size`` bytes in the buffer; returns how many it has."""
+        incoming = self._incoming
+        # typeshed knows only what it returns without a buffer.
+        read: Callable[[int, memoryview], int] = self._session.read  # type: ignore[assignment]
+        while incoming.pending and not (self._ended or self._error):
+            try:
+                count = read(_RECORD, _buffer[size:] if size else _buffer)
+            except ssl.SSLWantReadError:  # a part of a record
+                break
+            except ssl.SSLError as error:
+                self._error = error
+            else:
+                size += count
+                self._ended = not count
+        return size
+
+    def _pass_on(self, size: int) -> None:
+        """Give what was decrypted to what is above, in one piece, and then the end."""
+        if size:
+            self.above.data_received(_buffer[:size])
+        if self._outgoing.pending:  # OpenSSL has answered by itself
+            self._flush()
+            self._hold_back()
+        if self._error is not None:
+            self._fail(self._error)
+        elif self._ended and not self.below.is_closing():
+            self._pass_end()
+
+    def _hold_back(self) -> None:
+        """Do not read while the client does not read what it is answered, without end."""
+        if not self._choked and self.below.get_write_buffer_size() > HIGH_WATER:
+            self._choked = True
+            self.below.pause_reading()
+
+    def _pass_end(self) -> bool:
+        keeps = bool(self.above.eof_received())
+        if not keeps:
+            self.close()
+        return keeps
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        """End the connection, as its records are broken; the client gets the alert."""
+        number: int = getattr(self.above, "number", 0)
+        peer = self.get_extra_info("peername")
+        text = f"a TLS record is refused: OpenSSL says {error.reason or error}"
+        self._tls.service.diagnose(peer, text, number)
+        self._shut = True
+        self.below.close_lingering()
+
+    def eof_received(self) -> bool:
+        if self._handshake is not None:
+            return self._handshake.eof_received()
+        if self._ended:  # close_notify has said so, and what is above has kept this open
+            return True
+        self._ended = True
+        return self._pass_end()
+
+    def pause_writing(self) -> None:
+        if self._handshake is None:
+            self.above.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._handshake is not None:
+            return
+        if self._choked:
+            self._choked = False
+            if not self._paused:
+                self.below.resume_reading()
+        self.above.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._handshake is not None:
+            self._handshake.connection_lost(exc)
+        else:
+            self.above.connection_lost(exc or self._error)
+
+    # Downwards -----------------------------------------------------------------------------------
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "tls":
+            return self._seen
+        return self.below.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        self.below.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if not self._choked:
+            self.below.resume_reading()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._shut:
+            if self.is_closing():
+                return
+            raise RuntimeError("write() after write_eof()")
+        if len(data) <= _RECORD:
+            if data:
+                self._session.write(data)
+                self.below.write(self._outgoing.read())
+        else:
+            self._write_much(memoryview(data))
+
+    def _write_much(self, data: memoryview) -> None:
+        pieces, size = [], 0
+        for start in range(0, len(data), _RECORD):
+            self._session.write(data[start : start + _RECORD])
+            if self._outgoing.pending >= _PIECE:
+                pieces.append(self._outgoing.read())
+                size += len(pieces[-1])
+                if size >= _TOGETHER:
+                    self.below.write(b"".join(pieces))
+                    pieces, size = [], 0
+        pieces.append(self._outgoing.read())
+        self.below.write(b"".join(pieces))
+
+    def _flush(self) -> None:
+        if not self.below.is_closing():
+            self.below.write(self._outgoing.read())
+
+    def _shut_down(self) -> None:
+        """Write close_notify: nothing more is written after it."""
+        if self._shut:
+            return
+        self._shut = True
+        waiting = self._incoming.read()  # else OpenSSL would look there for the client's
+        with contextlib.suppress(ssl.SSLError):  # which has not come
+            self._session.unwrap()
+        if waiting:
+            self._incoming.write(waiting)
+        self._flush()
+
+    def write_eof(self) -> None:
+        self._shut_down()
+        self.below.write_eof()
+
+    def is_closing(self) -> bool:
+        return self._error is not None or self.below.is_closing()
+
+    def close(self) -> None:
+        self._shut_down()
+        self.below.close()
+
+    def close_lingering(self) -> None:
+        self._shut_down()
+        self.below.close_lingering()
+
+    def reset_when_sent(self) -> None:
+        self._shut = True  # without close_notify: it would look like an orderly end
+        self.below.reset_when_sent()
+
+
+LAYER = TLS

@@ -1,0 +1,81 @@
+"""Says why a handshake has failed, and what to do about it."""
+
+from __future__ import annotations
+
+import ssl
+
+from ..messages import Settings
+from .hello import Hello
+
+_TRUST = (
+    "have it trust server.ca_file: server.client_context() does in Python, and "
+    "server.client_env() has the variables for other programs"
+)
+# What clients say when they refuse a certificate (RFC 8446 6.2), as OpenSSL names it.
+_REFUSALS = {
+    "UNKNOWN_CA": f"does not trust who has signed it: {_TRUST}",
+    "CERTIFICATE_EXPIRED": "takes it for expired, or not valid yet",
+    "BAD_CERTIFICATE": (
+        "refuses it, often because it is for another host: compare the host that it has asked for "
+        "with those of the certificate"
+    ),
+    "CERTIFICATE_UNKNOWN": f"refuses it, often as it does not trust who has signed it: {_TRUST}",
+    "UNSUPPORTED_CERTIFICATE": "refuses its kind",
+    "CERTIFICATE_REVOKED": "takes it for revoked",
+    "ACCESS_DENIED": "denies access",
+}
+
+
+def asked(hello: Hello) -> str:
+    """Which host a client has asked for."""
+    if hello.sni is None:
+        return "which asked for no host by name"
+    return f"which asked for {hello.sni!r}"
+
+
+def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
+    """What is wrong, from what OpenSSL has raised, as the end of a sentence about a client."""
+    reason = error.reason or ""
+    kind, is_alert, alert = reason.partition("_ALERT_")
+    if is_alert and kind.startswith(("TLSV1", "SSLV3", "TLSV13")):
+        return _by_alert(alert)
+    match reason:
+        case "UNSUPPORTED_PROTOCOL" | "VERSION_TOO_LOW" | "UNKNOWN_PROTOCOL":
+            return f"no version of TLS is shared: {_versions(hello, settings)}"
+        case "NO_SHARED_CIPHER" | "NO_SUITABLE_SIGNATURE_ALGORITHM":
+            ciphers = f" (ciphers={settings.ciphers!r})" if settings.ciphers else ""
+            return f"no cipher is shared{ciphers} that suits the certificate"
+        case "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            return (
+                "the client sent no certificate, and the server requires one: "
+                "TLS.client_certificate() makes one"
+            )
+        case "CERTIFICATE_VERIFY_FAILED":
+            message = getattr(error, "verify_message", "") or "not verified"
+            return (
+                f"the certificate of the client is refused ({message}): "
+                "use one of TLS.client_certificate(), or of the CA that the server was given"
+            )
+    return f"OpenSSL says {reason or error}"
+
+
+def _by_alert(alert: str) -> str:
+    name = alert.lower()
+    if alert in _REFUSALS:
+        return f"the client got the certificate and {_REFUSALS[alert]} (TLS alert {name})"
+    if alert == "PROTOCOL_VERSION":
+        return f"the client speaks no version of TLS that the server does (TLS alert {name})"
+    return f"the client sent the TLS alert {name}"
+
+
+def _versions(hello: Hello, settings: Settings) -> str:
+    theirs = ", ".join(hello.versions) or "none that is known"
+    limits = [
+        f"{word} {name.replace('_', '.')}"
+        for word, name in (
+            ("at least", settings.minimum_version),
+            ("at most", settings.maximum_version),
+        )
+        if name
+    ]
+    return f"the client offers {theirs}, the server takes {' and '.join(limits) or 'newer ones'}"
