@@ -20,6 +20,7 @@ from .journal.facts import StopReport as StopReport
 from .journal.journal import Received as Received
 from .journal.record import Answer as Answer
 from .journal.stats import ServerStats as ServerStats
+from .layers.tls.tls import TLS as TLS
 from .patterns.words import absent as absent
 from .patterns.words import containing as containing
 from .patterns.words import matching as matching

@@ -20,12 +20,27 @@ if TYPE_CHECKING:
 
     from ..dispatch.slot import Slot
     from ..journal.stats import ServerStats
-    from ..wire.messages import Address
+    from ..wire.messages import Address, Message
 
 
 @dataclass_transform(kw_only_default=True)
 class _Checked(SimpleNamespace):
     """Have type checkers check the fields of a namespace."""
+
+
+class Layer(Protocol):
+    """What lies between the streams and the protocol of a server, as its backend knows it."""
+
+    name: str  # of its folder in ``layers``
+    asks: bool  # whether it may ask something of this process while it serves
+
+    def settings(self) -> Message:
+        """Its settings, which may take some time; raises OSError and others."""
+        ...
+
+    def answer(self, event: Any) -> Message:
+        """The answer to an event of its vocabulary; does not raise."""
+        ...
 
 
 class Limits(NamedTuple):
@@ -49,7 +64,7 @@ class Plan(_Checked):
     call_module: str  # the module with its ``PROTOCOL``, imported when a backend needs it
     settings: dict[str, Any]  # fields of the protocol's settings
     outside: tuple[str, str] | None  # as ``Configure`` has it
-    layers: tuple[tuple[str, bytes], ...]  # between streams and protocol: folders and settings
+    layers: tuple[Layer, ...]  # between streams and protocol, the first on the stream
     outside_layers: tuple[tuple[str, str], ...]  # as ``Configure`` has it
     asked: object  # the listen address as messages show it
     host: str | None  # None with a path

@@ -21,10 +21,10 @@ from ..pristine.waits import Deadline
 from ..process import fork_hooks
 from ..process.launch import new_pid_namespace
 from ..process.pool import end, pool
-from .base import Limits, Plan
+from .base import Layer, Limits, Plan
 
 if TYPE_CHECKING:
-    from ..dispatch.calls import Protocol
+    from ..dispatch.calls import Call, Protocol
     from ..dispatch.run import Run
     from ..journal.stats import ServerStats
     from ..pristine.socketfile import SocketFile
@@ -83,7 +83,7 @@ class HostedBackend:
                 run_class, _, _ = _serving()
                 self.run = run_class(
                     child,
-                    _protocol(plan.call_module),
+                    _with_layers(_protocol(plan.call_module), plan.layers),
                     slot=plan.slot,
                     journal=plan.journal,
                     label=plan.label,
@@ -92,6 +92,7 @@ class HostedBackend:
                 )
                 self.run.addresses, self.run.handled = self._ahead, self._handled
                 self.run.declared = self._declared
+                self.run.asked = any(layer.asks for layer in plan.layers)
                 fork_hooks.live.add(self.run)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
@@ -135,8 +136,8 @@ class HostedBackend:
 
     def _configure(self, deadline: Deadline, channel: Channel) -> None:
         channel.buffer.learn(_protocol(self._plan.call_module).vocabulary.events)
-        for name, _ in self._plan.layers:
-            channel.buffer.learn(_layer(name).events)
+        for layer in self._plan.layers:
+            channel.buffer.learn(_layer(layer.name).events)
         self._ahead = None
         with contextlib.suppress(_wire().ChannelClosed):  # it died: the wait for Ready reports it
             if self._configuration is None:
@@ -158,7 +159,7 @@ class HostedBackend:
             keep=plan.keep,
             backlog=plan.backlog,
             _outside=plan.outside,
-            layers=plan.layers,
+            layers=tuple((layer.name, _wire().pack(layer.settings())) for layer in plan.layers),
             _layers=plan.outside_layers,
         )
         return made
@@ -443,7 +444,7 @@ def _protocol(call_module: str) -> Protocol:
 
 def _folders(plan: Plan) -> str:
     """What a process will serve, as the pool takes it."""
-    return ",".join([plan.protocol, *(name for name, _ in plan.layers)])
+    return ",".join([plan.protocol, *(layer.name for layer in plan.layers)])
 
 
 @functools.cache
@@ -453,6 +454,23 @@ def _layer(name: str) -> wire.Vocabulary:
             f"{_ROOT}.layers.{name}.messages"
         ).VOCABULARY
     return vocabulary
+
+
+def _with_layers(protocol: Protocol, layers: tuple[Layer, ...]) -> Protocol:
+    """``protocol`` where the events of ``layers`` are answered by them."""
+    answers = {
+        kind: layer.answer for layer in layers for kind in _layer(layer.name).events if layer.asks
+    }
+    if not answers:
+        return protocol
+
+    def opened(run: Run, message: Any, journal: Any) -> Call | None:
+        if (answer := answers.get(type(message))) is None:
+            return protocol.open(run, message, journal)
+        run.try_send(answer(message))
+        return None
+
+    return protocol._replace(open=opened)
 
 
 def prepare() -> None:

@@ -215,6 +215,7 @@ def url(scheme: str, host: str | None, port: int | None, path: str | None) -> st
         from urllib.parse import quote
 
         # Clients that speak HTTP over a Unix socket take the path percent-encoded as the host.
-        return f"http+unix://{quote(path, safe='')}" if scheme == "http" else f"unix://{path}"
+        of_http = scheme in ("http", "https")
+        return f"{scheme}+unix://{quote(path, safe='')}" if of_http else f"unix://{path}"
     name = client_host(host or "")
     return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"

@@ -36,6 +36,7 @@ from .waiting import Wait, wait_idle
 if TYPE_CHECKING:
     import asyncio
 
+    from ..backends.base import Layer
     from ..journal.stats import ServerStats
     from ..wire.messages import Address
 
@@ -459,8 +460,8 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         """The fields of the protocol's settings."""
         return {}
 
-    def _stack(self) -> tuple[tuple[str, bytes], ...]:
-        """The layers between the streams and the protocol, as in ``Configure``."""
+    def _stack(self) -> tuple[Layer, ...]:
+        """The layers between the streams and the protocol."""
         return ()
 
     # Stop --------------------------------------------------------------------------------------

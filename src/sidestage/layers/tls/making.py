@@ -46,7 +46,7 @@ def maker() -> Any:
     """What makes certificates; raises ImportError, which names the extra, if it is missing."""
     try:
         with importing_once():
-            import datetime
+            import datetime as dt
 
             import trustme
             from cryptography import x509
@@ -60,7 +60,7 @@ def maker() -> Any:
             name=error.name,
         ) from error
     return SimpleNamespace(
-        datetime=datetime,
+        dt=dt,
         ec=ec,
         hashes=hashes,
         rsa=rsa,
@@ -146,8 +146,8 @@ def _general_name(host: str) -> Any:
 
 def _moment(seconds: int) -> Any:
     """A time as certificates take it."""
-    zone = maker().datetime.timezone.utc
-    return maker().datetime.datetime.fromtimestamp(seconds, zone)
+    zone = maker().dt.timezone.utc
+    return maker().dt.datetime.fromtimestamp(seconds, zone)
 
 
 def _in_pem(certificate: Any, key: Any) -> Issued:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -16,6 +17,7 @@ PEM: TypeAlias = str | os.PathLike[str] | bytes  # a path, or what such a file h
 
 VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 OLD_VERSIONS = VERSIONS[:2]  # which OpenSSL refuses by default
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
 _FIRST, _LAST = 978_307_200, 32_472_144_000  # 2001 to 2999: authorities are valid a year longer
 _MOST_NAME = 64  # characters of a common name: RFC 5280 A.1
 _MOST_HOST = 253  # characters: RFC 1035 2.3.4
@@ -95,9 +97,8 @@ def _texts(what: str, value: Any, right: str) -> tuple[str, ...]:
     if isinstance(given, (bytes, bytearray)) or not isinstance(given, Iterable):
         raise TypeError(f"{what} must be a str or several, as in {right}, not {shown(value)}")
     texts = tuple(given)
-    for text in texts:
-        if not isinstance(text, str):
-            raise TypeError(f"{what} must be text, as in {right}, and {shown(text)} is none")
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise TypeError(f"{what} must be text, as in {right}, and {shown(wrong[0])} is none")
     return tuple(plain(text) for text in texts)
 
 
@@ -128,9 +129,7 @@ def ciphers_or_none(value: str | None) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(
-            f'ciphers must be text, as in ciphers="ECDHE+AESGCM", not {shown(value)}'
-        )
+        raise TypeError(f'ciphers must be text, as in ciphers="ECDHE+AESGCM", not {shown(value)}')
     import ssl
 
     try:
@@ -164,7 +163,8 @@ def told(clock: Callable[[], float] | None) -> float:
         )
     if not _FIRST <= now <= _LAST:
         raise ValueError(
-            f"clock must tell a time from 2001 to 2999, in seconds since the epoch, not {shown(now)}"
+            "clock must tell a time from 2001 to 2999, in seconds since the epoch, not "
+            f"{shown(now)}"
         )
     return float(now)
 
@@ -183,7 +183,7 @@ def common_name(value: str) -> str:
 # PEM ---------------------------------------------------------------------------------------------
 
 
-def pem_or_none(what: str, value: PEM | None) -> bytes | None:
+def pem_or_none(what: str, value: Any) -> bytes | None:
     """What is in a PEM file, or was read from one."""
     if value is None:
         return None
@@ -206,15 +206,11 @@ def pem_or_none(what: str, value: PEM | None) -> bytes | None:
 
 
 def split(text: bytes | None) -> Pair:
-    """The certificates and the key that are in a PEM text."""
-    certificates, keys = [], []
-    for part in (text or b"").split(b"-----BEGIN ")[1:]:
-        block = b"-----BEGIN " + part
-        end = block.find(b"-----END ")
-        block = block[: block.find(b"\n", end) + 1 or None] if end >= 0 else block
-        block = block if block.endswith(b"\n") else block + b"\n"
-        if part.startswith(b"CERTIFICATE-----") or part.startswith(b"TRUSTED CERTIFICATE-----"):
-            certificates.append(block)
-        elif b"PRIVATE KEY-----" in part.partition(b"\n")[0]:
-            keys.append(block)
-    return Pair(b"".join(certificates), b"".join(keys[:1]))
+    """The certificates and the first key that are in a PEM text."""
+    certificates, keys = b"", b""
+    for block in _BLOCK.finditer(text or b""):
+        if block[1] == b"CERTIFICATE":
+            certificates += block[0] + b"\n"
+        elif block[1].endswith(b"PRIVATE KEY") and not keys:
+            keys = block[0] + b"\n"
+    return Pair(certificates, keys)

@@ -26,7 +26,7 @@ def check_fits(certificate: bytes, key: bytes) -> None:
 
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:
-    """Load what OpenSSL takes from files only: from memory, or from a file that only we can read."""
+    """Load what OpenSSL takes from files only: of memory, or a file that only we can read."""
     if system.memfd_create is None:
         path = files.path_of("pair", pem)  # pragma: no cover - not on Linux
         try:

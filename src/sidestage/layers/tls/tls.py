@@ -253,8 +253,13 @@ class TLS:
             ciphers=self._ciphers or "",
             legacy=self._kind == "weak_key" or self._minimum_version in old,
             handshake=self._kind if self._kind in _HANDSHAKES else "normal",
-            any_host=self._hosts == _ANY_HOST,
+            any_host=self.for_any_host,
         )
+
+    @property
+    def for_any_host(self) -> bool:
+        """Whether a certificate is made for each name that a client asks for."""
+        return self._hosts == _ANY_HOST
 
     def answer(self, wanted: CertificateWanted) -> Certificate:
         """The certificate that a client wants, or why there is none; it does not raise."""
@@ -288,11 +293,29 @@ class TLS:
         with importing_once():
             from . import authority
         if self._authority is None:
-            made = (
-                authority.of_user(*self._ca) if self._ca.key else authority.of_this_process()
-            )
-            self._authority = self._authority or made
+            made = authority.of_user(*self._ca) if self._ca.key else authority.of_this_process()
+            self._authority = made
         return self._authority
+
+
+class Terminated:
+    """TLS in a server that listens on ``host``; ``alpn`` is what its protocol has by default."""
+
+    name = "tls"
+
+    def __init__(self, tls: TLS, host: str, alpn: tuple[str, ...]) -> None:
+        self._tls = tls
+        self._host = host
+        self._alpn = alpn
+        self.asks = tls.for_any_host
+
+    def settings(self) -> Settings:
+        """As ``Layer`` has it."""
+        return self._tls.settings(self._host, self._alpn)
+
+    def answer(self, event: CertificateWanted) -> Certificate:
+        """As ``Layer`` has it."""
+        return self._tls.answer(event)
 
 
 def tls_or_none(name: str, value: Any) -> TLS | None:

@@ -16,7 +16,7 @@ from ...expectations.keywords import known_keywords
 from ...journal.places import place_of_frames
 from ...patterns.words import not_given
 from ...pristine.imports import importing_once
-from ...server.server import Server
+from ...server.securing import Secured
 
 if TYPE_CHECKING:
     import re
@@ -37,7 +37,7 @@ def _declaring() -> Callable[..., Expectation[HTTPRequest]]:
     return declare
 
 
-class Expecting(Server["HTTPRequest"]):
+class Expecting(Secured["HTTPRequest"]):
     """What an HTTP server expects of its clients."""
 
     # Over thirty lines, as the next one: every part of a request, a line each.

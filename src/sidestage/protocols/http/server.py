@@ -14,6 +14,7 @@ from ...wire.values import count
 from .expecting import Expecting
 
 if TYPE_CHECKING:
+    from ...layers.tls.tls import TLS
     from ...server.address import AddressLike
     from .request import HTTPRequest
 
@@ -39,12 +40,15 @@ class HTTPServer(Expecting):
     of bytes (sent chunk by chunk), an :class:`HTTPResponse`, or ``None`` (200, or what it wrote
     by hand). A request head larger than ``head_limit`` bytes (up to 64 MiB) is refused with 431.
     After ``handler_timeout`` seconds the client gets a 504. What no expectation takes fails the
-    test, unless ``unexpected`` is ``"reply"``: then its client gets a 404, and that is all. The
-    other arguments are those of every server.
+    test, unless ``unexpected`` is ``"reply"``: then its client gets a 404, and that is all.
+    ``tls`` has it speak HTTPS: ``True``, or a :class:`TLS`. The other arguments are those
+    of every server.
     """
 
     protocol = "http"
     scheme = "http"
+    secure_scheme = "https"
+    _alpn = ("http/1.1",)
 
     head_limit = Setting(
         "Bytes of a request's head; a larger one is refused with 431.",
@@ -66,6 +70,7 @@ class HTTPServer(Expecting):
         *,
         head_limit: int = HEAD_LIMIT,
         unexpected: Literal["fail", "reply"] = "fail",
+        tls: bool | TLS | None = None,
         name: str | None = None,
         handler_timeout: float | None = 30.0,
         start_timeout: float = 10.0,
@@ -78,6 +83,7 @@ class HTTPServer(Expecting):
             address,
             handler,
             poll_interval,
+            tls=tls,
             name=name,
             handler_timeout=handler_timeout,
             start_timeout=start_timeout,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...server.names import closed
-from ...server.server import KEEP, Server
+from ...server.securing import Secured
+from ...server.server import KEEP
 from ...server.settings import Setting
 from ...wire.values import count
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import TypeAlias
 
+    from ...layers.tls.tls import TLS
     from ...server.address import AddressLike
     from .mail import Mail
 
@@ -28,17 +30,19 @@ _MAX_RECIPIENT_LIMIT = 100_000
 
 
 @closed
-class SMTPServer(Server["Mail"]):
+class SMTPServer(Secured["Mail"]):
     """An SMTP server with ESMTP, 8BITMIME, SIZE and SMTPUTF8.
 
     The handler gets a :class:`Mail` for each mail, and returns ``None`` (250) or a reply such as
     ``"550 no such user"``. ``size_limit`` (bytes, up to 128 MiB) is announced and enforced. After
-    ``recipient_limit`` recipients (up to 100,000), each further one of a mail gets 452. The other
+    ``recipient_limit`` recipients (up to 100,000), each further one of a mail gets 452. ``tls``
+    has it speak TLS from the first byte (SMTPS): ``True``, or a :class:`TLS`. The other
     arguments are those of every server.
     """
 
     protocol = "smtp"
     scheme = "smtp"
+    secure_scheme = "smtps"
 
     size_limit = Setting(
         "Bytes of a mail; a larger one is refused with 552.",
@@ -58,6 +62,7 @@ class SMTPServer(Server["Mail"]):
         *,
         size_limit: int = SIZE_LIMIT,
         recipient_limit: int = RECIPIENT_LIMIT,
+        tls: bool | TLS | None = None,
         name: str | None = None,
         handler_timeout: float | None = 30.0,
         start_timeout: float = 10.0,
@@ -70,6 +75,7 @@ class SMTPServer(Server["Mail"]):
             address,
             handler,
             poll_interval,
+            tls=tls,
             name=name,
             handler_timeout=handler_timeout,
             start_timeout=start_timeout,
