@@ -19,6 +19,8 @@ from .journal.facts import OpenConnection as OpenConnection
 from .journal.facts import StopReport as StopReport
 from .journal.journal import Received as Received
 from .journal.record import Answer as Answer
+from .journal.secured import ClientCertificate as ClientCertificate
+from .journal.secured import TLSDetails as TLSDetails
 from .journal.stats import ServerStats as ServerStats
 from .layers.tls.tls import TLS as TLS
 from .patterns.words import absent as absent

@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import socket
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ..errors import shown
 from ..journal.facts import Address
@@ -14,6 +14,9 @@ from ..pristine.waits import Deadline
 from ..wire.messages import End, Message, SetOption
 from ..wire.values import buffer, c_int, integer, seconds
 from .streams import Inflow, Outflow, StreamReader, StreamWriter, open_file
+
+if TYPE_CHECKING:
+    from ..journal.secured import TLSDetails
 
 _NEVER = Deadline(None)
 
@@ -51,7 +54,9 @@ class Connection:
     all I/O raises OSError (EBADF), also that which another thread is blocked in.
     """
 
-    def __init__(self, call: ConnectedCall, server_address: Address) -> None:
+    def __init__(
+        self, call: ConnectedCall, server_address: Address, tls: TLSDetails | None = None
+    ) -> None:
         self._call = call
         self._server_address = server_address
         self._timeout: float | None = None
@@ -59,6 +64,7 @@ class Connection:
         self._sent_end = False
         self._rfile: io.BufferedReader | None = None
         self.client_address = call.client_address
+        self.tls = tls  # what was agreed with the client; None without TLS
 
     @property
     def connection(self) -> Connection:

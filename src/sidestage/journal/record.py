@@ -5,10 +5,12 @@
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from ..pristine.imports import importing_once
 from ..pristine.waits import Clock, Event
 
 if TYPE_CHECKING:
     from .causes import Cause
+    from .secured import TLSDetails
 
 
 class Answer(NamedTuple):
@@ -39,6 +41,20 @@ class Shown(NamedTuple):
     details: tuple[str, ...] = ()
     answered: str | None = None
     handled: bool | None = None
+
+
+def details_or_none(seen: Any) -> "TLSDetails | None":
+    """What the child has ``Seen`` of a client's TLS, for users; ``None`` without TLS."""
+    if seen is None:
+        return None
+    with importing_once():
+        from .secured import details
+    return details(seen)
+
+
+def certificate_size(seen: Any) -> int:
+    """The bytes of the certificate that a client has shown, which its record holds."""
+    return 0 if seen is None else len(seen.client_certificate or b"")
 
 
 class Record:
@@ -113,8 +129,14 @@ class Record:
 class ClientRecord(Record):
     """A record whose client waits for an answer, and may leave before it gets one."""
 
+    _message: Any  # with what was agreed by TLS
     _gone = False
     _client_gone: Event | None = None  # once it is asked for
+
+    @property
+    def tls(self) -> "TLSDetails | None":
+        """What was agreed with the client by TLS; ``None`` without TLS."""
+        return details_or_none(self._message.tls)
 
     @property
     def client_gone(self) -> threading.Event:

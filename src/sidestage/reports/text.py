@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..journal.secured import TLSDetails
+
 QUOTED = 80  # bytes of what is quoted
 _BINARY = 24  # of what is no text
 WIDTH = 160  # characters of a line
@@ -52,6 +57,16 @@ def line(text: str, width: int = WIDTH) -> str:
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in short
     )
     return escaped if len(escaped) <= width else f"{escaped[:width]}..."
+
+
+def over(tls: TLSDetails | None) -> str:
+    """What was agreed with a client, as the end of what it has asked; empty without TLS."""
+    if tls is None:
+        return ""
+    certificate = tls.client_certificate
+    host = "" if tls.sni is None else f" for {tls.sni}"
+    client = "" if certificate is None else f" as {certificate._told()}"
+    return line(f" over {tls.version}{host}{client}")
 
 
 def of_error(error: BaseException) -> str:

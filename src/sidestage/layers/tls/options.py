@@ -96,7 +96,7 @@ def _texts(what: str, value: Any, right: str) -> tuple[str, ...]:
     given = (value,) if isinstance(value, str) else value
     if isinstance(given, (bytes, bytearray)) or not isinstance(given, Iterable):
         raise TypeError(f"{what} must be a str or several, as in {right}, not {shown(value)}")
-    texts = tuple(given)
+    texts: tuple[Any, ...] = tuple(given)
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise TypeError(f"{what} must be text, as in {right}, and {shown(wrong[0])} is none")
     return tuple(plain(text) for text in texts)

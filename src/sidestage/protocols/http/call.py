@@ -13,6 +13,7 @@ from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow, anew
 from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
+from ...journal.record import certificate_size
 from ...pristine.waits import Deadline
 from ...wire.messages import Ack, AckSoon, Close, Data, End, Lost, Message, Met
 from . import messages
@@ -98,7 +99,7 @@ class HTTPCall(Call):
             self._inflow = self._inflow or Inflow(self.run.send, self.id)
             if (error := self._error or self._stopped) is not None:
                 self._inflow.fail(error)
-            self._connection = Connection(self, self.request._message.local)
+            self._connection = Connection(self, self.request._message.local, self.request.tls)
         return self._connection
 
     @property
@@ -363,6 +364,8 @@ def open_call(run: Run, message: Any, journal: Journal[Any]) -> HTTPCall | None:
         run.to_call(message)
         return None
     size = len(message.fields) + len(message.target) + len(message.trailers) + len(message.body)
+    if message.tls is not None:
+        size += certificate_size(message.tls)
     met = message.met
     if not message.call:
         request = HTTPRequest(message)

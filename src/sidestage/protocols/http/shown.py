@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...journal.record import Shown
-from ...reports.text import line, quoted
+from ...reports.text import line, over, quoted
 from .fields import SECRET, parse_fields
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def shown(request: HTTPRequest) -> Shown:
         details.append(body)
     broken_off = bool(message.call) and request._call is None and request.answer is None
     return Shown(
-        line(f"{message.method} {message.target}", _LINE),
+        line(f"{message.method} {message.target}", _LINE) + over(request.tls),
         tuple(details),
         answered="no complete answer" if broken_off else None,
         handled=bool(message.call),

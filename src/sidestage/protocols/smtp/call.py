@@ -10,6 +10,7 @@ from ...dispatch.refused import Refused
 from ...dispatch.run import Run
 from ...errors import brief, shown
 from ...journal.journal import OVERHEAD, Journal
+from ...journal.record import certificate_size
 from ...wire.messages import Lost, Message
 from ...wire.values import plain
 from .mail import Mail
@@ -95,6 +96,7 @@ def _size(message: MailIn) -> int:
     """The bytes that a mail holds."""
     envelope = (*message.mail_options, *message.rcpt_tos, *message.rcpt_options)
     texts = len(message.helo) + len(message.mail_from) + sum(map(len, envelope))
+    texts += certificate_size(message.tls)
     return OVERHEAD + len(message.data) + texts + _TEXT * len(envelope)
 
 

@@ -79,11 +79,6 @@ class Mail(ClientRecord):
         """The authenticated user; always ``None``, because the server offers no AUTH."""
         return None
 
-    @property
-    def tls(self) -> bool:
-        """Whether the mail came over TLS; always ``False``: the server offers no STARTTLS."""
-        return False
-
     def _content(self) -> tuple[object, ...]:
         m = self._message
         envelope = (m.mail_from, m.mail_options, m.rcpt_tos, m.rcpt_options)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ...journal.record import Shown
-from ...reports.text import count, line, quoted
+from ...reports.text import count, line, over, quoted
 
 if TYPE_CHECKING:
     from .mail import Mail
@@ -30,7 +30,7 @@ def shown(mail: Mail) -> Shown:
         details.append(f"body: {quoted(message.data[start : start + _HEAD], size)}")
     return Shown(
         f"mail from {line(repr(message.mail_from), _ADDRESS)} to {_recipients(message.rcpt_tos)}, "
-        f"{count(len(message.data), 'byte')}",
+        f"{count(len(message.data), 'byte')}{over(mail.tls)}",
         tuple(details),
         handled=bool(message.call),
     )

@@ -11,7 +11,7 @@ from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow
 from ...errors import ServerStopped, shown
 from ...journal.journal import OVERHEAD, Journal
-from ...journal.record import Answer
+from ...journal.record import Answer, certificate_size, details_or_none
 from ...pristine import system
 from ...pristine.imports import importing_once
 from ...pristine.waits import Clock
@@ -35,7 +35,8 @@ class TCPCall(Call):
         self.inflow = Inflow(run.send, message.call)
         self.outflow = Outflow(run.send, message.call, run.unacknowledged)
         self.send = run.send
-        self.request = Connection(self, message.local)
+        self._tls = details_or_none(message.tls)
+        self.request = Connection(self, message.local, self._tls)
         self._opened_at = self._came = message.at
         self._local = message.local
         self._journal: Journal[Any] | None = journal  # until the transcript is recorded
@@ -143,6 +144,7 @@ class TCPCall(Call):
             cut=self._cut,
             received_at=self._opened_at,
             connection_number=self.connection,
+            tls=self._tls,
         )
         self._note_answer()
         journal.let_go(len(self._data))
@@ -186,8 +188,9 @@ def open_call(run: Run, message: Any, journal: Journal[Any]) -> TCPCall | None:
         received_at=message.at,
         connection_number=message.connection,
         answer=Answer(at=end, status=None, size=0, seconds=message.seconds),
+        tls=details_or_none(message.tls),
     )
-    journal.received(transcript, OVERHEAD + len(message.data))
+    journal.received(transcript, OVERHEAD + len(message.data) + certificate_size(message.tls))
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...journal.record import Shown
-from ...reports.text import count, quoted, took
+from ...reports.text import count, over, quoted, took
 
 if TYPE_CHECKING:
     from .transcript import Transcript
@@ -17,7 +17,7 @@ def shown(transcript: Transcript) -> Shown:
     answer = transcript.answer
     sent, seconds = (0, 0.0) if answer is None else (answer.size, answer.seconds)
     return Shown(
-        f"connection that sent {quoted(transcript.data, size)}",
+        f"connection{over(transcript.tls)} that sent {quoted(transcript.data, size)}",
         answered=f"sent {count(sent, 'byte')}, {transcript.ended} after {took(seconds)}",
     )
 
