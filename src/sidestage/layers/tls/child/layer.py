@@ -117,6 +117,8 @@ class TLSLayer(Layer):
                 count = read(_RECORD, _buffer[size:] if size else _buffer)
             except ssl.SSLWantReadError:  # a part of a record
                 break
+            except ssl.SSLZeroReturnError:  # the client has ended after this side
+                self._ended = True
             except ssl.SSLError as error:
                 self._error = error
             else:

@@ -1,0 +1,111 @@
+"""Reading a ClientHello: no sockets, and no trust in what comes."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from kit.tls_child import Server
+from sidestage.layers.tls.child.hello import LIMIT, BadHello, Greeting, Hello, NotTLS, read
+
+
+def hello(host: str | None = "Shop.example", **attributes: object) -> bytes:
+    """A ClientHello as ``ssl`` makes it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    for name, value in attributes.items():
+        setattr(context, name, value)
+    return Server().connect(context, host).hello()
+
+
+def record(content: bytes, kind: int = 22) -> bytes:
+    return bytes((kind, 3, 1)) + len(content).to_bytes(2) + content
+
+
+def test_says_what_a_client_asks_for() -> None:
+    assert Greeting().feed(hello()) == Hello(
+        sni="Shop.example", alpn=("h2", "http/1.1"), versions=("TLSv1.3", "TLSv1.2")
+    )
+
+
+def test_knows_a_client_that_names_no_host_and_one_version() -> None:
+    old = {"maximum_version": ssl.TLSVersion.TLSv1_2}
+    found = Greeting().feed(hello(None, **old))
+    assert found is not None
+    assert (found.sni, found.versions) == (None, ("TLSv1.2",))
+
+
+def test_is_the_same_however_it_is_cut() -> None:
+    whole = hello()
+    for cut in range(1, len(whole)):
+        greeting = Greeting()
+        assert greeting.feed(whole[:cut]) is None
+        assert greeting.feed(whole[cut:]) == Greeting().feed(whole)
+        assert greeting.taken == whole
+
+
+def test_may_be_in_many_records() -> None:
+    whole = hello()
+    message = whole[5:]
+    greeting = Greeting()
+    came = [greeting.feed(record(bytes((byte,)))) for byte in message]
+    assert came[:-1] == [None] * (len(message) - 1)
+    assert came[-1] == Greeting().feed(whole)
+
+
+def test_keeps_what_follows_it() -> None:
+    greeting = Greeting()
+    assert greeting.feed(hello() + b"more")
+    assert greeting.taken.endswith(b"more")
+
+
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\r\n", b"EHLO me\r\n", b"\0", b"\x80\x2e\x01\0\2", b"\x16\x02\0"]
+)
+def test_what_is_no_tls_is_known_by_its_first_bytes(data: bytes) -> None:
+    with pytest.raises(NotTLS):
+        Greeting().feed(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        record(b"\2\0\0\0"),
+        record(b"", 22),
+        record(b"x" * 20_000),
+        record(b"\1\0") + record(b"x", 23),
+        record(b"\1\xff\xff\xff"),
+    ],
+    ids=["ServerHello", "empty", "oversized", "data between", "huge"],
+)
+def test_what_is_no_client_hello_is_refused(data: bytes) -> None:
+    with pytest.raises(BadHello):
+        Greeting().feed(data)
+
+
+def test_one_that_does_not_end_is_refused() -> None:
+    greeting = Greeting()
+    size = 0
+    with pytest.raises(BadHello, match="larger than 65,536 bytes"):
+        greeting.feed(record(b"\1" + (LIMIT - 4).to_bytes(3)))
+        while True:
+            assert greeting.feed(record(b"x")) is None
+            size += 6
+    assert size <= LIMIT
+
+
+def test_what_is_malformed_inside_is_left_to_openssl() -> None:
+    """Every cut and every flipped byte is read as far as it goes, and raises nothing."""
+    body = hello()[9:]
+    for at in range(len(body)):
+        read(body[:at])
+        read(body[:at] + bytes((body[at] ^ 0xFF,)) + body[at + 1 :])
+    assert read(b"") == Hello(None, (), ())
+    assert read(body).sni == "Shop.example"
+
+
+def test_a_host_that_is_not_ascii_is_shown_escaped() -> None:
+    body = hello()[9:].replace(b"Shop", b"Sh\xf6p")
+    assert read(body).sni == "Sh\\xf6p.example"
