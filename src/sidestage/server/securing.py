@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import ssl
 
     from ..backends.base import Layer
+    from ..journal.facts import Diagnostic
     from ..layers.tls.tls import TLS
 
 # What clients read the certificates that they trust from: OpenSSL and httpx, requests, curl, Node.
@@ -95,6 +96,13 @@ class Secured(Server[R]):
             from ..layers.tls.tls import Terminated
         host = addresses.client_host(self._listen.host or "")
         return (Terminated(self.tls, host, self._alpn),)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """What clients did that the protocol does not allow, and what was given up on."""
+        if self.tls is not None:  # a client that refuses a certificate gets no answer to wait for
+            self._sync()
+        return super().diagnostics
 
     # What a client needs -----------------------------------------------------------------------
 
