@@ -92,7 +92,6 @@ class HostedBackend:
                 )
                 self.run.addresses, self.run.handled = self._ahead, self._handled
                 self.run.declared = self._declared
-                self.run.asked = any(layer.asks for layer in plan.layers)
                 fork_hooks.live.add(self.run)
         except OSError as error:
             raise self._failed_by(error) from error.__cause__
@@ -470,7 +469,7 @@ def _with_layers(protocol: Protocol, layers: tuple[Layer, ...]) -> Protocol:
         run.try_send(answer(message))
         return None
 
-    return protocol._replace(open=opened)
+    return protocol._replace(open=opened, asks=True)
 
 
 def prepare() -> None:

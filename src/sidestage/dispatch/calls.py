@@ -39,6 +39,7 @@ class Protocol(NamedTuple):
     vocabulary: Vocabulary
     open: Opener
     tells_first: bool = False  # the child tells of a request before it answers it
+    asks: bool = False  # the child asks what no handler answers, of a layer
     at_once: int = 1 << 12  # handlers that may run at a time; others wait for one to return
 
 

@@ -73,7 +73,6 @@ class Run:
     ended = False
     broken = False  # no handler can answer any more: the child has ended
     handled = False  # whether the child was told to have handlers called
-    asked = False  # whether the child may ask what no handler answers
     declared = 0  # the position of what is declared up to which the child was told
     finished = 0  # calls
     held = 0  # bytes of requests that the child does not count
@@ -110,6 +109,7 @@ class Run:
         self.threads = HandlerThreads(self.reader, protocol.at_once, full, child.process)
         self._open_call = protocol.open
         self._tells_first = protocol.tells_first
+        self._asks = protocol.asks
         self._ready_event = ready
         self._loop = loop
         self._calls: dict[int, Call] = {}
@@ -233,7 +233,7 @@ class Run:
         ServerStopped, TimeoutError at the deadline, and RuntimeError if no thread can be had.
         """
         table = self.slot.declared
-        if on or self.asked or (table is not None and table.asks):
+        if on or self._asks or (table is not None and table.asks):
             self.threads.start(lambda: self.sync(deadline), deadline)
         if self.handled is not on:
             self.send(wire.Handle(on=on), deadline=deadline)

@@ -31,7 +31,7 @@ _directory: _Directory | None = None
 
 
 def path_of(name: str, data: bytes) -> str:
-    """The path of a file with this content, whose name begins with ``name``; it is there.
+    """The path of a file that has this content, and a name that begins with ``name``.
 
     Raises OSError if no file can be written.
     """

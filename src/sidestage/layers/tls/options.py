@@ -82,12 +82,12 @@ def alpn_or_none(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """The protocols to choose from, the best first."""
     if value is None:
         return None
-    names = _texts("alpn", value, 'alpn=("h2", "http/1.1")')
+    names = _texts("alpn", value, 'alpn="h2"')
     for name in names:
         if not name.isascii() or not 0 < len(name) <= _MOST_ALPN:
             raise ValueError(
                 f"alpn: {shown(name)} is no name of a protocol: these have 1 to {_MOST_ALPN} "
-                'ASCII characters, as "http/1.1"'
+                'ASCII characters, as "h2"'
             )
     return names
 
