@@ -19,7 +19,6 @@ from kit.child_coverage import (
     start_in_children,
 )
 from kit.scripts import eventually
-from sidestage.layers.tls import files
 from sidestage.process.pool import pool
 
 pytest_plugins = ["pytester"]
@@ -57,8 +56,9 @@ class Leaks:
         self.processes = _descendants(os.getpid()) - pids
         self.descriptors = {(fd, target) for fd, target in _descriptors().items() if fd not in kept}
         self.threads = {int(task.name) for task in Path("/proc/self/task").iterdir()}
-        own = files.directory()  # of certificates; until the end of this process
-        self.files = {p.name for p in Path("/tmp").glob("sidestage-*") if str(p) != own}
+        self.files = {
+            path.name for path in Path("/tmp").glob("sidestage-*") if not _is_in_use(path.name)
+        }
 
     def since(self, before: Leaks) -> str:
         """A description of what is new since ``before``; empty if nothing is."""
@@ -69,6 +69,11 @@ class Leaks:
             "files": self.files - before.files,
         }
         return ", ".join(f"{what}: {found}" for what, found in new.items() if found)
+
+
+def _is_in_use(name: str) -> bool:
+    """Whether it is the directory of certificates of a process that is running, as this one is."""
+    return Path("/proc", name.split("-")[1], "stat").exists()
 
 
 def _descendants(pid: int) -> set[int]:

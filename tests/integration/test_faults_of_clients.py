@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kit.faulty_clients import FAULTS, HARMLESS, clients, outcome, told
+from kit.faulty_clients import FAULTS, HARMLESS, TABLE, clients, outcome
 
 CLIENTS = clients()
 
@@ -19,12 +19,12 @@ def test_what_a_client_says(name: str, fault: str) -> None:
         assert said == "`'hello'`"
     else:
         assert isinstance(error, client.errors)
-    versions, cells = told()
+    versions, cells = TABLE.told()
     if versions.get(name, "") == client.version():
         assert said == cells[fault, name]
 
 
 def test_the_page_has_every_fault_and_every_client() -> None:
-    _, cells = told()
+    _, cells = TABLE.told()
     assert {fault for fault, _ in cells} == {*FAULTS}
     assert {*CLIENTS} <= {name for _, name in cells}

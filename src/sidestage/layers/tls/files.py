@@ -95,7 +95,8 @@ def _make_directory() -> str:
     asked = [os.environ[name] for name in _PLACES if os.environ.get(name)]
     error: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), _DEFAULTS[0])
     for place in (*asked, *_DEFAULTS):
-        path = f"{place.rstrip('/')}/sidestage-{os.urandom(8).hex()}"
+        # The pid tells whose it is, should that process be killed and leave it.
+        path = f"{place.rstrip('/')}/sidestage-{system.getpid()}-{os.urandom(8).hex()}"
         try:
             if place.startswith("/"):
                 system.mkdir(path, DIRECTORY_MODE)
