@@ -7,6 +7,7 @@ Where gevent runs, the other greenlets of the thread go on during a wait.
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 import sys
 import threading
@@ -19,14 +20,23 @@ from . import system
 
 T = TypeVar("T")
 
+_REALTIME_COARSE = 5  # of clock_gettime(2), on Linux
 _release = operator.methodcaller("release")
+
+
+def _wall_clock() -> Callable[[], float]:
+    """The time of day. time-machine moves the clocks that ``time`` names, and no others."""
+    own = system.second(time)
+    if sys.platform != "linux":  # pragma: no cover - not on Linux
+        return cast("Callable[[], float]", own.time)
+    return functools.partial(own.clock_gettime, _REALTIME_COARSE)
 
 
 class Clock:
     """The clocks, in seconds; class attributes, which freezegun leaves alone."""
 
     monotonic = staticmethod(cast("Callable[[], float]", system.second(time).monotonic))
-    wall = staticmethod(cast("Callable[[], float]", system.second(time).time))
+    wall = staticmethod(_wall_clock())
 
 
 LONGEST = 1e6  # seconds; the kernel's waits take at most 24 days

@@ -12,6 +12,7 @@ import ipaddress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...errors import StateError, shown
 from ...pristine.imports import importing_once
 
 if TYPE_CHECKING:
@@ -41,9 +42,20 @@ class Subject(NamedTuple):
     name: str | None = None
 
 
-@functools.cache
 def maker() -> Any:
     """What makes certificates; raises ImportError, which names the extra, if it is missing."""
+    made = _imported()
+    if not isinstance(made.dt.datetime, type):
+        raise StateError(
+            "no certificate can be made while datetime.datetime is replaced by "
+            f"{shown(made.dt.datetime)}: start a server with tls=True before that, or replace it "
+            "in the module under test alone"
+        )
+    return made
+
+
+@functools.cache
+def _imported() -> Any:
     try:
         with importing_once():
             import datetime as dt
