@@ -84,8 +84,9 @@ matrix-3.%: $(VENV)/.stamp-venv
 	$(MAKE) test-3.$* ARGS="tests/hostile -n 2 --matrix=build/matrix-3.$*.json \
 		$(if $(filter 3.12,3.$*),--peers)"
 
-faults: $(VENV)/.stamp-test ## write the table of docs/faults.md: what HTTP clients say about each fault
+faults: $(VENV)/.stamp-test ## write the tables of docs/faults.md and docs/bad-tls.md: what clients say
 	PYTHONPATH=tests $(BIN)/python -m kit.faulty_clients
+	PYTHONPATH=tests $(BIN)/python -m kit.tls_clients
 
 soak: $(VENV)/.stamp-test ## wear servers out for twenty minutes: cycles, kills, load
 	$(BIN)/python benchmarks/soak.py $(ARGS)
