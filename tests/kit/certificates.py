@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import trustme
 
-from sidestage.layers.tls.messages import NAME, Settings
-from sidestage.wire.frames import pack
+from sidestage.layers.tls.messages import Settings
 
 
 class Leaf(NamedTuple):
@@ -46,9 +45,3 @@ def client_context(**attributes: Any) -> ssl.SSLContext:
     for name, value in attributes.items():
         setattr(context, name, value)
     return context
-
-
-def over_tls(kind: type[Any], **others: Any) -> type[Any]:
-    """A class of servers with the layer, as its settings say."""
-    stack = ((NAME, pack(settings(**others))),)
-    return type(f"TLS{kind.__name__}", (kind,), {"_stack": lambda self: stack})
