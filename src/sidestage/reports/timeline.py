@@ -21,6 +21,7 @@ _LEAST = 6  # lines for what came, however much is open
 _OPEN = 8  # connections and handlers
 _STDERR = 8  # lines
 _LOGGED = 3  # lines of one log record
+_DIAGNOSED = 400  # characters of a diagnostic: what to do about it comes last
 _BRIEF = 5  # lines of what went wrong, and of what is open, in a message
 _INDENT = 17  # columns of time and connection
 
@@ -99,7 +100,7 @@ def _lines(entry: Entry, start: float, slot: Slot) -> list[str]:
     except Exception:  # noqa: BLE001 - of a class of the test's own; the others must be shown
         what, details = text.line(shown(entry.value)), []
     if entry.connection == 0 and isinstance(entry.value, Diagnostic):
-        what = text.line(str(entry.value))
+        what = text.line(str(entry.value), _DIAGNOSED)
     first = f"{entry.at - start:9.3f} s  {number:<4} {what}"
     return [first, *(f"{'':{_INDENT}}{detail}" for detail in details)]
 
@@ -151,7 +152,7 @@ def _failed(error: BaseException, slot: Slot) -> list[str]:
 
 
 def _diagnosed(diagnostic: Diagnostic, slot: Slot) -> list[str]:
-    return [text.line(diagnostic.text)]
+    return [text.line(diagnostic.text, _DIAGNOSED)]
 
 
 def _logged(logged: str, slot: Slot) -> list[str]:
