@@ -56,9 +56,9 @@ class Leaks:
         self.processes = _descendants(os.getpid()) - pids
         self.descriptors = {(fd, target) for fd, target in _descriptors().items() if fd not in kept}
         self.threads = {int(task.name) for task in Path("/proc/self/task").iterdir()}
-        self.files = {
-            path.name for path in Path("/tmp").glob("sidestage-*") if not _is_in_use(path.name)
-        }
+        found = {p.name for p in Path("/tmp").glob("sidestage-*")}
+        # Those of certificates last as long as their processes, of which others run.
+        self.files = {name for name in found if not name.startswith("sidestage-tls-")}
 
     def since(self, before: Leaks) -> str:
         """A description of what is new since ``before``; empty if nothing is."""
@@ -69,11 +69,6 @@ class Leaks:
             "files": self.files - before.files,
         }
         return ", ".join(f"{what}: {found}" for what, found in new.items() if found)
-
-
-def _is_in_use(name: str) -> bool:
-    """Whether it is the directory of certificates of a process that is running, as this one is."""
-    return Path("/proc", name.split("-")[1], "stat").exists()
 
 
 def _descendants(pid: int) -> set[int]:
@@ -96,32 +91,19 @@ def _descriptors() -> dict[int, str]:
     return found
 
 
-@pytest.fixture(autouse=True, scope="module")
-def frozen() -> None:
-    """Exempt what is allocated so far from garbage collection, which runs after every test.
-
-    Before each module: pytest and its plugins keep some fifty objects of every test, and of
-    thousands of tests the collector would take longer than the tests.
-    """
+def pytest_collection_finish() -> None:
+    """Exempt what is allocated so far from garbage collection, which runs after every test."""
     gc.collect()
     gc.freeze()
 
 
-@pytest.fixture(autouse=measuring(), scope="module")
-def saved() -> Iterator[None]:
-    """Save what coverage.py counts in children, before a test of another module may kill them.
-
-    Not after each test: the next one would boot a child, which coverage.py makes slow.
-    """
-    yield
-    save_children()
-
-
 @pytest.fixture(autouse=measuring())
-def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep coverage.py out of the processes of tests that it would disturb."""
+def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Save what coverage.py counts in children; keep it out of tests that it would disturb."""
     if request.node.nodeid in UNMEASURED:
         monkeypatch.delenv(SETTINGS)
+    yield
+    save_children()
 
 
 @pytest.fixture

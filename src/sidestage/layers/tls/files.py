@@ -42,11 +42,6 @@ def path_of(name: str, data: bytes) -> str:
     return path
 
 
-def directory() -> str | None:
-    """Where the files of this process are; ``None`` if it has none yet."""
-    return None if _directory is None else _directory.path
-
-
 def exists(path: str) -> bool:
     """Whether there is such a file."""
     try:
@@ -95,8 +90,7 @@ def _make_directory() -> str:
     asked = [os.environ[name] for name in _PLACES if os.environ.get(name)]
     error: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), _DEFAULTS[0])
     for place in (*asked, *_DEFAULTS):
-        # The pid tells whose it is, should that process be killed and leave it.
-        path = f"{place.rstrip('/')}/sidestage-{system.getpid()}-{os.urandom(8).hex()}"
+        path = f"{place.rstrip('/')}/sidestage-tls-{os.urandom(8).hex()}"
         try:
             if place.startswith("/"):
                 system.mkdir(path, DIRECTORY_MODE)
