@@ -55,6 +55,9 @@ class Loop:
         self.timers.append(Timer(lambda: call(*args)))
         return self.timers[-1]
 
+    def call_soon(self, call: Callable[..., None], *args: Any) -> Timer:
+        return self.call_later(0.0, call, *args)
+
     def fire(self) -> None:
         self.now += 3600
         timers, self.timers = self.timers, []

@@ -116,6 +116,23 @@ class TestReading:
         client.receiver.transport.resume_reading()
         assert client.below.reading
 
+    def test_the_end_waits_while_the_protocol_does_not_read(
+        self, server: Server, client: Client
+    ) -> None:
+        """It may have taken a part of what came before the end."""
+        client.receiver.keeps_open = True
+        client.receiver.react = client.receiver.transport.pause_reading
+        client.tls.write(b"much")
+        client.end()
+        assert client.receiver.calls == ["made"]
+        client.receiver.transport.resume_reading()
+        client.receiver.transport.pause_reading()
+        server.loop.fire()
+        assert client.receiver.calls == ["made"]
+        client.receiver.transport.resume_reading()
+        server.loop.fire()
+        assert client.receiver.calls == ["made", "eof"]
+
     def test_a_protocol_that_closes_gets_no_more(self, client: Client) -> None:
         client.receiver.react = lambda: client.receiver.transport.close()
         client.tls.write(b"first")

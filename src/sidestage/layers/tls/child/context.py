@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from ..messages import Settings
 
-_TICKETS = 1  # that a client gets for later sessions; ``ssl`` would send two
+# Of TLS 1.3, for later sessions. A client that leaves without having read one resets the
+# connection, and what it has sent is lost.
+_TICKETS = 0
 _AUTH = {
     "none": ssl.CERT_NONE,
     "optional": ssl.CERT_OPTIONAL,
