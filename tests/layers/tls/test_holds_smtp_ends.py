@@ -1,0 +1,10 @@
+"""What holds for how sessions of SMTP end holds over TLS: their tests, again."""
+
+from __future__ import annotations
+
+import pytest
+
+from kit.secured import again, secure_clients
+
+pytestmark = pytest.mark.usefixtures(secure_clients.__name__)
+globals().update(again("protocols/smtp/test_server_ends.py"))
