@@ -28,6 +28,9 @@ class Outbox:
 
     record = note = send
 
+    def flush(self) -> None:
+        """They are there at once."""
+
     def of(self, kind: type) -> list[Any]:
         return [message for message in self.sent if isinstance(message, kind)]
 

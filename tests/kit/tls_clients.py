@@ -6,9 +6,8 @@ import contextlib
 import http.client
 import socket
 import ssl
-import subprocess
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 from kit.clients import connect
 
@@ -59,11 +58,55 @@ def https(server: Any) -> Iterator[http.client.HTTPSConnection]:
         client.close()
 
 
-def s_client(server: Any, said: bytes, *options: str) -> bytes:
-    """What ``openssl s_client`` gets, when it says ``said`` and then ends its side."""
-    command = (
-        "openssl", "s_client", "-quiet", "-verify_return_error", "-CAfile", server.ca_file,
-        "-connect", f"localhost:{server.port}", *options,
-    )  # fmt: skip
-    ran = subprocess.run(command, input=said, capture_output=True, timeout=LONG, check=False)
-    return ran.stdout
+class Buffered:
+    """A client that goes on reading after it has ended its side, as ``ssl.SSLSocket`` does not."""
+
+    def __init__(self, server: Any, **attributes: Any) -> None:
+        context: ssl.SSLContext = server.client_context()
+        for name, value in attributes.items():
+            setattr(context, name, value)
+        self.sock = connect(server.port)
+        self.sock.settimeout(LONG)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self._do(self.tls.do_handshake)
+
+    def _do(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        """Do a step of TLS, with what it needs of the socket."""
+        while True:
+            try:
+                done = step(*arguments)
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.sock.recv(1 << 16)
+                self.incoming.write(data) if data else self.incoming.write_eof()
+            else:
+                self.flush()
+                return done
+
+    def flush(self) -> None:
+        if self.outgoing.pending:
+            self.sock.sendall(self.outgoing.read())
+
+    def send(self, data: bytes) -> None:
+        self._do(self.tls.write, data)
+
+    def end(self) -> None:
+        """Send close_notify, and keep the socket as it is."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.flush()
+
+    def rest(self) -> bytes:
+        """All up to the end; raises SSLEOFError if close_notify has not said it."""
+        came = bytearray()
+        with contextlib.suppress(ssl.SSLZeroReturnError):
+            while data := self._do(self.tls.read, 1 << 16):
+                came += data
+        return bytes(came)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.sock.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import smtplib
+import socket
+import ssl
 import subprocess
 import urllib.request
 from typing import Any
@@ -12,10 +14,10 @@ from typing import Any
 import pytest
 
 from kit.clients import connect
-from kit.tls_clients import LONG, https, join, rest, s_client
+from kit.scripts import eventually
+from kit.tls_clients import LONG, Buffered, https, join, rest
 from sidestage import TLS, HTTPServer, SMTPServer, TCPServer
 
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 
 
@@ -68,7 +70,7 @@ class TestHTTP:
         command = ["curl", "-sS", "--max-time", f"{LONG}", server.url]
         ran = subprocess.run(command, env={}, capture_output=True, timeout=LONG, check=False)
         assert ran.returncode == 60  # CURLE_PEER_FAILED_VERIFICATION
-        server.wait_until(lambda: server.diagnostics, timeout=LONG)
+        assert eventually(lambda: server.diagnostics, LONG)
         (told,) = server.diagnostics
         assert "server.client_env()" in str(told)
         assert server.received == []
@@ -85,23 +87,26 @@ def test_smtplib() -> None:
 
 
 class TestHalfCloses:
-    """``ssl`` reads no more once it has said its end; OpenSSL's own client does."""
-
-    @needs_openssl
-    @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-    def test_a_handler_answers_what_has_ended(self, version: str) -> None:
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_a_handler_answers_what_has_ended(self, version: ssl.TLSVersion) -> None:
         def handler(connection: Any) -> bytes:
             return b"after " + connection.makefile("rb").read()
 
-        with TCPServer(tls=True, handler=handler) as server:
-            # It ends its side at the end of its input, unless it is told to wait.
-            assert s_client(server, b"all", version) == b"after all"
+        server = TCPServer(tls=True, handler=handler)
+        with server, Buffered(server, maximum_version=version) as client:
+            client.send(b"all")
+            client.end()
+            assert client.rest() == b"after all"
 
-    @needs_openssl
-    def test_http_answers_all_that_was_asked(self) -> None:
-        with HTTPServer(tls=True, handler=lambda request: request.target) as server:
-            asked = b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(3))
-            got = s_client(server, asked)
+    @pytest.mark.parametrize("fin", [True, False])
+    def test_http_answers_all_that_was_asked(self, fin: bool) -> None:
+        server = HTTPServer(tls=True, handler=lambda request: request.target)
+        with server, Buffered(server) as client:
+            client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(3)))
+            client.end()
+            if fin:
+                client.sock.shutdown(socket.SHUT_WR)
+            got = client.rest()
         assert [got.count(b"\r\n\r\n/%d" % n) for n in range(3)] == [1, 1, 1]
 
     def test_the_server_may_end_first(self) -> None:
@@ -116,7 +121,7 @@ class TestHalfCloses:
             assert rest(client) == b"all"
             client.sendall(b"thanks")
             client.unwrap().close()
-            server.wait_until(lambda: got, timeout=LONG)
+            assert eventually(lambda: got, LONG)
         assert got == [b"thanks"]
 
 

@@ -149,12 +149,12 @@ class Handshake:
         try:
             session.do_handshake()
         except ssl.SSLWantReadError:
-            self._send()
+            self._below.write(self.outgoing.read())
             return
         except ssl.SSLError as error:
-            self._send()
             reason = why(error, hello, self._tls.settings)
-            self._end(f"the TLS handshake failed with a client {asked(hello)}: {reason}")
+            text = f"the TLS handshake failed with a client {asked(hello)}: {reason}"
+            self._end(text, self.outgoing.read())
             return
         self._timer.cancel()
         cipher = session.cipher()
@@ -168,33 +168,30 @@ class Handshake:
         self._layer.opened(session, seen)
         self._tls.service.left(self)
 
-    def _send(self) -> None:
-        if self.outgoing.pending:
-            self._below.write(self.outgoing.read())
-
     # How it ends ---------------------------------------------------------------------------------
 
     def _tell(self, text: str) -> None:
         self._tls.service.diagnose(self._peer, text, self._number)
 
     def _fail(self, text: str, alert: int) -> None:
-        self._below.write(_FATAL + bytes((alert,)))
-        self._end(text)
+        self._end(text, _FATAL + bytes((alert,)))
 
-    def _end(self, text: str) -> None:
-        """Close the connection, and tell the test why."""
+    def _end(self, text: str, last: bytes = b"") -> None:
+        """Tell the test why, then the client, and close the connection."""
         self._over = True
         self._timer.cancel()
         self._stage = "closing"
         self._tell(text)
+        self._tls.service.outbox.flush()  # the test knows before the client does
+        self._below.write(last)
         self._below.close_lingering()
 
     def _refuse_plain(self, first: bytes) -> None:
-        self._below.write(self._tls.service.plain_refusal(self._below.get_extra_info("sockname")))
-        self._end(
+        text = (
             f"a client spoke to this server without TLS, beginning with {first!r}: "
             "have it connect with TLS, as server.url says"
         )
+        self._end(text, self._tls.service.plain_refusal(self._below.get_extra_info("sockname")))
 
     def _too_late(self) -> None:
         seconds = f"{self._tls.settings.seconds:g} s"
