@@ -86,7 +86,7 @@ matrix-3.%: $(VENV)/.stamp-venv
 
 faults: $(VENV)/.stamp-test ## write the tables of docs/faults.md and docs/bad-tls.md: what clients say
 	PYTHONPATH=tests $(BIN)/python -m kit.faulty_clients
-	PYTHONPATH=tests $(BIN)/python -m kit.tls_clients
+	PYTHONPATH=tests $(BIN)/python -m kit.bad_tls_clients
 
 soak: $(VENV)/.stamp-test ## wear servers out for twenty minutes: cycles, kills, load
 	$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from kit.client_tables import BRIEF, WAIT
-from kit.tls_clients import GOOD, KINDS, TABLE, clients, outcome
+from kit.bad_tls_clients import GOOD, KINDS, TABLE, clients, outcome
 from sidestage import HTTPServer
 
 CLIENTS = clients()
