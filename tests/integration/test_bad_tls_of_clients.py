@@ -6,8 +6,8 @@ import contextlib
 
 import pytest
 
-from kit.client_tables import BRIEF, WAIT
 from kit.bad_tls_clients import GOOD, KINDS, TABLE, clients, outcome
+from kit.client_tables import BRIEF, WAIT
 from sidestage import HTTPServer
 
 CLIENTS = clients()
