@@ -116,7 +116,7 @@ $(VENV)/.stamp-venv:
 	touch $@
 
 $(VENV)/.stamp-run: pyproject.toml $(VENV)/.stamp-venv
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[tls]'
 	touch $@
 
 $(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-venv

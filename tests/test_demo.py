@@ -14,11 +14,13 @@ def test_it_shows_every_kind_of_server_at_work() -> None:
     assert [name for name, _, _ in served] == ["http", "smtp", "tcp", "udp"]
     assert [scheme for _, scheme, _ in served] == ["http", "smtp", "tcp", "udp"]
     assert len({own, *(pid for _, _, pid in served)}) == 5
-    assert re.findall(r"handled in pid (\d+)", printed) == [own] * 4
+    assert re.findall(r"handled in pid (\d+)", printed) == [own] * 5
     assert "the client got 200" in printed
     assert '"/greet"' in printed
     assert "the mail's subject is 'hello'" in printed
     assert "the client got b'SHOUT'" in printed
+    assert "they agreed on TLSv1." in printed
+    assert "certificate has expired" in printed
     assert len(re.findall(r"stopped by 'ask'", printed)) == 4
     assert "disk full" in printed
     assert "the client got 500 AssertionError: want csv" in printed

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import (
+    TLS,
     Connection,
     Datagram,
     HTTPRequest,
@@ -76,6 +77,7 @@ def main() -> None:
         _use_smtp(servers["smtp"])
         _use_tcp(servers["tcp"])
         _use_udp(servers["udp"])
+        _use_https()
         _fail(servers["http"])
         _expect()
         _surprise()
@@ -114,6 +116,20 @@ def _use_udp(server: Any) -> None:
     server.wait_for(1)
 
 
+def _use_https() -> None:
+    _say("HTTPS, by urllib, with a certificate made for this run:")
+    try:
+        with HTTPServer(handler=_reporting(_greet), tls=True) as server:
+            _ask(server, "/greet")
+            (request,) = server.received
+            _say(f"    they agreed on {request.tls.version if request.tls else 'nothing'}")
+        _say("A server with a certificate that has expired, which your client must refuse:")
+        with HTTPServer(tls=TLS.expired()) as server:
+            _ask(server, "/greet")
+    except ImportError as error:
+        _say(f"    not shown: {error}")
+
+
 def _fail(server: Any) -> None:
     _say("A handler that fails, which would fail your test:")
     server.handler = _demand
@@ -149,12 +165,15 @@ def _surprise() -> None:
 
 
 def _ask(server: HTTPServer, path: str, body: bytes | None = None) -> None:
+    context = None if server.tls is None else server.client_context()
     try:
-        with urllib.request.urlopen(f"{server.url}{path}", body) as response:
+        with urllib.request.urlopen(f"{server.url}{path}", body, context=context) as response:
             _say(f"    the client got {response.status} {response.read().decode()}")
     except urllib.error.HTTPError as error:
         _say(f"    the client got {error.code} {error.reason}")
         error.close()
+    except urllib.error.URLError as error:
+        _say(f"    the client got {error.reason}")
     except ConnectionError as error:
         _say(f"    the client got {error!r}")
 
