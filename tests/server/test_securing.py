@@ -7,6 +7,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -86,8 +87,13 @@ def test_another_program_trusts_it_by_its_environment() -> None:
             ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"],
             server.ca_file,
         )
+        url = server.url
         done = subprocess.run(
-            ["python3", "-c", f"import urllib.request as u; print(u.urlopen({server.url!r}).read())"],
+            [
+                sys.executable,
+                "-c",
+                f"import urllib.request as u; print(u.urlopen({url!r}).read())",
+            ],
             env={**os.environ, **server.client_env()},
             capture_output=True,
             text=True,
@@ -257,7 +263,7 @@ def test_the_version_and_the_ciphers_are_as_asked() -> None:
     with HTTPServer(tls=TLS(minimum_version="TLSv1.3")) as server:
         context = server.client_context()
         context.maximum_version = ssl.TLSVersion.TLSv1_2
-        with pytest.raises(OSError, match="(?i)protocol.version"):
+        with pytest.raises(OSError, match=r"(?i)protocol.version"):
             get(server, context)
     with HTTPServer(tls=TLS(ciphers="ECDHE-ECDSA-CHACHA20-POLY1305")) as server:
         context = server.client_context()
@@ -298,7 +304,7 @@ def test_a_handshake_that_stalls() -> None:
                 server.client_context().wrap_socket(connection, server_hostname="localhost")
 
 
-# Where options are taken ---------------------------------------------------------------------------
+# Where options are taken -------------------------------------------------------------------------
 
 
 def test_the_classic_servers_have_their_own_context_still() -> None:

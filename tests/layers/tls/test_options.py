@@ -74,7 +74,7 @@ def test_a_context_cannot_be_passed() -> None:
 
 
 def test_a_file_that_is_not_there_or_is_no_certificate(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="missing.pem"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
         TLS(cert=tmp_path / "missing.pem")
     wrong = tmp_path / "wrong.pem"
     wrong.write_bytes(b"nothing")
@@ -146,8 +146,7 @@ def test_an_authority_of_ones_own_signs() -> None:
     tls = TLS(ca=CA_CERT + CA_KEY, client_auth="required")
     assert tls.trusted() == CA_CERT
     assert tls.settings("127.0.0.1", ()).client_ca == CA_CERT
-    with open(tls.client_certificate("alice")[0], "rb") as file:
-        client = file.read()
+    client = Path(tls.client_certificate("alice")[0]).read_bytes()
     issuer = x509.load_pem_x509_certificate(client).issuer
     assert issuer == x509.load_pem_x509_certificate(CA_CERT).subject
 

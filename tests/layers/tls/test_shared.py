@@ -119,13 +119,13 @@ def test_a_link_is_not_followed(place: Path, tmp_path: Path) -> None:
     place.mkdir(mode=0o700)
     (tmp_path / "elsewhere").write_bytes(b"x")
     (place / "ca-key.pem").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="ca-key.pem"):
+    with pytest.raises(OSError, match=r"ca-key\.pem"):
         TLS().trusted()
 
 
 def test_what_is_no_directory_or_no_authority(place: Path) -> None:
     place.write_bytes(b"")
-    with pytest.raises(NotADirectoryError, match="SIDESTAGE_CA names .*, which is no directory"):
+    with pytest.raises(NotADirectoryError, match=r"SIDESTAGE_CA names .*, which is no directory"):
         TLS().trusted()
     place.unlink()
     place.mkdir(mode=0o700)
