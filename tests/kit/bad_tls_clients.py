@@ -67,6 +67,7 @@ class Buffered:
             setattr(context, name, value)
         self.sock = connect(server.port)
         self.sock.settimeout(LONG)
+        self.raw = bytearray()  # all that has come
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self._do(self.tls.do_handshake)
@@ -78,11 +79,27 @@ class Buffered:
                 done = step(*arguments)
             except ssl.SSLWantReadError:
                 self.flush()
-                data = self.sock.recv(1 << 16)
-                self.incoming.write(data) if data else self.incoming.write_eof()
+                self.receive()
             else:
                 self.flush()
                 return done
+
+    def receive(self) -> None:
+        """Take what has come, or its end."""
+        data = self.sock.recv(1 << 16)
+        if data:
+            self.raw += data
+            self.incoming.write(data)
+        else:
+            self.incoming.write_eof()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether what has come ends in the middle of a record."""
+        at = 0
+        while at + 5 <= len(self.raw):
+            at += 5 + int.from_bytes(self.raw[at + 3 : at + 5])
+        return at != len(self.raw)
 
     def flush(self) -> None:
         if self.outgoing.pending:

@@ -460,6 +460,9 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         """The fields of the protocol's settings."""
         return {}
 
+    def _check_fault(self, fault: Any) -> None:
+        """Raise ValueError if ``fault``, of an answer, has no effect on this server."""
+
     def _stack(self) -> tuple[Layer, ...]:
         """The layers between the streams and the protocol."""
         return ()

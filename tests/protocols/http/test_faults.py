@@ -20,6 +20,9 @@ WITH_REPLY: dict[str, Callable[[Any], faults.Fault]] = {
     "reset": faults.reset,
     "close": faults.close,
     "stall": faults.stall,
+    "reset_in_record": faults.reset_in_record,
+    "close_in_record": faults.close_in_record,
+    "close_without_notify": faults.close_without_notify,
     "garbage": lambda reply: faults.garbage(b"junk", reply),
     "slow": lambda reply: faults.slow(reply, 100),
     "chunk_error": faults.chunk_error,
@@ -29,6 +32,9 @@ AFTER: dict[str, Callable[..., faults.Fault]] = {
     "reset": faults.reset,
     "close": faults.close,
     "stall": faults.stall,
+    "reset_in_record": faults.reset_in_record,
+    "close_in_record": faults.close_in_record,
+    "close_without_notify": faults.close_without_notify,
     "garbage": lambda reply, **after: faults.garbage(b"junk", reply, **after),
 }
 with_each = pytest.mark.parametrize("name", WITH_REPLY)

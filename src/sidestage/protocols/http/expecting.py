@@ -141,6 +141,12 @@ class Expecting(Secured["HTTPRequest"]):
         found: Table = slot.declared
         return found
 
+    def _check_fault(self, fault: Any) -> None:
+        if fault is not None:
+            with importing_once():
+                from .faults import refuse_without_tls
+            refuse_without_tls(fault, secured=self.tls is not None)
+
     def _unexpected_fails(self) -> bool:
         return True
 

@@ -79,6 +79,34 @@ def stall(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     return _striking("stall", reply, after)
 
 
+def reset_in_record(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
+    """Send half of a TLS record and reset the connection (RST).
+
+    ``reply`` and ``after`` are as for ``reset``, and sent in whole records before that one. Only
+    for a server with TLS: to return it elsewhere is an error. Raises TypeError or ValueError as
+    ``reset`` does.
+    """
+    return _striking("reset_in_record", reply, after)
+
+
+def close_in_record(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
+    """Send half of a TLS record and close the connection (FIN), without TLS's close_notify.
+
+    ``reply`` and ``after`` are as for ``reset_in_record``. Raises TypeError or ValueError as
+    ``reset`` does.
+    """
+    return _striking("close_in_record", reply, after)
+
+
+def close_without_notify(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
+    """Close the connection (FIN) without TLS's close_notify: anybody could have cut it there.
+
+    ``reply`` and ``after`` are as for ``reset_in_record``. Raises TypeError or ValueError as
+    ``reset`` does.
+    """
+    return _striking("close_without_notify", reply, after)
+
+
 def garbage(data: bytes, reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     """Send ``data``, bytes that need not be HTTP, as they are, and close the connection.
 
@@ -154,6 +182,15 @@ def response_and_fault(value: object) -> tuple[HTTPResponse, messages.Fault | No
     return value.response or HTTPResponse(), fault
 
 
+def refuse_without_tls(fault: Fault | messages.Fault | None, *, secured: bool) -> None:
+    """Raise ValueError for a fault that has no effect on a server that is not ``secured``."""
+    if fault is not None and not secured and fault.kind in messages.OF_TLS:
+        raise ValueError(
+            f"faults.{fault.kind} is about TLS, which this server does not speak: make it by "
+            "HTTPServer(tls=True), or use faults.reset or faults.close"
+        )
+
+
 def said(fault: messages.Fault, size: int) -> str:
     """A fault as reports say it; ``size`` is the number of bytes of the body that were sent."""
     sent = _bytes(size)
@@ -163,6 +200,12 @@ def said(fault: messages.Fault, size: int) -> str:
             return f"reset{after}"
         case "close":
             return f"closed{after}"
+        case "reset_in_record":
+            return f"reset in a TLS record{after}"
+        case "close_in_record":
+            return f"closed in a TLS record{after}"
+        case "close_without_notify":
+            return f"closed without close_notify{after}"
         case "stall":
             return f"stalled{after}"
         case "garbage":

@@ -16,10 +16,13 @@ class HTTPSettings(Message, frozen=True, kw_only=True):
     head_limit: int = 1 << 16  # bytes; larger request heads are refused
 
 
+OF_TLS = frozenset({"reset_in_record", "close_in_record", "close_without_notify"})  # faults
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """What the child does wrong on purpose, in place of a response or within one."""
 
-    kind: str  # reset, close, stall, garbage, slow, chunk_error, wrong_length
+    kind: str  # the name of its function in sidestage.faults
     after: int | None = None  # bytes of the body that are sent before; None is the whole response
     data: bytes = b""  # garbage
     rate: float = 0.0  # bytes a second, of slow

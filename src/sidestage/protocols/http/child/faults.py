@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..messages import Fault, Respond
+from ..messages import OF_TLS, Fault, Respond
 from .exchange import Asked, Event, Exchange
 from .framing import head_of, sent
 
@@ -81,13 +81,24 @@ def _strike(connection: HTTPConnection, exchange: Exchange, fault: Fault) -> Non
     exchange.faulty = None
     tell_behind(connection, exchange)
     broken_chunk = fault.kind == "chunk_error" and not exchange.bodiless
+    if fault.kind in OF_TLS:
+        _break_records(connection, fault)
     if fault.kind == "stall":
         connection.stall(exchange)
-    elif fault.kind == "reset" or (broken_chunk and not exchange.chunked):
+    elif fault.kind in ("reset", "reset_in_record") or (broken_chunk and not exchange.chunked):
         # HTTP/1.0 has no chunks; where no length is told, only a reset makes an end an error.
         connection.reset_when_sent(exchange)
     else:
         connection._finish(exchange)
+
+
+def _break_records(connection: HTTPConnection, fault: Fault) -> None:
+    """Have TLS end as it must not; where there is none, the connection just ends."""
+    records = connection.transport.get_extra_info("records")
+    if records is not None:
+        if fault.kind != "close_without_notify":
+            records.write_half()
+        records.end_in_silence()
 
 
 class Sending:
