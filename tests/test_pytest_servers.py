@@ -145,6 +145,31 @@ def test_handler(http_server):
         )
         result.assert_outcomes(passed=3)
 
+    def test_has_servers_speak_tls(self, run: Run) -> None:
+        result = run(
+            """
+import socket, ssl
+from sidestage import TLS, HTTPServer
+
+def read(server):
+    return urllib.request.urlopen(server.url, context=server.client_context()).status
+
+@pytest.mark.sidestage(http_server={"tls": True}, tcp_server={"tls": TLS.expired()})
+def test_marked(http_server, tcp_server, serve):
+    assert read(http_server) == read(serve(HTTPServer, tls=True)) == 200
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        with socket.create_connection(tcp_server.server_address) as client:
+            tcp_server.client_context().wrap_socket(client, server_hostname="localhost")
+    assert not tcp_server.errors
+
+@pytest.mark.sidestage(udp_server={"tls": True})
+def test_wrong(udp_server):
+    pass
+"""
+        )
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(["*TypeError: a UDPServer speaks no TLS*"])
+
     @pytest.mark.parametrize(
         "arguments, said",
         [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sidestage import (
+    TLS,
     Connection,
     Datagram,
     HTTPRequest,
@@ -23,6 +24,27 @@ from sidestage import (
     UDPServer,
     classic,
 )
+
+# TLS ------------------------------------------------------------------------------------------
+
+
+def greet(request: HTTPRequest) -> str:
+    tls = request.tls
+    certificate = None if tls is None else tls.client_certificate
+    return "stranger" if certificate is None else certificate.common_name or certificate.pem
+
+
+secured = HTTPServer(
+    handler=greet, tls=TLS(client_auth="required", hosts=["a.example", "b.example"])
+)
+secured.tls = True
+secured.tls = None
+secured.tls = TLS.expired(alpn="h2", clock=lambda: 1e9)
+SMTPServer(tls=False)
+TCPServer(tls=TLS(cert=Path("cert.pem"), key=b"key", ca="ca.pem"))
+paths: tuple[str, str] = TLS().client_certificate("alice")
+secured.client_context().load_cert_chain(*paths)
+environment: dict[str, str] = {**secured.client_env(), "CA": secured.ca_file}
 
 # Addresses ------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidestage import HTTPRequest, HTTPServer, Mail, SMTPServer, TCPServer, UDPServer
+from sidestage import TLS, HTTPRequest, HTTPServer, Mail, SMTPServer, TCPServer, UDPServer
 
 
 def answer(request: HTTPRequest) -> str:
@@ -23,6 +23,12 @@ SMTPServer(25)  # wrong
 TCPServer(8080)  # wrong
 UDPServer(("localhost", "53"))  # wrong
 HTTPServer(hander=answer)  # wrong
+HTTPServer(tls="yes")  # wrong
+UDPServer(tls=True)  # wrong
+TLS(client_auth="always")  # wrong
+TLS(hosts=7)  # wrong
+TLS.expired(cert="cert.pem")  # wrong
+TCPServer().tls = "yes"  # wrong
 
 server = HTTPServer()
 server.hander = answer  # wrong

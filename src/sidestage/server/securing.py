@@ -42,7 +42,7 @@ class _TLSSetting(Setting["TLS | None"]):
         if server.tls is not None:
             self._note_scheme(server)
 
-    def __set__(self, server: Any, value: Any) -> None:
+    def __set__(self, server: Any, value: bool | TLS | None) -> None:
         super().__set__(server, value)
         self._note_scheme(server)
 
