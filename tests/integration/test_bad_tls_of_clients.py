@@ -8,7 +8,7 @@ import pytest
 
 from kit.bad_tls_clients import GOOD, KINDS, TABLE, clients, outcome
 from kit.client_tables import BRIEF, WAIT
-from sidestage import HTTPServer
+from sidestage import TLS, HTTPServer
 
 CLIENTS = clients()
 LENIENT = ("curl", "node")  # how weak a key may be was decided when their OpenSSL was built
@@ -53,7 +53,9 @@ def test_the_page_has_every_kind_and_every_client() -> None:
 @pytest.mark.parametrize("kind", TOLD)
 def test_the_server_tells_why_as_soon_as_the_client_has_its_error(kind: str) -> None:
     seconds = BRIEF if kind == "TLS.stalls()" else WAIT
-    with HTTPServer(handler=lambda request: "hello", tls=KINDS[kind]()) as server:
+    tls = KINDS[kind]()
+    assert isinstance(tls, TLS)
+    with HTTPServer(handler=lambda request: "hello", tls=tls) as server:
         with contextlib.suppress(OSError):
             CLIENTS["ssl"].fetch(server.url, server.ca_file, seconds)
         (diagnostic,) = server.diagnostics
