@@ -134,7 +134,7 @@ def clients() -> dict[str, Client[Fetch]]:
     openssl = ssl.OPENSSL_VERSION.split()[1]
     requests_error = error_of("requests", "RequestException")
     aiohttp_errors = (error_of("aiohttp", "ClientError"), TimeoutError)
-    every = {
+    every: dict[str, Client[Fetch]] = {
         "curl": Client(curl_version, _curl, (ProgramError,)),
         "ssl": Client(lambda: openssl, _ssl, (OSError, http.client.HTTPException)),
         "requests": Client(version_of("requests"), _requests, (requests_error,)),

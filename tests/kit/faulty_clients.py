@@ -105,7 +105,7 @@ def version_of(package: str) -> Callable[[], str]:
 
 def clients() -> dict[str, Client[Fetch]]:
     """The clients that are installed here."""
-    every = {
+    every: dict[str, Client[Fetch]] = {
         "curl": Client(curl_version, _curl, (ProgramError,)),
         "http.client": Client(lambda: "", _standard, (OSError, http.client.HTTPException)),
         "requests": Client(

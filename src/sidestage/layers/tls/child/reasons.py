@@ -16,8 +16,8 @@ _REFUSALS = {
     "UNKNOWN_CA": f"does not trust who has signed it: {_TRUST}",
     "CERTIFICATE_EXPIRED": "takes it for expired, or not valid yet",
     "BAD_CERTIFICATE": (
-        "refuses it, often because it is for another host: compare the host that it has asked for "
-        "with those of the certificate"
+        "refuses it: it is for another host than the client means, not valid yet, or its key is "
+        "too weak; the error of the client says which"
     ),
     "CERTIFICATE_UNKNOWN": f"refuses it, often as it does not trust who has signed it: {_TRUST}",
     "UNSUPPORTED_CERTIFICATE": "refuses its kind",
