@@ -123,6 +123,11 @@ def test_a_plain_server_says_what_to_write(kind: type[Any], scheme: str) -> None
             ask(kind(tls=False))
 
 
+def test_a_plain_fixture_says_how_its_test_is_marked(http_server: HTTPServer) -> None:
+    with pytest.raises(StateError, match=r'mark\.sidestage\(http_server=\{"tls": True\}\)'):
+        http_server.client_context()
+
+
 def test_plain_values_of_the_option() -> None:
     assert HTTPServer().tls is HTTPServer(tls=False).tls is HTTPServer(tls=None).tls is None
     tls = TLS(hosts="a.example")
@@ -134,6 +139,11 @@ def test_plain_values_of_the_option() -> None:
 def test_anything_else_is_an_error(value: Any) -> None:
     with pytest.raises(TypeError, match=r"tls must be True, or TLS\(\.\.\.\), or None for none"):
         HTTPServer(tls=value)
+
+
+def test_a_kind_that_was_not_called_is_an_error_that_says_so() -> None:
+    with pytest.raises(TypeError, match="call it, with parentheses"):
+        HTTPServer(tls=TLS.expired)  # type: ignore[arg-type]
 
 
 def test_a_context_is_an_error_that_says_what_to_pass() -> None:

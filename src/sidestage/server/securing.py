@@ -136,8 +136,11 @@ class Secured(Server[R]):
 
     def _speaks_tls(self, what: str) -> TLS:
         if self.tls is None:
+            how = f"make it by {type(self).__name__}(tls=True)"
+            if self.name == f"{self.protocol}_server":  # a fixture of the plugin
+                how = f'mark the test @pytest.mark.sidestage({self.name}={{"tls": True}})'
             raise StateError(
                 f"{what} is for clients of a server with TLS, and {self.describe()} speaks none: "
-                f"make it by {type(self).__name__}(tls=True)"
+                f"{how}"
             )
         return self.tls

@@ -324,10 +324,13 @@ def tls_or_none(name: str, value: Any) -> TLS | None:
         return value
     if isinstance(value, bool):
         return TLS() if value else None
-    advice = "; pass the files that the context has loaded, TLS(cert=..., key=...)"
+    advice = ""
+    if type(value).__name__ == "SSLContext":
+        advice = "; pass the files that the context has loaded, TLS(cert=..., key=...)"
+    elif callable(value):  # TLS.expired
+        advice = "; call it, with parentheses"
     raise TypeError(
-        f"{name} must be True, or TLS(...), or None for none, not {shown(value)}"
-        f"{advice if type(value).__name__ == 'SSLContext' else ''}"
+        f"{name} must be True, or TLS(...), or None for none, not {shown(value)}{advice}"
     )
 
 

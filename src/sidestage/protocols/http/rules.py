@@ -26,7 +26,9 @@ _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)(?:[/?#].*)?")
 _MAX_LENGTH = 1 << 63  # bytes; what a client says of a body that it can never send
 
 _OTHERS = {  # first bytes of other protocols
-    b"\x16\x03": "this is a TLS handshake (https), the server speaks plain HTTP",
+    b"\x16\x03": (
+        "this is a TLS handshake (https), the server speaks plain HTTP: tls=True has it speak TLS"
+    ),
     b"PRI * HTTP/2": "this is HTTP/2, the server speaks HTTP/1.1",
 }
 

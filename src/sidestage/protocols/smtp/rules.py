@@ -98,7 +98,10 @@ def command(line: bytes, *, extended: bool) -> Command:
 def _check_protocol(line: bytes) -> None:
     """Name what else this is, and end the session: each further line would be wrong too."""
     if line.startswith(_TLS):
-        why = "this is a TLS handshake, the server speaks plain SMTP: connect without TLS"
+        why = (
+            "this is a TLS handshake, the server speaks plain SMTP: connect without TLS, or have "
+            "the server speak it (tls=True)"
+        )
         raise Refused(f"554 5.5.1 {why}", last=True)
     if _HTTP.match(line):
         raise Refused("554 5.5.1 this is HTTP, the server speaks SMTP", last=True)

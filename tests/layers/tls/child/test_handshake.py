@@ -50,6 +50,7 @@ class TestCertificate:
         refused(server.connect(host="shop.example"), "Hostname mismatch")
         assert "'shop.example'" in server.told[0]
         assert "another host" in server.told[0]
+        assert "TLS(hosts='shop.example')" in server.told[0]
 
     def test_a_client_that_leaves_without_a_word_may_not_trust_it(self) -> None:
         server = Server()
@@ -192,6 +193,17 @@ class TestNoTLS:
         server.loop.fire()
         assert client.below.lingering
         assert "sent nothing within 2.5 s, and a client of TLS speaks first" in server.told[0]
+
+    def test_one_that_waits_for_the_server_is_told_of_when_it_leaves(self) -> None:
+        server = Server()
+        client = server.connect()
+        server.loop.now += 1.5
+        assert not client.layer.eof_received()
+        client.layer.connection_lost(None)
+        (told,) = server.told
+        assert (
+            "closed the connection and had sent nothing, and a client of TLS speaks first" in told
+        )
 
     def test_so_has_one_that_does_not_go_on(self) -> None:
         server = Server()

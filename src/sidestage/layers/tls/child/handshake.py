@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _FATAL = b"\x15\x03\x03\x00\x02\x02"  # the record of a fatal alert, without its number
 _HANDSHAKE_FAILURE, _DECODE_ERROR, _UNRECOGNIZED_NAME = 40, 50, 112  # RFC 8446 6.2
+_LOOK = 1.0  # seconds; who only looks if a port is open does not stay that long
+_SPEAKS_FIRST = (
+    "a client of TLS speaks first: perhaps it waits for the server, as clients without TLS do "
+    "with some protocols"
+)
 _QUOTED = 60  # bytes of what came in place of a ClientHello
 
 
@@ -41,6 +46,7 @@ class Handshake:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._over = False  # it goes no further: what comes is dropped
         self._stage = "connected, has sent nothing yet"
+        self._began = tls.service.loop.time()
         self._timer = tls.service.loop.call_later(tls.settings.seconds, self._too_late)
         tls.service.joined(self)
 
@@ -75,10 +81,14 @@ class Handshake:
 
     def _tell_end(self, how: str) -> None:
         """Tell the test that the client has left, unless it has only looked if a port is open."""
-        if self._over or not (self._greeting is None or self._greeting.taken):
+        silent = self._greeting is not None and not self._greeting.taken
+        looks = silent and self._tls.service.loop.time() - self._began < _LOOK
+        if self._over or looks:
             return
         self._over = True
-        if self._session is None:
+        if silent:
+            self._tell(f"a client {how} and had sent nothing, and {_SPEAKS_FIRST}")
+        elif self._session is None:
             self._tell(f"the client {how} in the middle of its ClientHello")
         else:
             self._tell(
@@ -196,10 +206,7 @@ class Handshake:
     def _too_late(self) -> None:
         seconds = f"{self._tls.settings.seconds:g} s"
         if self._greeting is not None and not self._greeting.taken:
-            self._end(
-                f"a client sent nothing within {seconds}, and a client of TLS speaks first: "
-                "perhaps it waits for the server, as clients without TLS do with some protocols"
-            )
+            self._end(f"a client sent nothing within {seconds}, and {_SPEAKS_FIRST}")
         else:
             self._end(f"the TLS handshake was not over within {seconds}: the client {self._stage}")
 

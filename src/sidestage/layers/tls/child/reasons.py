@@ -38,7 +38,7 @@ def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
     reason = error.reason or ""
     kind, is_alert, alert = reason.partition("_ALERT_")
     if is_alert and kind.startswith(("TLSV1", "SSLV3", "TLSV13")):
-        return _by_alert(alert)
+        return _by_alert(alert, hello)
     match reason:
         case "UNSUPPORTED_PROTOCOL" | "VERSION_TOO_LOW" | "UNKNOWN_PROTOCOL":
             return f"no version of TLS is shared: {_versions(hello, settings)}"
@@ -59,10 +59,13 @@ def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
     return f"OpenSSL says {reason or error}"
 
 
-def _by_alert(alert: str) -> str:
+def _by_alert(alert: str, hello: Hello) -> str:
     name = alert.lower()
     if alert in _REFUSALS:
-        return f"the client got the certificate and {_REFUSALS[alert]} (TLS alert {name})"
+        said = f"the client got the certificate and {_REFUSALS[alert]} (TLS alert {name})"
+        if alert == "BAD_CERTIFICATE" and hello.sni is not None:
+            said += f"; TLS(hosts={hello.sni!r}) is for the host that it has asked for"
+        return said
     if alert == "PROTOCOL_VERSION":
         return f"the client speaks no version of TLS that the server does (TLS alert {name})"
     return f"the client sent the TLS alert {name}"
