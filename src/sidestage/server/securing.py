@@ -43,7 +43,7 @@ class _TLSSetting(Setting["TLS | None"]):
             self._note_scheme(server)
 
     def __set__(self, server: Any, value: bool | TLS | None) -> None:
-        super().__set__(server, value)
+        super().__set__(server, _checked_tls(self._name, value))
         self._note_scheme(server)
 
     def _note_scheme(self, server: Any) -> None:
