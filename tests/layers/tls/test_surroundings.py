@@ -109,6 +109,24 @@ print(fetch())
     assert printed == "200\n200\n"
 
 
+def test_certificates_are_made_after_a_first_one_under_a_frozen_clock() -> None:
+    """What makes them keeps the class of dates that it has seen first, for the test's own, too."""
+    printed = run_script(
+        """
+from freezegun import freeze_time
+from sidestage import TLS
+with freeze_time("2020-01-01"):
+    TLS().client_certificate("alice")
+TLS().client_certificate("bob")
+import datetime, trustme
+datetime.datetime.now()
+trustme.CA().issue_cert("localhost")
+print("made")
+"""
+    )
+    assert printed == "made\n"
+
+
 def test_a_travelled_clock_changes_no_certificate() -> None:
     printed = run_script(
         f"""{FETCH}
