@@ -15,6 +15,7 @@ from typing import Any
 
 from fuzz.cases import Fault
 from sidestage.child.iteration import Iteration
+from sidestage.child.net.layer import LayerFactory, stacked
 from sidestage.child.net.stream import Stream
 from sidestage.child.service import Service
 from sidestage.wire.frames import encode
@@ -218,6 +219,7 @@ class Child:
         loop: StepLoop,
         *,
         handled: bool,
+        layer: Callable[[Any], LayerFactory] | None = None,
         **options: Any,
     ) -> None:
         given: dict[str, Any] = {"handler_timeout": 30.0, "keep": 1 << 26, **options}
@@ -235,7 +237,10 @@ class Child:
         self.service.handled = handled
         self.link = Link(self.messages)
         sock: Any = self.link
-        self.stream = FuzzedStream(self.iteration, sock, ("127.0.0.1", 1), self.service.receiver())
+        receiver = self.service.receiver()
+        if layer is not None:
+            receiver = stacked(receiver, [layer(self.service)])
+        self.stream = FuzzedStream(self.iteration, sock, ("127.0.0.1", 1), receiver)
         self.stream.link = self.link
         self.stream.start(None)
         self.settle()

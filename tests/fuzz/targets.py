@@ -14,6 +14,7 @@ from fuzz.http_sockets import HTTPSockets
 from fuzz.pipe import Commands, Frames
 from fuzz.smtp import SMTPCuts, SMTPSockets
 from fuzz.tcp_udp_sockets import TCPSockets, UDPSockets
+from fuzz.tls import TLSHellos, TLSRecords
 
 
 class Entry(NamedTuple):
@@ -35,7 +36,9 @@ TARGETS: dict[str, Entry] = {
     "http-pipelines": Entry(partial(HTTPCuts, "http-pipelines", pipelines), 0.15),
     "http-moments": Entry(HTTPMoments, 0.08),
     "smtp": Entry(SMTPCuts, 0.04),
-    "frames": Entry(Frames, 0.2),
+    "tls-hellos": Entry(TLSHellos, 0.05),
+    "tls-records": Entry(TLSRecords, 0.01),
+    "frames": Entry(Frames, 0.14),
 }
 
 
