@@ -1,4 +1,4 @@
-"""ClientHello messages (RFC 8446 4.1.2), good and hostile, in records as a client might cut them."""
+"""ClientHello messages (RFC 8446 4.1.2), good and hostile, in records however they are cut."""
 
 from __future__ import annotations
 
