@@ -26,13 +26,16 @@ CHARTS: list[tuple[str, str, str, Callable[[], dict[str, growth.Series]]]] = [
 def main() -> None:
     """Measure, print and, if asked to, write the figures."""
     options = _options()
+    if options.only:
+        list(serving.measure(options.serving_rounds, options.only))
+        return
     lines = [*lifecycle.figures(options.rounds), *limits.lines()]
     print("\n".join(lines), flush=True)
-    lines += serving.table(serving.measure(options.serving_rounds, options.only))
+    lines += serving.table(serving.measure(options.serving_rounds))
     lines += costs.lines()
     lines += hot.lines()
     lines += profiles.lines()
-    drawn = {} if options.only else _draw()
+    drawn = _draw()
     if options.write is not None:
         pages.replace(options.write, "figures", "\n".join(lines))
         for name, chart in drawn.items():
@@ -52,9 +55,17 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="of warm starts (default: 200)")
     parser.add_argument("--serving-rounds", type=int, help="of what is served (default: 5 to 7)")
-    parser.add_argument("--only", default="", help="the rows of serving that contain this")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="measure the rows of serving alone that contain this",
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the figures into FILE")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.only and options.write:
+        parser.error("--only measures some rows, and --write needs all of them")
+    return options
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextmanager
-def uvicorn_thread() -> Iterator[int]:
+def uvicorn_thread(**options: Any) -> Iterator[int]:
     """uvicorn with httptools and uvloop in a thread, with a minimal app."""
     config = uvicorn.Config(
         _app,
@@ -117,6 +117,7 @@ def uvicorn_thread() -> Iterator[int]:
         lifespan="off",
         access_log=False,
         log_level="error",
+        **options,
     )
     server = uvicorn.Server(config)
     started = threading.Event()

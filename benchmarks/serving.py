@@ -12,6 +12,7 @@ from typing import Any
 
 import clients
 import crowds
+import secured
 import servers
 import suites
 from bare import bare
@@ -288,13 +289,14 @@ ROWS = [
     _suite(2),
     _expecting_suite("a server each", suites.EXPECTING),
     _expecting_suite("one server", suites.EXPECTING_SHARED),
+    *secured.ROWS,
 ]
 
 
 def measure(rounds: int | None = None, only: str = "") -> Iterator[Figures]:
-    """Measure the rows whose name contains ``only``."""
+    """Measure the rows whose name contains ``only``, in any case."""
     for row in ROWS:
-        if only not in row.name:
+        if only.lower() not in row.name.lower():
             continue
         if row.act is clients.wrk and not clients.have_wrk():
             print(f"{row.name}: left out, wrk is not installed", flush=True)
