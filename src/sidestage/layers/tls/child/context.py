@@ -6,7 +6,7 @@ import contextlib
 import os
 import ssl
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from ..messages import Settings
 
@@ -64,7 +64,7 @@ def _set_ciphers(context: ssl.SSLContext, settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _telling(what: str) -> Iterator[None]:
+def _telling(what: str) -> Generator[None, None, None]:
     """Have errors of OpenSSL say what was wrong; they would count as errors of the socket."""
     try:
         yield
@@ -73,7 +73,7 @@ def _telling(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
+def _as_file(content: bytes) -> Generator[str, None, None]:
     """A path at which this process finds ``content``, and nobody after that.
 
     ``ssl`` takes certificates and keys from files only. On Linux it is a file in memory.
@@ -91,7 +91,7 @@ def _as_file(content: bytes) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _on_disk(content: bytes) -> Iterator[str]:
+def _on_disk(content: bytes) -> Generator[str, None, None]:
     import tempfile  # late: Linux does not need it
 
     fd, path = tempfile.mkstemp()  # only its owner can read it

@@ -56,7 +56,8 @@ def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
                 f"the certificate of the client is refused ({message}): "
                 "use one of TLS.client_certificate(), or of the CA that the server was given"
             )
-    return f"OpenSSL says {reason or error}"
+        case _:
+            return f"OpenSSL says {reason or error}"
 
 
 def _by_alert(alert: str, hello: Hello) -> str:
