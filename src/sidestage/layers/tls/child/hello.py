@@ -6,6 +6,8 @@ asked for what even where the handshake fails. What is malformed inside is left 
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 LIMIT = 1 << 16  # bytes of a ClientHello with its records
@@ -14,7 +16,8 @@ _CLIENT_HELLO = 1  # the type of a handshake message
 _RECORD_HEAD = 5  # bytes
 _MESSAGE_HEAD = 4
 _RECORD = 1 << 14  # bytes in a record that is not encrypted (RFC 8446 5.1)
-_SNI, _ALPN, _VERSIONS = 0, 16, 43  # types of extensions
+_EXTENSION = struct.Struct(">HH")  # its type and its size, before its content
+_READ = _SNI, _ALPN, _VERSIONS = 0, 16, 43  # types of extensions
 _VERSION_NAMES = {
     0x0300: "SSLv3",
     0x0301: "TLSv1",
@@ -128,9 +131,7 @@ def read(hello: bytes) -> Hello:
         whole.take(32)  # random
         for size in (1, 2, 1):  # session id, ciphers, compression
             whole.vector(size)
-        extensions = whole.vector(2)
-        while extensions:
-            kind, content = extensions.number(2), extensions.vector(2)
+        for kind, content in _extensions(whole.vector(2).rest()):
             if kind == _SNI:
                 sni = _read_sni(content)
             elif kind == _ALPN:
@@ -142,6 +143,21 @@ def read(hello: bytes) -> Hello:
     # Some versions are none, to see whether a server can bear that (RFC 8701).
     names = (_VERSION_NAMES[one] for one in sorted(versions, reverse=True) if one in _VERSION_NAMES)
     return Hello(sni, alpn, tuple(names))
+
+
+def _extensions(data: bytes) -> Iterator[tuple[int, _Reader]]:
+    """The types and contents of extensions, up to one that is not whole; most are of no interest.
+
+    A reader for each would take most of the time of a ClientHello.
+    """
+    at, end = 0, len(data)
+    while at + _EXTENSION.size <= end:
+        kind, size = _EXTENSION.unpack_from(data, at)
+        at += _EXTENSION.size + size
+        if at > end:
+            return
+        if kind in _READ:
+            yield kind, _Reader(data[at - size : at])
 
 
 def _read_sni(content: _Reader) -> str | None:
