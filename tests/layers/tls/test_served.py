@@ -11,15 +11,18 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from kit.runs import pid_of
 from kit.scripts import eventually
-from kit.tls_clients import LONG, https, join, rest
+from kit.tls_clients import LONG, Buffered, https, join, rest
 from sidestage import TLS, HTTPServer, SMTPServer, TCPServer
 from sidestage.errors import ServerDied
 
 MUCH = bytes(range(256)) * 16384  # 4 MiB
+PIECES = 24  # of them, which is more than the bound
+BOUND = 48 << 20  # bytes of memory, for what may be on its way between two processes and a client
 
 
 class TestHTTP:
@@ -197,3 +200,28 @@ class TestLife:
                 context = server.client_context()
                 with context.wrap_socket(plain, server_hostname="localhost") as client:
                     assert rest(client) == b"hi"
+
+
+class TestMemory:
+    def test_much_passes_both_ways_in_little_memory(self) -> None:
+        """Nothing is held but what is on its way."""
+
+        def handler(connection: Any) -> None:
+            for _ in range(PIECES):
+                connection.sendall(MUCH)
+            size = 0
+            while data := connection.recv(1 << 18):
+                size += len(data)
+            sizes.append(size)
+
+        sizes: list[int] = []
+        with TCPServer(tls=True, handler=handler) as server, Buffered(server) as client:
+            process = psutil.Process(pid_of(server))
+            before = process.memory_info().rss
+            assert client.read(PIECES * len(MUCH)) == PIECES * len(MUCH)
+            for _ in range(PIECES):
+                client.send(MUCH)
+            client.end()
+            assert eventually(lambda: sizes, LONG)
+            assert process.memory_info().rss - before < BOUND
+        assert sizes == [PIECES * len(MUCH)]
