@@ -299,6 +299,25 @@ class TestBrokenRecords:
         client.layer.connection_lost(None)
         assert isinstance(client.receiver.error, ssl.SSLError)
 
+    @pytest.mark.parametrize("closes", [False, True])
+    def test_are_told_of_though_what_came_with_them_is_answered(
+        self, client: Client, server: Server, closes: bool
+    ) -> None:
+        """OpenSSL writes no more, so the client gets the alert in place of the answer."""
+
+        def answer() -> None:
+            client.receiver.transport.write(b"answer")
+            if closes:
+                client.receiver.transport.close()
+
+        client.receiver.react = answer
+        client.tls.write(b"good")
+        client.feed(client.outgoing.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert client.receiver.data == b"good"
+        assert "a TLS record is refused" in server.told[0]
+        with pytest.raises(ssl.SSLError, match="ALERT"):
+            client.read()
+
     def test_disturb_no_other_connection(self, server: Server) -> None:
         good, bad = server.connect().handshake(), server.connect().handshake()
         bad.feed(b"\x17\x03\x03\x00\x20" + bytes(32))

@@ -121,7 +121,7 @@ class TLSLayer(Layer):
             except ssl.SSLZeroReturnError:  # the client has ended after this side
                 self._ended = True
             except ssl.SSLError as error:
-                self._error = error
+                self._error, self._shut = error, True  # OpenSSL writes no more, either
             else:
                 size += count
                 self._ended = not count
@@ -235,15 +235,14 @@ class TLSLayer(Layer):
             self.below.write(self._outgoing.read())
 
     def _shut_down(self) -> None:
-        """Write close_notify: nothing more is written after it."""
-        if self._shut:
-            return
-        self._shut = True
-        waiting = self._incoming.read()  # else OpenSSL would look there for the client's
-        with contextlib.suppress(ssl.SSLError):  # which has not come
-            self._session.unwrap()
-        if waiting:
-            self._incoming.write(waiting)
+        """Write close_notify, or the alert that says what was wrong; nothing comes after it."""
+        if not self._shut:
+            self._shut = True
+            waiting = self._incoming.read()  # else OpenSSL would look there for the client's
+            with contextlib.suppress(ssl.SSLError):  # which has not come
+                self._session.unwrap()
+            if waiting:
+                self._incoming.write(waiting)
         self._flush()
 
     def write_half(self) -> None:
