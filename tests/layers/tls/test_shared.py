@@ -46,6 +46,15 @@ def test_several_processes_at_once_share_one(place: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == ["ca-key.pem", "ca.pem"]
 
 
+def test_whoever_is_late_takes_what_another_has_made(place: Path) -> None:
+    def make_late() -> bytes:
+        shared.load(str(place), lambda: b"first")
+        return b"second"
+
+    assert shared.load(str(place), make_late) == b"first"
+    assert [path.name for path in place.iterdir()] == ["ca-key.pem"]
+
+
 def test_nobody_else_has_access(place: Path) -> None:
     HTTPServer(tls=True).ca_file  # noqa: B018 - it is made when asked for
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (place, *place.iterdir())}
@@ -116,11 +125,11 @@ def test_what_belongs_to_another_user_is_refused(place: Path) -> None:
 
 
 def test_a_link_is_not_followed(place: Path, tmp_path: Path) -> None:
-    place.mkdir(mode=0o700)
-    (tmp_path / "elsewhere").write_bytes(b"x")
+    assert TLS().trusted()
+    (place / "ca-key.pem").rename(tmp_path / "elsewhere")
     (place / "ca-key.pem").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match=r"ca-key\.pem"):
-        TLS().trusted()
+    with pytest.raises(OSError, match=r"ca-key.pem' cannot be read, .* a file and no link"):
+        shared.load(str(place), lambda: b"")
 
 
 def test_what_is_no_directory_or_no_authority(place: Path) -> None:

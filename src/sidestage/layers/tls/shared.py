@@ -85,7 +85,14 @@ def _open_directory(place: str) -> None:
 
 
 def _read(path: str) -> bytes:
-    fd = system.open_file(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fd = system.open_file(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{NAME}: {shown(path)} cannot be read, which must be a file and no link: "
+            f"{error.strerror}",
+        ) from error
     try:
         _refuse_others(system.fstat(fd), path, _OTHERS, f"chmod 600 {path}")
         return system.read(fd, _MOST)
