@@ -80,6 +80,26 @@ def test_a_life_leaves_only_what_has_a_reason() -> None:
     }
 
 
+SECURED = """
+import sidestage
+tls = sidestage.TLS(client_auth="optional")
+with sidestage.HTTPServer(tls=tls) as server:
+    server.client_context().load_cert_chain(*tls.client_certificate("alice"))
+    server.client_env()
+from sidestage.process.pool import pool
+pool.close()
+"""
+MAKERS = {"trustme", "cryptography", "idna", "_cffi_backend", "_openssl"}  # of certificates
+
+
+def test_tls_leaves_what_makes_certificates_and_one_exit_handler() -> None:
+    changed = changed_by(SECURED)
+    modules = {name.partition(".")[0] for name in changed.pop("modules")}
+    assert modules <= {*OURS, *MAKERS, *sys.stdlib_module_names}
+    assert "sidestage.layers.tls.files._remove" in changed.pop("exit handlers")
+    assert changed == {"fork hooks": ["sidestage.process.fork_hooks"]}
+
+
 # Says what the test's own pickle can do, and whether dill and multiprocess are whole.
 PICKLES = """
 import pickle, threading

@@ -13,9 +13,12 @@ from ..errors import StateError
 from ..journal.failures import attach
 from ..journal.frames import trim
 from ..pristine import system
+from ..pristine.imports import importing_once
 
 if TYPE_CHECKING:
     import asyncio
+
+    from .server import Server
 
 T = TypeVar("T")
 
@@ -145,3 +148,14 @@ def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> asynci
 
     system.start_thread(run, ())
     return future
+
+
+def leave_all(stop: Callable[[], object], servers: list[Server[Any]]) -> None:
+    """Stop at the end of a ``with``; verify what is declared on ``servers``, if anything is."""
+    __tracebackhide__ = True
+    if all(server._slot.declared is None for server in servers):
+        stop()
+        return
+    with importing_once():
+        from . import verifying
+    verifying.leave(stop, servers)

@@ -12,8 +12,8 @@ from ..journal.failures import attach
 from ..journal.frames import trim
 from ..pristine.waits import Deadline
 from ..wire.values import seconds
-from .context import StartedInContext
-from .server import Server, leave_all
+from .context import StartedInContext, leave_all
+from .server import Server
 
 if TYPE_CHECKING:
     import asyncio

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import shown
+from .context import leave_all
 from .manager import _stop_all
-from .server import Server, leave_all
+from .server import Server
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=Server[Any])

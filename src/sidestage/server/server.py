@@ -25,7 +25,7 @@ from ..wire.values import seconds
 from . import address as addresses
 from . import registry
 from .checks import one_argument_or_none
-from .context import StartedInContext
+from .context import StartedInContext, leave_all
 from .during import During
 from .expected import ExpectedErrors
 from .lifecycle import Lifecycle, State
@@ -576,17 +576,6 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
             warnings.warn(f"{self!r} was never stopped", ResourceWarning, source=self, stacklevel=2)
         finally:
             lifecycle.drop()
-
-
-def leave_all(stop: Callable[[], object], servers: list[Server[Any]]) -> None:
-    """Stop at the end of a ``with``; verify what is declared on ``servers``, if anything is."""
-    __tracebackhide__ = True
-    if all(server._slot.declared is None for server in servers):
-        stop()
-        return
-    with importing_once():
-        from . import verifying
-    verifying.leave(stop, servers)
 
 
 def _explaining() -> Any:

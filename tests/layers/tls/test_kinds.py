@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -225,6 +227,20 @@ def test_a_certificate_lasts_as_long_as_browsers_allow_from_a_day_ago() -> None:
     assert leaf.not_valid_before_utc < now - timedelta(days=1)
     assert leaf.not_valid_after_utc > now + timedelta(days=300)
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= timedelta(days=398)
+
+
+def test_threads_that_make_the_same_at_once_use_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authority, "_own", {})
+    threads, together = 4, threading.Barrier(4)
+
+    def make(_: int) -> tuple[bytes, Settings]:
+        together.wait(10)
+        tls = TLS()
+        return tls.trusted(), settings_of(tls)
+
+    with ThreadPoolExecutor(threads) as pool:
+        made = list(pool.map(make, range(threads)))
+    assert made == made[:1] * threads
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
