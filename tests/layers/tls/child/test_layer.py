@@ -81,6 +81,16 @@ class TestHandshake:
         client.handshake()
         assert server.service.describe() == ([], 0)
 
+    def test_a_protocol_that_fails_at_its_beginning_leaves_nothing(self, server: Server) -> None:
+        def fail() -> None:
+            raise LookupError
+
+        client = server.connect()
+        client.receiver.begin = fail
+        with pytest.raises(LookupError):  # the stream reports it, and closes the connection
+            client.handshake()
+        assert not server.service.peers
+
     def test_a_stop_ends_it(self, server: Server) -> None:
         client = server.connect()
         client.feed(client.hello()[:50])

@@ -78,7 +78,7 @@ def _as_file(content: bytes) -> Generator[str, None, None]:
 
     ``ssl`` takes certificates and keys from files only. On Linux it is a file in memory.
     """
-    if not hasattr(os, "memfd_create"):
+    if not (hasattr(os, "memfd_create") and os.access("/proc/self/fd", os.X_OK)):
         with _on_disk(content) as path:
             yield path
         return

@@ -175,8 +175,10 @@ class Handshake:
             alpn=session.selected_alpn_protocol(),
             client_certificate=session.getpeercert(binary_form=True),
         )
-        self._layer.opened(session, seen)
-        self._tls.service.left(self)
+        try:
+            self._layer.opened(session, seen)
+        finally:  # its protocol is a connection of the service now, or has failed
+            self._tls.service.left(self)
 
     # How it ends ---------------------------------------------------------------------------------
 

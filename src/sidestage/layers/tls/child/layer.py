@@ -227,7 +227,8 @@ class TLSLayer(Layer):
                 if size >= _TOGETHER:
                     self.below.write(b"".join(pieces))
                     pieces, size = [], 0
-        pieces.append(self._outgoing.read())
+        if self._outgoing.pending:
+            pieces.append(self._outgoing.read())
         self.below.write(b"".join(pieces))
 
     def _flush(self) -> None:
