@@ -85,10 +85,18 @@ class HTTPSockets(Sockets):
         super().begin_batch()
         self._clients = []
 
+    def connect(self) -> Any:
+        """A client of the server."""
+        return connect(self.server)
+
+    def no_request(self) -> None:
+        """Note a client that sends no request."""
+        self._clients.append(_Client())
+
     def check(self, case: Case) -> None:
         dice = case.dice()
         resets = dice.random() < 0.1
-        with connect(self.server) as client:
+        with self.connect() as client:
             self._clients.append(_Client())
             address = client.getsockname()
             sent = send_all(client, cut(case.data, dice, 4))
@@ -96,11 +104,11 @@ class HTTPSockets(Sockets):
                 reset(client)
                 return
             if sent:
-                _end(client)
+                end(client)
             self._clients[-1] = _Client(read_all(client), True, address)
 
     def ask(self) -> None:
-        with connect(self.server) as client:
+        with self.connect() as client:
             client.sendall(_GOOD)
             [answer] = read_answers(read_all(client), ["POST"], ended=True)
         if answer.status != 200 or not answer.whole:
@@ -139,7 +147,8 @@ class HTTPSockets(Sockets):
             raise Fault(f"refused more than once: {[answer.status for answer in answers]}")
 
 
-def _end(client: Any) -> None:
+def end(client: Any) -> None:
+    """Stop sending."""
     try:
         client.shutdown(1)
     except OSError:  # the server has reset the connection

@@ -15,6 +15,7 @@ from fuzz.pipe import Commands, Frames
 from fuzz.smtp import SMTPCuts, SMTPSockets
 from fuzz.tcp_udp_sockets import TCPSockets, UDPSockets
 from fuzz.tls import TLSHellos, TLSRecords
+from fuzz.tls_sockets import TLSSockets
 
 
 class Entry(NamedTuple):
@@ -29,6 +30,7 @@ TARGETS: dict[str, Entry] = {
     "smtp-sockets": Entry(SMTPSockets, 0.007),
     "tcp-sockets": Entry(TCPSockets, 0.008),
     "udp-sockets": Entry(UDPSockets, 0.01),
+    "tls-sockets": Entry(TLSSockets, 0.006),
     "events": Entry(HostileChild, 0.002),
     "commands": Entry(Commands, 0.008),
     "http-heads": Entry(partial(HTTPCuts, "http-heads", heads), 0.28),
@@ -38,7 +40,7 @@ TARGETS: dict[str, Entry] = {
     "smtp": Entry(SMTPCuts, 0.04),
     "tls-hellos": Entry(TLSHellos, 0.05),
     "tls-records": Entry(TLSRecords, 0.01),
-    "frames": Entry(Frames, 0.14),
+    "frames": Entry(Frames, 0.134),
 }
 
 
