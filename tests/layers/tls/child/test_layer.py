@@ -275,6 +275,14 @@ class TestEnd:
         client.send(b"third")
         assert client.receiver.data == b"first second third"
 
+    def test_nor_does_it_lose_a_record_of_which_a_part_has_come(self, client: Client) -> None:
+        client.tls.write(b"cut in two")
+        record = client.outgoing.read()
+        client.feed(record[:20])
+        client.receiver.transport.write_eof()
+        client.feed(record[20:])
+        assert client.receiver.data == b"cut in two"
+
     def test_the_protocol_hears_of_a_lost_connection(self, client: Client) -> None:
         error = ConnectionResetError()
         client.layer.connection_lost(error)
