@@ -213,7 +213,7 @@ class Stream(Transport):
     # Writing -----------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send ``data`` now if it is the first of this iteration, else at the end of it.
+        """Send ``data`` now if it is the first of this iteration, or much, else at the end of it.
 
         Does nothing if the connection is lost. Raises RuntimeError after ``write_eof``.
         """
@@ -223,7 +223,7 @@ class Stream(Transport):
             raise RuntimeError("write() after write_eof()")
         iteration = self._iteration
         if not self._written:
-            if iteration.prompt:
+            if iteration.prompt or len(data) >= MUCH:  # much is sent as it is, without a copy
                 iteration.prompt = False
                 iteration.outbox.flush()  # records go before answers
                 self._send(data)

@@ -25,11 +25,13 @@ _RECORD = 1 << 14  # bytes of plain text, at most, in a record (RFC 8446 5.1)
 _CUT = 1 << 10  # bytes of plain text in a record that is cut on purpose
 # OpenSSL's buffers keep the size that they have grown to, for each connection.
 _PIECE = 1 << 16  # bytes that are put in one at once
-_TOGETHER = 1 << 18  # bytes that are written below at once
 
 # For what is read: receivers copy what they keep. A stream gives less than this at once, and what
 # OpenSSL may have kept is a record.
 _buffer = memoryview(bytearray((1 << 18) + (1 << 17)))
+# For records that are written together, as a new object for so many bytes costs as much as to
+# encrypt them. What is below copies what it keeps.
+_records = memoryview(bytearray((1 << 18) + (1 << 14)))
 
 
 class TLS:
@@ -218,18 +220,16 @@ class TLSLayer(Layer):
             self._write_much(memoryview(data))
 
     def _write_much(self, data: memoryview) -> None:
-        pieces, size = [], 0
+        write, read, size = self._session.write, self._outgoing.read, 0
         for start in range(0, len(data), _RECORD):
-            self._session.write(data[start : start + _RECORD])
-            if self._outgoing.pending >= _PIECE:
-                pieces.append(self._outgoing.read())
-                size += len(pieces[-1])
-                if size >= _TOGETHER:
-                    self.below.write(b"".join(pieces))
-                    pieces, size = [], 0
-        if self._outgoing.pending:
-            pieces.append(self._outgoing.read())
-        self.below.write(b"".join(pieces))
+            write(data[start : start + _RECORD])
+            record = read()
+            if size + len(record) > len(_records):
+                self.below.write(_records[:size])
+                size = 0
+            _records[size : size + len(record)] = record
+            size += len(record)
+        self.below.write(_records[:size])
 
     def _flush(self) -> None:
         if not self.below.is_closing():
