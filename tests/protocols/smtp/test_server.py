@@ -186,7 +186,7 @@ def test_a_mail_knows_its_envelope(recorder: SMTPServer) -> None:
     assert (mail.mail_from, mail.rcpt_tos, mail.helo) == ("a@x", ["b@y", "c@y", "d@z"], "me")
     assert mail.peer == mail.client_address == name
     assert mail.mail_options == ["SIZE=4", "BODY=8BITMIME"]
-    assert (mail.auth, mail.tls) == (None, False)
+    assert (mail.auth, mail.tls) == (None, None)
     assert repr(mail) == "<Mail from 'a@x' to ['b@y', 'c@y', 'd@z']: no subject>"
 
 
@@ -431,6 +431,7 @@ def test_a_mail_that_is_no_single_message_is_refused(
         call=0,
         session_now=lambda: session,
         envelope_now=lambda: envelope,
+        stream=SimpleNamespace(get_extra_info=lambda name: None),
     )
     envelope = Envelope()
     envelope.mail_from = "me@x"
