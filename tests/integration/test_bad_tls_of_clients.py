@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 
 from kit.bad_tls_clients import GOOD, KINDS, TABLE, clients, outcome
-from kit.client_tables import BRIEF, WAIT
+from kit.client_tables import BEGIN, BRIEF, END, WAIT, Client, Table
 from sidestage import TLS, HTTPServer
 
 CLIENTS = clients()
@@ -48,6 +49,24 @@ def test_the_page_has_every_kind_and_every_client() -> None:
     _, cells = TABLE.told()
     assert {kind for kind, _ in cells} == {*KINDS}
     assert {*CLIENTS} <= {name for _, name in cells}
+
+
+def test_a_client_that_is_not_installed_keeps_its_column(tmp_path: Path) -> None:
+    table = Table(tmp_path / "page.md", "kind")
+    table.page.write_text(f"Before.\n{BEGIN}\n{END}\nAfter.\n")
+    both = {name: Client(lambda: "1.2", str, (OSError,)) for name in ("curl", "node")}
+    table.write(both, both, ["old", "bad"], lambda client, row: f"{row} once")
+    table.write(both, {"curl": both["curl"]}, ["old", "new"], lambda client, row: f"{row} again")
+    versions, cells = table.told()
+    assert versions == {"curl": "1.2", "node": "1.2"}
+    assert cells == {
+        ("old", "curl"): "old again",
+        ("old", "node"): "old once",
+        ("new", "curl"): "new again",
+        ("new", "node"): "",
+    }
+    assert table.page.read_text().startswith("Before.\n")
+    assert table.page.read_text().endswith("\nAfter.\n")
 
 
 @pytest.mark.parametrize("kind", TOLD)
