@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from sidestage import TLS, HTTPServer, SMTPServer, StateError, TCPServer, UDPServer, classic
+from sidestage.process.pool import pool
 
 SCHEMES = [(HTTPServer, "https"), (SMTPServer, "smtps"), (TCPServer, "tls")]
 
@@ -183,6 +184,7 @@ def test_a_udp_server_says_that_it_speaks_none() -> None:
 
 def test_processes_are_used_again_with_and_without_tls() -> None:
     """What has served with TLS serves plainly then, and the other way round."""
+    pool.close()  # so that there is only one to choose
     pids = []
     for tls in (True, None, TLS.expired(), True):
         with HTTPServer(tls=tls) as server:

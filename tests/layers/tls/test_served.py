@@ -19,6 +19,7 @@ from kit.scripts import eventually
 from kit.tls_clients import LONG, Buffered, https, join, rest
 from sidestage import TLS, HTTPServer, SMTPServer, TCPServer
 from sidestage.errors import ServerDied
+from sidestage.process.pool import pool
 
 MUCH = bytes(range(256)) * 16384  # 4 MiB
 PIECES = 24  # of them, which is more than the bound
@@ -151,6 +152,7 @@ class TestLife:
         client.close()
 
     def test_a_process_serves_one_after_another(self) -> None:
+        pool.close()  # so that there is only one to choose
         pids = []
         for tls in (True, None, True, TLS(minimum_version="TLSv1.3"), True):
             with HTTPServer(tls=tls, handler=lambda request: "hi") as server:
