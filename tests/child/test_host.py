@@ -416,3 +416,13 @@ class TestSurroundings:
         before, began = process.cpu_times().user, time.monotonic()
         assert not child.process.wait(Deadline(0.2))
         assert process.cpu_times().user - before < (time.monotonic() - began) / 2
+
+
+def test_a_configuration_that_fails_is_told_without_the_keys_in_it(child: Child) -> None:
+    """It is logged in the test's process, and the logs of a test are read by many."""
+    child.send(configure(layers=(("tls", b"a secret key"),)))
+    said = child.wait_for(LogLine).text
+    assert "the configuration Configure(protocol='tcp'" in said
+    assert "('tls', b'')" in said
+    assert "secret" not in said
+    assert child.wait_for(Failed)
