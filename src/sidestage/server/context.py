@@ -46,6 +46,10 @@ class StartedInContext:
         __tracebackhide__ = True
         self.stop()
 
+    def _break_off(self) -> None:
+        """Stop at the end of a ``with`` that Ctrl-C has left: nothing is said of the rest."""
+        self.stop()
+
     def _stop_quietly(self) -> None:
         """Stop without raising the errors of handlers."""
         raise AssertionError("each has its own")
@@ -64,7 +68,7 @@ class StartedInContext:
             if error is None or isinstance(error, Exception):
                 self._leave()
             else:  # Ctrl-C, say
-                self.stop()
+                self._break_off()
         except BaseException as raised:
             if error is None:
                 trim(raised)
@@ -159,3 +163,11 @@ def leave_all(stop: Callable[[], object], servers: list[Server[Any]]) -> None:
     with importing_once():
         from . import verifying
     verifying.leave(stop, servers)
+
+
+def settle_all(servers: list[Server[Any]]) -> None:
+    """Verify nothing any more of what is declared on ``servers``, if anything is."""
+    if any(server._slot.declared is not None for server in servers):
+        with importing_once():
+            from . import verifying
+        verifying.settle_servers(servers)

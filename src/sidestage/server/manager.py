@@ -12,7 +12,7 @@ from ..journal.failures import attach
 from ..journal.frames import trim
 from ..pristine.waits import Deadline
 from ..wire.values import seconds
-from .context import StartedInContext, leave_all
+from .context import StartedInContext, leave_all, settle_all
 from .server import Server
 
 if TYPE_CHECKING:
@@ -140,6 +140,10 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
     def _leave(self) -> None:
         __tracebackhide__ = True
         leave_all(self.stop, list(self._servers.values()))
+
+    def _break_off(self) -> None:
+        settle_all(list(self._servers.values()))
+        self.stop()
 
     def _stop_quietly(self) -> None:
         self._started = False

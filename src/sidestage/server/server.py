@@ -25,7 +25,7 @@ from ..wire.values import seconds
 from . import address as addresses
 from . import registry
 from .checks import one_argument_or_none
-from .context import StartedInContext, leave_all
+from .context import StartedInContext, leave_all, settle_all
 from .during import During
 from .expected import ExpectedErrors
 from .lifecycle import Lifecycle, State
@@ -535,6 +535,10 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     def _leave(self) -> None:
         __tracebackhide__ = True
         leave_all(self.stop, [self])
+
+    def _break_off(self) -> None:
+        settle_all([self])
+        self.stop()
 
     def _stop_quietly(self) -> None:
         if self.begin_stop(self.stop_timeout):

@@ -206,7 +206,12 @@ unseen.ask(_of_the_rest)
 def _settle_all() -> None:
     """Verify nothing any more of what was declared so far."""
     _gone.clear()
-    for server in registry.live():
+    settle_servers(registry.live())
+
+
+def settle_servers(servers: Iterable[Server[Any]]) -> None:
+    """Verify nothing any more of what is declared on ``servers``."""
+    for server in servers:
         for entry in table_of(server) or ():
             entry.told = True
 

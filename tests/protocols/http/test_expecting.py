@@ -733,6 +733,7 @@ class TestVerify:
             server.expect("GET", "/a")
             raise KeyboardInterrupt
         assert not hasattr(caught.value, "__notes__")
+        server.verify()  # nor later: nothing is left to be told at the end of the run
 
     def test_a_handlers_error_goes_first(self, no_plugin: None) -> None:
         def handle(request: Any) -> None:
