@@ -91,19 +91,32 @@ def _descriptors() -> dict[int, str]:
     return found
 
 
-def pytest_collection_finish() -> None:
-    """Exempt what is allocated so far from garbage collection, which runs after every test."""
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> None:
+    """Exempt what is allocated so far from garbage collection, which runs after every test.
+
+    Before each module: pytest and its plugins keep some fifty objects of every test, and of
+    thousands of tests the collector would take longer than the tests.
+    """
     gc.collect()
     gc.freeze()
 
 
-@pytest.fixture(autouse=measuring())
-def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Save what coverage.py counts in children; keep it out of tests that it would disturb."""
-    if request.node.nodeid in UNMEASURED:
-        monkeypatch.delenv(SETTINGS)
+@pytest.fixture(autouse=measuring(), scope="module")
+def saved() -> Iterator[None]:
+    """Save what coverage.py counts in children, before a test of another module may kill them.
+
+    Not after each test: the next one would boot a child, which coverage.py makes slow.
+    """
     yield
     save_children()
+
+
+@pytest.fixture(autouse=measuring())
+def measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep coverage.py out of the processes of tests that it would disturb."""
+    if request.node.nodeid in UNMEASURED:
+        monkeypatch.delenv(SETTINGS)
 
 
 @pytest.fixture

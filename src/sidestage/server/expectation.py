@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ..errors import StateError, WaitTimeout, shown
+from ..expectations import keywords
 from ..expectations.entry import Answer, Entry
 from ..expectations.held import HeldCall
+from ..expectations.keywords import known_keywords
 from ..journal.journal import Received, listed
 from ..wire import values
 from . import verifying
@@ -31,6 +33,7 @@ class Expectation(Generic[R]):
         self._entry = entry
 
     # Over five arguments: what a response has, by name.
+    @known_keywords(keywords.REPLY, declares=True)
     def reply(
         self,
         result: Any = None,
@@ -52,24 +55,22 @@ class Expectation(Generic[R]):
         """
         __tracebackhide__ = True
         table, entry = self._table, self._entry
-        try:
-            seconds = values.seconds("delay", delay)
-            if not isinstance(early, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"early must be True or False, not {shown(early)}")
-            if early and entry.spec.terms.late:
-                raise ValueError(
-                    f"early=True answers when the head has come, before {entry.spec.terms.late} "
-                    "can be looked at: leave out one of them"
-                )
-            given = table.replies.answer(result, status, headers, content_type)
-            self._server._check_fault(given.fault)
-        except (TypeError, ValueError) as error:
-            raise error.with_traceback(None) from None
+        seconds = values.seconds("delay", delay)
+        if not isinstance(early, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"early must be True or False, not {shown(early)}")
+        if early and entry.spec.terms.late:
+            raise ValueError(
+                f"early=True answers when the head has come, before {entry.spec.terms.late} "
+                "can be looked at: leave out one of them"
+            )
+        given = table.replies.answer(result, status, headers, content_type)
+        self._server._check_fault(given.fault)
         verifying.refuse_in_copy(self._server)
         table.add_answer(entry, Answer(given, seconds), early=early)
         verifying.tell(self._server)
         return self
 
+    @known_keywords(keywords.HOLD)
     def hold(self) -> Self:
         """Have what meets it wait until the test takes it and answers; returns the expectation.
 
@@ -82,6 +83,7 @@ class Expectation(Generic[R]):
         verifying.tell(self._server)
         return self
 
+    @known_keywords(keywords.TAKE_OF_ONE)
     def take(self, timeout: float = 5.0) -> HeldCall[R]:
         """Wait for a call that is held, and take it: the first that has come.
 
@@ -124,6 +126,7 @@ class Expectation(Generic[R]):
         self._server._catch_up()
         return self._entry.count
 
+    @known_keywords(keywords.WAIT)
     def wait(self, count: int = 1, timeout: float = 5.0) -> Received[R]:
         """Wait until it was met ``count`` times; returns ``requests``.
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .authority import Authority
 
 ORGANIZATION = "Sidestage tests"
+_DATETIME = ("datetime", "datetime")  # module and name
 
 
 class Issued(NamedTuple):
@@ -51,6 +52,7 @@ def maker() -> Any:
             f"{shown(made.dt.datetime)}: start a server with tls=True before that, or replace it "
             "in the module under test alone"
         )
+    _show_real_datetime()
     return made
 
 
@@ -80,6 +82,24 @@ def _imported() -> Any:
         trustme=trustme,
         x509=x509,
     )
+
+
+@functools.cache
+def _show_real_datetime() -> None:
+    """Have cryptography see ``datetime.datetime`` as Python has it.
+
+    It looks that up when it signs first, and keeps what it has found: under freezegun, a class that
+    no date is of later, neither of ours nor of the test's.
+    """
+    made = _imported()
+    found = made.dt.datetime
+    real = [one for one in found.__mro__ if (one.__module__, one.__name__) == _DATETIME]
+    try:
+        if real:
+            made.dt.datetime = real[0]
+        made.trustme.CA()
+    finally:
+        made.dt.datetime = found
 
 
 def new_key() -> Any:

@@ -22,8 +22,9 @@ from .faults import Fault, refuse_without_tls, response_and_fault, said
 from .messages import NO_BODY, VOCABULARY, Headers, Inform, Request, Respond, Trailers, credit_of
 from .request import HTTPRequest
 from .responder import Responder, respond, respond_failure
-from .response import HTTPResponse
+from .response import TEXT_HEADERS, HTTPResponse, encoded
 
+_SHORT = 1 << 16  # characters of a text that is one message, however it is encoded
 _LARGE = 1 << 12  # bytes; what a handler has parsed of a larger request takes too much to keep
 
 
@@ -163,19 +164,20 @@ class HTTPCall(Call):
         responder = self._responder
         try:
             if responder is None or not responder.begun:
-                if isinstance(result, Fault):
+                if type(result) is str and len(result) <= _SHORT:  # as most are
+                    self._send_text(result)
+                elif isinstance(result, Fault):
                     try:
                         refuse_without_tls(result, secured=self.request.tls is not None)
                     except ValueError as error:
                         raise Refused(error, result) from None
                     respond(self, *response_and_fault(result))
-                    self._close()
-                    return
-                try:
-                    response = HTTPResponse.of(result)
-                except (TypeError, ValueError) as error:
-                    raise Refused(error, result) from None
-                respond(self, response)
+                else:
+                    try:
+                        response = HTTPResponse.of(result)
+                    except (TypeError, ValueError) as error:
+                        raise Refused(error, result) from None
+                    respond(self, response)
             elif result is None:
                 responder.finish()
             else:
@@ -193,6 +195,14 @@ class HTTPCall(Call):
                 respond_failure(self, error)
         finally:
             self._close()
+
+    def _send_text(self, text: str) -> None:
+        """Send a short text, as ``HTTPResponse.of`` makes a response of it, but without one."""
+        try:
+            body = encoded(text)
+        except ValueError as error:
+            raise Refused(error, text) from None
+        self.send_head(200, "OK", TEXT_HEADERS, body, length=len(body), more=False)
 
     # Long because of its arguments: splitting it would add a call to each request.
     def send_head(
@@ -213,7 +223,7 @@ class HTTPCall(Call):
         """
         self.head_sent = True
         self._fault = fault
-        method = self.request.method
+        method = self.request._message.method
         self._bodiless = method == "HEAD" or status in NO_BODY
         if fault is not None and method == "CONNECT":  # no tunnel is made then
             self._bodiless |= status < 300
@@ -222,7 +232,10 @@ class HTTPCall(Call):
             self._response_body.count(len(body))
             if fault is not None:
                 self._note_fault(0)
-        else:  # before sending: once the client has the answer, the test may read the record
+        # Before sending: once the client has the answer, the test may read the record.
+        elif fault is None and self._body is None:
+            self.request._note_answer(status, self._size)
+        else:
             self._note_answer()
         response = Respond(
             call=self.id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from .handshake import Handshake
 from .hosts import Hosts
 
 _RECORD = 1 << 14  # bytes of plain text, at most, in a record (RFC 8446 5.1)
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # of Linux
 _CUT = 1 << 10  # bytes of plain text in a record that is cut on purpose
 # OpenSSL's buffers keep the size that they have grown to, for each connection.
 _PIECE = 1 << 16  # bytes that are put in one at once
@@ -77,6 +79,7 @@ class TLSLayer(Layer):
         self._shut = False  # nothing more is written: close_notify was, or nothing can be
         self._error: ssl.SSLError | None = None  # that the connection has ended with
         self._paused = False  # reading, by what is above
+        self._holds_end = False  # until it reads again
         self._choked = False  # not reading, as the client does not read what that is answered with
 
     # Upwards -------------------------------------------------------------------------------------
@@ -94,7 +97,21 @@ class TLSLayer(Layer):
         self._session, self._seen = session, seen
         self._incoming, self._outgoing = handshake.incoming, handshake.outgoing
         self.above.connection_made(self)
-        self._pass_on(self._decrypt(0))
+        size = self._decrypt(0)
+        if not size:
+            self._acknowledge()
+        self._pass_on(size)
+
+    def _acknowledge(self) -> None:
+        """Have the kernel acknowledge the end of the handshake now: nothing answers it.
+
+        Until then clients hold back what they send in small parts (Nagle); it would be 40 ms late.
+        """
+        sock: socket.socket | None = self.below.get_extra_info("socket")
+        if _QUICKACK is None or sock is None or sock.family == getattr(socket, "AF_UNIX", None):
+            return
+        with contextlib.suppress(OSError):  # the client has left: reading reports it
+            sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def data_received(self, data: bytes | memoryview) -> None:
         if self._handshake is not None:
@@ -123,7 +140,7 @@ class TLSLayer(Layer):
             except ssl.SSLZeroReturnError:  # the client has ended after this side
                 self._ended = True
             except ssl.SSLError as error:
-                self._error = error
+                self._error, self._shut = error, True  # OpenSSL writes no more, either
             else:
                 size += count
                 self._ended = not count
@@ -138,14 +155,21 @@ class TLSLayer(Layer):
             self._hold_back()
         if self._error is not None:
             self._fail(self._error)
-        elif self._ended and not self.below.is_closing():
-            self._pass_end()
+        elif self._ended:
+            self._pass_end_in_turn()
 
     def _hold_back(self) -> None:
         """Do not read while the client does not read what it is answered, without end."""
         if not self._choked and self.below.get_write_buffer_size() > HIGH_WATER:
             self._choked = True
             self.below.pause_reading()
+
+    def _pass_end_in_turn(self) -> None:
+        """Pass the end on, unless what is above does not read: then it may have data to take."""
+        if self._paused:
+            self._holds_end = True
+        elif not self.below.is_closing():
+            self._pass_end()
 
     def _pass_end(self) -> bool:
         keeps = bool(self.above.eof_received())
@@ -204,6 +228,9 @@ class TLSLayer(Layer):
 
     def resume_reading(self) -> None:
         self._paused = False
+        if self._holds_end:  # it is told as if it came now
+            self._holds_end = False
+            self._tls.service.iteration.soon(self._pass_end_in_turn)
         if not self._choked:
             self.below.resume_reading()
 
@@ -236,14 +263,13 @@ class TLSLayer(Layer):
             self.below.write(self._outgoing.read())
 
     def _shut_down(self) -> None:
-        """Write close_notify: nothing more is written after it."""
-        if self._shut:
-            return
-        self._shut = True
-        # OpenSSL looks for the client's, too. Nothing of what has come can be lost by that: it was
-        # decrypted before what is above got any of it.
-        with contextlib.suppress(ssl.SSLError):
-            self._session.unwrap()
+        """Write close_notify, or the alert that says what was wrong; nothing comes after it."""
+        if not self._shut:
+            self._shut = True
+            # OpenSSL looks for the client's, too. Nothing of what has come can be lost by that: it
+            # was decrypted before what is above got any of it.
+            with contextlib.suppress(ssl.SSLError):
+                self._session.unwrap()
         self._flush()
 
     def write_half(self) -> None:
