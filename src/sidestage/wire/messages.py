@@ -99,6 +99,12 @@ class Configure(Message, frozen=True, kw_only=True, tag=10):
     _outside: tuple[str, str] | None = None
     _layers: tuple[tuple[str, str], ...] = ()
 
+    def __repr__(self) -> str:
+        """For logs: what it is about, without settings, in which keys may be."""
+        where = f"host={self.host!r}, port={self.port}, path={self.path!r}"
+        layers = tuple(name for name, _ in self.layers)
+        return f"Configure(protocol={self.protocol!r}, {where}, layers={layers})"
+
 
 class Resume(Message, frozen=True, kw_only=True, tag=21):
     """Serve where Ahead said, with the configuration of the last server. Not answered."""

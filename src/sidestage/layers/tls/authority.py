@@ -10,6 +10,7 @@ from typing import Any
 
 from . import files, shared
 from .making import ORGANIZATION, Issued, maker
+from .options import Secret
 
 _MOST_KEPT = 256  # certificates
 _own: dict[str | None, Authority] = {}  # by the directory that shares it
@@ -68,7 +69,7 @@ def _shared(place: str) -> Authority:
         ca = _new()
         return bytes(ca.private_key_pem.bytes() + ca.cert_pem.bytes())
 
-    pem = shared.load(place, make)
+    pem = Secret(shared.load(place, make))
     try:
         return Authority(maker().trustme.CA.from_pem(pem, pem), place)
     except ValueError as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import StateError, shown
 from ...pristine.imports import importing_once
+from .options import Secret
 
 if TYPE_CHECKING:
     from .authority import Authority
@@ -187,5 +188,5 @@ def _in_pem(certificate: Any, key: Any) -> Issued:
     encoding, form = made.Encoding.PEM, made.PrivateFormat.PKCS8
     return Issued(
         bytes(certificate.public_bytes(encoding)),
-        bytes(key.private_bytes(encoding, form, made.NoEncryption())),
+        Secret(key.private_bytes(encoding, form, made.NoEncryption())),
     )

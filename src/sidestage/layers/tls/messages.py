@@ -23,6 +23,9 @@ class Settings(Message, frozen=True, kw_only=True):
     seconds: float = 10.0  # for a handshake
     any_host: bool = False  # ask the test's process for a certificate for each host
 
+    def __repr__(self) -> str:
+        return "Settings(...)"  # the key is in no log
+
 
 class Certificate(Message, frozen=True, kw_only=True, tag=90):
     """The answer to CertificateWanted."""
@@ -31,6 +34,9 @@ class Certificate(Message, frozen=True, kw_only=True, tag=90):
     certificate: bytes  # PEM, as in the settings; empty if there is none
     key: bytes  # PEM
     error: str = ""  # why there is none
+
+    def __repr__(self) -> str:
+        return f"Certificate(token={self.token}, error={self.error!r}, ...)"  # nor is this key
 
 
 class CertificateWanted(Message, frozen=True, kw_only=True, tag=91):

@@ -24,11 +24,18 @@ _MOST_HOST = 253  # characters: RFC 1035 2.3.4
 _MOST_ALPN = 255  # bytes of a name: RFC 7301 3.1
 
 
+class Secret(bytes):
+    """A key, or what may have one in it; reports that show variables do not show what it is."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes that are secret>"
+
+
 class Pair(NamedTuple):
     """Certificates and a key, in PEM; empty where there are none."""
 
     certificate: bytes = b""
-    key: bytes = b""
+    key: bytes = Secret()
 
 
 def hosts_or_none(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -187,12 +194,13 @@ def pem_or_none(what: str, value: Any) -> bytes | None:
     """What is in a PEM file, or was read from one."""
     if value is None:
         return None
+    text: bytes
     if isinstance(value, (bytes, bytearray)):
-        text, source = bytes(value), what
+        text, source = Secret(value), what
     elif isinstance(value, (str, os.PathLike)):
         if "-----BEGIN" in str(value):
             raise TypeError(f"{what}: a str is a path; pass PEM as bytes, {what}=pem.encode()")
-        text, source = Path(value).read_bytes(), f"{what}: {shown(os.fspath(value))}"
+        text, source = Secret(Path(value).read_bytes()), f"{what}: {shown(os.fspath(value))}"
     else:
         advice = ""
         if type(value).__name__ == "SSLContext":
@@ -207,10 +215,10 @@ def pem_or_none(what: str, value: Any) -> bytes | None:
 
 def split(text: bytes | None) -> Pair:
     """The certificates and the first key that are in a PEM text."""
-    certificates, keys = b"", b""
+    certificates, keys = b"", Secret()
     for block in _BLOCK.finditer(text or b""):
         if block[1] == b"CERTIFICATE":
             certificates += block[0] + b"\n"
         elif block[1].endswith(b"PRIVATE KEY") and not keys:
-            keys = block[0] + b"\n"
+            keys = Secret(block[0] + b"\n")
     return Pair(certificates, keys)

@@ -7,6 +7,7 @@ import ssl
 
 from ...pristine import system
 from . import files
+from .options import Secret
 
 
 def check_fits(certificate: bytes, key: bytes) -> None:
@@ -18,7 +19,7 @@ def check_fits(certificate: bytes, key: bytes) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:@SECLEVEL=0")  # how weak it may be, its user decides
     try:
-        _load(context, certificate + key)
+        _load(context, Secret(certificate + key))
     except ssl.SSLError as error:
         if "MISMATCH" in str(error.reason):
             raise ValueError("the key is not that of the certificate in cert") from None

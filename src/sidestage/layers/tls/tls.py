@@ -244,7 +244,7 @@ class TLS:
         old = check.OLD_VERSIONS
         return Settings(
             certificate=pair.certificate,
-            key=pair.key,
+            key=bytes(pair.key),
             client_ca=client_ca,
             client_auth=self._client_auth or "none",
             alpn=alpn if self._alpn is None else self._alpn,
@@ -270,7 +270,8 @@ class TLS:
             issued = self._issued(self._kind, names or LOCAL)
         except Exception as error:  # noqa: BLE001 - a client waits for the answer
             return Certificate(token=wanted.token, certificate=b"", key=b"", error=str(error))
-        return Certificate(token=wanted.token, certificate=issued.certificate, key=issued.key)
+        key = bytes(issued.key)
+        return Certificate(token=wanted.token, certificate=issued.certificate, key=key)
 
     def _names(self, host: str) -> tuple[str, ...]:
         if self._hosts is not None and self._hosts != _ANY_HOST:
