@@ -36,6 +36,7 @@ ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
         ({"hosts": "[::1]"}, ValueError, "hosts: '\\[::1\\]' is no host"),
         ({"hosts": "::x"}, ValueError, "hosts: '::x' is no host"),
         ({"hosts": "a..b"}, ValueError, "hosts: 'a..b' is no host"),
+        ({"hosts": "a.."}, ValueError, "hosts: 'a..' is no host"),
         ({"hosts": "a" * 64}, ValueError, "is no host"),
         ({"hosts": "ü" * 70}, ValueError, "cannot be a host name"),
         ({"alpn": 7}, TypeError, 'alpn must be a str or several, as in alpn="h2"'),
@@ -47,6 +48,7 @@ ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
         ({"minimum_version": 3}, ValueError, "minimum_version must be one of"),
         ({"minimum_version": ssl.TLSVersion.SSLv3}, ValueError, "minimum_version must be one of"),
         ({"ciphers": "nonsense"}, ValueError, "OpenSSL finds none by 'nonsense'"),
+        ({"ciphers": "ECDHE+AESGCM", "minimum_version": "TLSv1.3"}, ValueError, "has no effect"),
         ({"ciphers": 7}, TypeError, "ciphers must be text"),
         ({"clock": 7}, TypeError, "clock must be a function .* such as time.time, not 7"),
         ({"key": KEY}, ValueError, "pass cert, too"),
@@ -54,6 +56,8 @@ ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
         ({"cert": KEY}, ValueError, "cert has no certificate"),
         ({"cert": b"x", "key": KEY}, ValueError, "cert is not PEM"),
         ({"cert": CERT.decode()}, TypeError, "pass PEM as bytes, cert=pem.encode\\(\\)"),
+        ({"cert": ""}, OSError, "cert cannot be read: Is a directory"),
+        ({"key": "a\0b"}, ValueError, "key: 'a.x00b' is no path"),
         ({"cert": 7}, TypeError, "cert must be the path of a PEM file, or its bytes, not 7"),
         ({"cert": CERT, "key": CA_KEY}, ValueError, "the key is not that of the certificate"),
         ({"cert": CERT, "key": ENCRYPTED}, ValueError, "encrypted: decrypt it, by `openssl pkey"),
@@ -74,7 +78,7 @@ def test_a_context_cannot_be_passed() -> None:
 
 
 def test_a_file_that_is_not_there_or_is_no_certificate(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
+    with pytest.raises(FileNotFoundError, match=r"cert cannot be read: .*missing\.pem"):
         TLS(cert=tmp_path / "missing.pem")
     wrong = tmp_path / "wrong.pem"
     wrong.write_bytes(b"nothing")
@@ -90,6 +94,8 @@ def test_what_a_bad_kind_does_not_take() -> None:
         TLS.expired(cert=CERT)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"TLS.old_version sets the versions"):
         TLS.old_version(minimum_version="TLSv1.2")
+    with pytest.raises(ValueError, match="name a wrong one"):
+        TLS.wrong_host(hosts="*")
 
 
 @pytest.mark.parametrize("told, kind", [("now", TypeError), (0.0, ValueError), (1e12, ValueError)])
@@ -135,6 +141,11 @@ def test_a_certificate_of_ones_own(read: Any, tmp_path: Path) -> None:
     assert TLS(cert=CERT, key=KEY, ca=CA_CERT).trusted() == CA_CERT
 
 
+def test_a_host_with_the_dot_of_the_root_is_named_without_it() -> None:
+    for written, named in ("a.example.", "a.example"), ("*.example.", "*.example"), ("*", "*"):
+        assert repr(TLS(hosts=written)) == f"TLS(hosts=('{named}',))"
+
+
 def test_a_certificate_and_its_key_in_one_file(tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(KEY + CERT)
@@ -161,13 +172,13 @@ def test_options_reach_the_settings() -> None:
     tls = TLS(
         alpn=["h2", "http/1.1"],
         client_auth="optional",
-        minimum_version=ssl.TLSVersion.TLSv1_3,  # type: ignore[arg-type]
+        minimum_version=ssl.TLSVersion.TLSv1_2,  # type: ignore[arg-type]
         ciphers="ECDHE+AESGCM",
     )
     settings = tls.settings("127.0.0.1", ("mine",))
     assert settings.alpn == ("h2", "http/1.1")
     assert settings.client_auth == "optional"
-    assert settings.minimum_version == "TLSv1_3"
+    assert settings.minimum_version == "TLSv1_2"
     assert settings.ciphers == "ECDHE+AESGCM"
     assert not settings.legacy
     assert TLS().settings("127.0.0.1", ("mine",)).alpn == ("mine",)

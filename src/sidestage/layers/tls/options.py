@@ -51,7 +51,8 @@ def hosts_or_none(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 def _host(name: str) -> str:
-    bare = name.removeprefix("*.")
+    wild = "*." if name.startswith("*.") else ""
+    bare = name[len(wild) :].removesuffix(".")  # certificates have no dot at the end
     ascii_only = bare
     if not bare.isascii():
         try:
@@ -64,11 +65,11 @@ def _host(name: str) -> str:
             f"hosts: {shown(name)} is no host; write a name or an address alone, such as "
             '"api.example.com", "*.example.com", "127.0.0.1" or "::1", without a scheme or a port'
         )
-    return name.removesuffix(bare) + ascii_only if bare else name
+    return wild + ascii_only
 
 
 def _is_host(name: str) -> bool:
-    labels = name.removesuffix(".").split(".")
+    labels = name.split(".")
     return len(name) <= _MOST_HOST and all(
         0 < len(label) < 64 and label.replace("-", "").replace("_", "").isalnum()
         for label in labels
@@ -194,13 +195,12 @@ def pem_or_none(what: str, value: Any) -> bytes | None:
     """What is in a PEM file, or was read from one."""
     if value is None:
         return None
-    text: bytes
     if isinstance(value, (bytes, bytearray)):
-        text, source = Secret(value), what
+        text, source = bytes(value), what
     elif isinstance(value, (str, os.PathLike)):
         if "-----BEGIN" in str(value):
             raise TypeError(f"{what}: a str is a path; pass PEM as bytes, {what}=pem.encode()")
-        text, source = Secret(Path(value).read_bytes()), f"{what}: {shown(os.fspath(value))}"
+        text, source = _content(what, value), f"{what}: {shown(os.fspath(value))}"
     else:
         advice = ""
         if type(value).__name__ == "SSLContext":
@@ -210,7 +210,18 @@ def pem_or_none(what: str, value: Any) -> bytes | None:
         )
     if b"-----BEGIN" not in text:
         raise ValueError(f"{source} is not PEM, which has a line -----BEGIN ...-----")
-    return text
+    return Secret(text)
+
+
+def _content(what: str, path: str | os.PathLike[str]) -> bytes:
+    """What is in a file; its errors say which option has named it."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        text = f"{what} cannot be read: {error.strerror}"
+        raise OSError(error.errno, text, os.fspath(path)) from None
+    except ValueError as error:  # a null byte
+        raise ValueError(f"{what}: {shown(os.fspath(path))} is no path: {error}") from None
 
 
 def split(text: bytes | None) -> Pair:

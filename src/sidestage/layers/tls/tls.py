@@ -99,6 +99,11 @@ class TLS:
 
     def _refuse_without_effect(self, *, has_ca: bool) -> None:
         """Raise ValueError for options of which one makes the other useless."""
+        if self._ciphers and self._minimum_version == "TLSv1.3":
+            raise ValueError(
+                "ciphers has no effect with minimum_version='TLSv1.3', whose ciphers are fixed: "
+                "leave out one of them"
+            )
         if has_ca and not self._ca.certificate:
             raise ValueError("ca has no certificate: pass that of the authority, in PEM")
         if self._pair.certificate:
@@ -127,7 +132,9 @@ class TLS:
     @classmethod
     def _bad(cls, kind: str, options: Any) -> Self:
         if wrong := {"cert", "key"} & options.keys():
-            raise TypeError(f"TLS.{kind} makes its certificate: leave out {' and '.join(wrong)}")
+            raise TypeError(
+                f"TLS.{kind} makes its certificate: leave out {' and '.join(sorted(wrong))}"
+            )
         made = cls(**options)
         made._kind = kind
         return made
@@ -147,7 +154,10 @@ class TLS:
         """TLS with a certificate for another host: ``hosts``, or ``wrong-host.invalid``."""
         if options.get("hosts") is None:
             options["hosts"] = WRONG_HOST
-        return cls._bad("wrong_host", options)
+        made = cls._bad("wrong_host", options)
+        if made.for_any_host:
+            raise ValueError('hosts="*" has the host that each client means: name a wrong one')
+        return made
 
     @classmethod
     def self_signed(cls, **options: Unpack[Options]) -> Self:
