@@ -12,13 +12,16 @@ import pytest
 import trustme
 from cryptography import x509
 
-from sidestage import TLS
+from sidestage import TLS, HTTPServer
+from sidestage.layers.tls import authority, kinds
+from sidestage.layers.tls.making import Subject
 
 CA = trustme.CA()
 LEAF = CA.issue_cert("mine.example")
 CERT = b"".join(blob.bytes() for blob in LEAF.cert_chain_pems)
 KEY = LEAF.private_key_pem.bytes()
 CA_CERT, CA_KEY = CA.cert_pem.bytes(), CA.private_key_pem.bytes()
+NONSENSE = CA_CERT.replace(b"M", b"!")
 ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
 
 
@@ -59,12 +62,19 @@ ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
         ({"cert": ""}, OSError, "cert cannot be read: Is a directory"),
         ({"key": "a\0b"}, ValueError, "key: 'a.x00b' is no path"),
         ({"cert": 7}, TypeError, "cert must be the path of a PEM file, or its bytes, not 7"),
-        ({"cert": CERT, "key": CA_KEY}, ValueError, "the key is not that of the certificate"),
+        (
+            {"cert": CERT, "key": CA_KEY},
+            ValueError,
+            "the key is not that of the first certificate in cert",
+        ),
         ({"cert": CERT, "key": ENCRYPTED}, ValueError, "encrypted: decrypt it, by `openssl pkey"),
         ({"cert": CERT, "key": KEY, "hosts": "a"}, ValueError, "hosts has no effect"),
         ({"cert": CERT, "key": KEY, "clock": time.time}, ValueError, "clock has no effect"),
         ({"ca": CA_CERT}, ValueError, "ca cannot sign, as its PEM has no key"),
         ({"ca": CA_KEY}, ValueError, "ca has no certificate"),
+        ({"ca": CA_CERT + KEY}, ValueError, "the key is not that of the first certificate in ca"),
+        ({"ca": CA_CERT + ENCRYPTED}, ValueError, "the private key of ca is encrypted"),
+        ({"ca": NONSENSE, "client_auth": "required"}, ValueError, "OpenSSL cannot read ca"),
     ],
 )
 def test_a_wrong_argument(options: dict[str, Any], kind: type[Exception], message: str) -> None:
@@ -117,9 +127,20 @@ def test_a_certificate_of_a_client_needs_an_authority_that_signs() -> None:
         TLS(ca=CA_CERT, client_auth="required").client_certificate("alice")
 
 
-def test_an_authority_that_cannot_be_referred_to() -> None:
-    with pytest.raises(ValueError, match="ca: not a certificate and its key in PEM"):
-        TLS(ca=CA_CERT.replace(b"M", b"!") + CA_KEY).settings("127.0.0.1", ())
+def test_an_authority_that_clients_would_not_take() -> None:
+    with pytest.raises(ValueError, match=r"that of no authority.*CA:TRUE"):
+        TLS(ca=CERT + KEY).settings("127.0.0.1", ())
+
+
+def test_a_weak_certificate_of_ones_own_is_taken_where_its_user_says_so() -> None:
+    weak = kinds.certificate("weak_key", authority.new_authority(), Subject(("a",)), time.time())
+    pair: dict[str, Any] = {"cert": weak.certificate, "key": weak.key}
+    with pytest.raises(ValueError, match=r"EE_KEY_TOO_SMALL.*ciphers='DEFAULT:@SECLEVEL=0'"):
+        TLS(**pair)
+    with HTTPServer(tls=TLS(**pair, ciphers="DEFAULT:@SECLEVEL=0")):
+        pass
+    with HTTPServer(tls=TLS(**pair, minimum_version="TLSv1")):
+        pass
 
 
 # What is right -----------------------------------------------------------------------------------

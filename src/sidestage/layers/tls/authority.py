@@ -92,4 +92,10 @@ def of_user(certificate: bytes, key: bytes) -> Authority:
         ) from None
     except ValueError as error:
         raise ValueError(f"ca: not a certificate and its key in PEM: {error}") from error
+    kinds = [one.value for one in ca._certificate.extensions]
+    if not any(kind.ca for kind in kinds if isinstance(kind, made.x509.BasicConstraints)):
+        raise ValueError(
+            "ca: its certificate is that of no authority, and clients refuse what it signs: make "
+            "it with the extension basicConstraints=critical,CA:TRUE"
+        )
     return Authority(ca)

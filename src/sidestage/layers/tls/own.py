@@ -7,23 +7,51 @@ import ssl
 
 from ...pristine import system
 from . import files
-from .options import Secret
+from .options import Pair, Secret
 
 
-def check_fits(certificate: bytes, key: bytes) -> None:
-    """Raise ValueError, which says why, if a server cannot show this certificate with this key."""
-    if b"ENCRYPTED" in key:
+def check_fits(what: str, pair: Pair) -> None:
+    """Raise ValueError, which says why, unless the key is that of the first certificate.
+
+    ``what`` is the option that has the certificates.
+    """
+    if b"ENCRYPTED" in pair.key:
         raise ValueError(
-            "the private key is encrypted: decrypt it, by `openssl pkey -in key.pem -out plain.pem`"
+            f"the private key of {what} is encrypted: decrypt it, by "
+            "`openssl pkey -in key.pem -out plain.pem`"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers("ALL:@SECLEVEL=0")  # how weak it may be, its user decides
+    context.set_ciphers("ALL:@SECLEVEL=0")
     try:
-        _load(context, Secret(certificate + key))
+        _load(context, Secret(pair.certificate + pair.key))
     except ssl.SSLError as error:
         if "MISMATCH" in str(error.reason):
-            raise ValueError("the key is not that of the certificate in cert") from None
-        raise ValueError(f"OpenSSL cannot read cert and key: {error.reason or error}") from None
+            raise ValueError(f"the key is not that of the first certificate in {what}") from None
+        raise ValueError(f"OpenSSL cannot read {what} and key: {error.reason or error}") from None
+
+
+def check_strong(pair: Pair, ciphers: str) -> None:
+    """Raise ValueError if a server with these ciphers shows no certificate that is so weak."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if ciphers:
+        context.set_ciphers(ciphers)
+    try:
+        _load(context, Secret(pair.certificate + pair.key))
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"OpenSSL refuses cert ({error.reason or error}): a server shows one that is weak only "
+            "with a lower level of security, as in TLS(ciphers='DEFAULT:@SECLEVEL=0')"
+        ) from None
+
+
+def check_trusted(certificates: bytes) -> None:
+    """Raise ValueError if ``ca`` has what is no certificate."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(
+            cadata=certificates.decode("ascii", "replace")
+        )
+    except ssl.SSLError as error:
+        raise ValueError(f"OpenSSL cannot read ca: {error.reason or error}") from None
 
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:

@@ -96,6 +96,8 @@ class TLS:
         self._ca = check.split(check.pem_or_none("ca", ca))
         self._pair = _own_pair(check.pem_or_none("cert", cert), check.pem_or_none("key", key))
         self._refuse_without_effect(has_ca=ca is not None)
+        if self._pair.certificate or self._ca.certificate:
+            self._ask_openssl()
 
     def _refuse_without_effect(self, *, has_ca: bool) -> None:
         """Raise ValueError for options of which one makes the other useless."""
@@ -115,6 +117,19 @@ class TLS:
                 "ca cannot sign, as its PEM has no key: append it, or pass cert and key, or "
                 "client_auth, if it has signed the certificates of clients"
             )
+
+    def _ask_openssl(self) -> None:
+        """Raise ValueError for what would be refused in the server's process, or by clients."""
+        with importing_once():
+            from . import own
+        if self._pair.certificate:
+            own.check_fits("cert", self._pair)
+            old = self._minimum_version in check.OLD_VERSIONS
+            own.check_strong(self._pair, "ALL:@SECLEVEL=0" if old else self._ciphers or "")
+        if self._ca.certificate:
+            own.check_trusted(self._ca.certificate)
+        if self._ca.key:
+            own.check_fits("ca", self._ca)
 
     def __repr__(self) -> str:
         given: dict[str, object] = {
@@ -346,7 +361,7 @@ def tls_or_none(name: str, value: Any) -> TLS | None:
 
 
 def _own_pair(cert: bytes | None, key: bytes | None) -> Pair:
-    """A certificate and a key of the user's own; raises ValueError unless they fit."""
+    """A certificate and a key of the user's own; raises ValueError if one is missing."""
     if cert is None:
         if key is not None:
             raise ValueError("key is the key of a certificate: pass cert, too")
@@ -356,7 +371,4 @@ def _own_pair(cert: bytes | None, key: bytes | None) -> Pair:
         raise ValueError("cert has no certificate in it, which begins -----BEGIN CERTIFICATE-----")
     if not pair.key:
         raise ValueError("there is no private key: pass key=..., or append it to the PEM of cert")
-    with importing_once():
-        from .own import check_fits
-    check_fits(*pair)
     return pair
