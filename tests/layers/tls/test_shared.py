@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import trustme
 from cryptography import x509
 
 from kit.scripts import environment
@@ -90,6 +92,26 @@ def test_a_server_keeps_to_the_authority_that_it_began_with(
 def test_the_certificate_alone_is_written_again(place: Path) -> None:
     server = HTTPServer(tls=True)
     Path(server.ca_file).unlink()
+    assert Path(server.ca_file).read_bytes() == server.tls.trusted()  # type: ignore[union-attr]
+
+
+def test_the_certificate_of_an_earlier_authority_is_replaced(place: Path) -> None:
+    place.mkdir(mode=0o700)
+    (place / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    server = HTTPServer(tls=True)
+    assert server.ca_file == str(place / "ca.pem")
+    assert Path(server.ca_file).read_bytes() == server.tls.trusted()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_where_it_cannot_be_written_it_is_a_file_of_the_process(place: Path, gone: bool) -> None:
+    server = HTTPServer(tls=True)
+    Path(server.ca_file).unlink()
+    if gone:  # stands for a directory that may only be read, which root may write to
+        shutil.rmtree(place)
+    else:
+        (place / "ca.pem").mkdir()
+    assert not server.ca_file.startswith(str(place))
     assert Path(server.ca_file).read_bytes() == server.tls.trusted()  # type: ignore[union-attr]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from ...errors import shown
 from ...pristine import system
-from .files import DIRECTORY_MODE, exists, write
+from .files import DIRECTORY_MODE, exists, path_of, write
 
 NAME = "SIDESTAGE_CA"
 _KEY, _CERTIFICATE = "ca-key.pem", "ca.pem"  # the first has the certificate, too
@@ -31,11 +31,29 @@ def directory() -> str | None:
 
 
 def certificate_file(place: str, certificate: bytes) -> str:
-    """The path of the file with the certificate alone, which is written if it is not there."""
+    """The path of a file with the certificate alone, which is written unless it is there.
+
+    Where it cannot be written, as in a directory that may only be read, it is one of this process.
+    """
     path = f"{place}/{_CERTIFICATE}"
-    if not exists(path):
-        write(path, certificate)
+    try:
+        if not _has(path, certificate):
+            write(path, certificate)
+    except OSError:
+        return path_of("ca", certificate)
     return path
+
+
+def _has(path: str, content: bytes) -> bool:
+    """Whether a file has just this content: one of an earlier authority may have been left."""
+    try:
+        fd = system.open_file(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        return system.read(fd, _MOST) == content
+    finally:
+        system.close(fd)
 
 
 def load(place: str, make: Callable[[], bytes]) -> bytes:
