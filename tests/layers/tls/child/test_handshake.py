@@ -58,6 +58,7 @@ class TestCertificate:
         client.feed(client.hello())
         assert not client.layer.eof_received()
         assert "after it got the certificate" in server.told[0]
+        assert "have it trust server.ca_file" in server.told[0]
         client.layer.connection_lost(None)
         assert len(server.told) == 1
 
@@ -213,6 +214,18 @@ class TestNoTLS:
         assert client.below.lingering
         assert server.told[0].startswith("the TLS handshake was not over within 10 s: the client")
         assert server.told[0].endswith("has sent a part of its ClientHello")
+
+    def test_so_has_one_that_does_not_answer_the_certificate(self) -> None:
+        server = Server()
+        client = server.connect(host="shop.example")
+        client.feed(client.hello())
+        server.loop.fire()
+        assert client.below.lingering
+        (told,) = server.told
+        assert told == (
+            "the TLS handshake was not over within 10 s with a client which asked for "
+            "'shop.example': it has not answered the certificate"
+        )
 
     def test_a_client_hello_without_end_is_refused(self) -> None:
         server = Server()

@@ -76,7 +76,7 @@ class TestHandshake:
         assert server.service.describe()[0][0].state == "has sent a part of its ClientHello"
         client.feed(hello[20:])
         assert server.service.describe()[0][0].state == (
-            "in the TLS handshake, which asked for 'localhost'"
+            "in the TLS handshake with a client which asked for 'localhost'"
         )
         client.handshake()
         assert server.service.describe() == ([], 0)
@@ -316,6 +316,16 @@ class TestBrokenRecords:
         transport.write(b"too late")
         client.layer.connection_lost(None)
         assert isinstance(client.receiver.error, ssl.SSLError)
+
+    def test_of_the_server_are_told_by_the_alert_of_the_client(
+        self, client: Client, server: Server
+    ) -> None:
+        client.incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises(ssl.SSLError):
+            client.tls.read()
+        client.feed(client.outgoing.read())
+        (told,) = server.told
+        assert told == "the client broke off the connection by the TLS alert bad_record_mac"
 
     @pytest.mark.parametrize("closes", [False, True])
     def test_are_told_of_though_what_came_with_them_is_answered(

@@ -15,7 +15,7 @@ from ....child.net.listener import wire_address
 from ....child.net.stream import Transport
 from ....wire.messages import OpenConnection, Seen
 from .hello import BadHello, Greeting, Hello, NotTLS
-from .reasons import asked, why
+from .reasons import TRUST, asked, why
 
 if TYPE_CHECKING:
     from .layer import TLS, TLSLayer
@@ -93,7 +93,7 @@ class Handshake:
         else:
             self._tell(
                 f"the client {how} in the TLS handshake, without a word, after it got the "
-                "certificate: perhaps it does not trust it"
+                f"certificate: perhaps it does not trust it: {TRUST}"
             )
 
     # Steps ---------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Handshake:
         if hello is None:
             return
         self._hello = hello
-        self._stage = f"in the TLS handshake, {asked(hello)}"
+        self._stage = f"in the TLS handshake with a client {asked(hello)}"
         if self._tls.settings.handshake != "normal":
             self._misbehave(self._tls.settings.handshake, asked(hello))
         elif (context := self._tls.context_for(self, hello.sni)) is not None:
@@ -209,6 +209,9 @@ class Handshake:
         seconds = f"{self._tls.settings.seconds:g} s"
         if self._greeting is not None and not self._greeting.taken:
             self._end(f"a client sent nothing within {seconds}, and {_SPEAKS_FIRST}")
+        elif self._session is not None:
+            text = f"the TLS handshake was not over within {seconds} with a client {self._asked()}"
+            self._end(f"{text}: it has not answered the certificate")
         else:
             self._end(f"the TLS handshake was not over within {seconds}: the client {self._stage}")
 

@@ -21,6 +21,7 @@ from ..messages import VOCABULARY, Certificate, Settings
 from .context import make_context
 from .handshake import Handshake
 from .hosts import Hosts
+from .reasons import broken
 
 _RECORD = 1 << 14  # bytes of plain text, at most, in a record (RFC 8446 5.1)
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # of Linux
@@ -178,11 +179,10 @@ class TLSLayer(Layer):
         return keeps
 
     def _fail(self, error: ssl.SSLError) -> None:
-        """End the connection, as its records are broken; the client gets the alert."""
+        """End the connection, which is broken; the client gets the alert."""
         number: int = getattr(self.above, "number", 0)
         peer = self.get_extra_info("peername")
-        text = f"a TLS record is refused: OpenSSL says {error.reason or error}"
-        self._tls.service.diagnose(peer, text, number)
+        self._tls.service.diagnose(peer, broken(error), number)
         self._shut = True
         self.below.close_lingering()
 

@@ -7,19 +7,19 @@ import ssl
 from ..messages import Settings
 from .hello import Hello
 
-_TRUST = (
+TRUST = (
     "have it trust server.ca_file: server.client_context() does in Python, and "
     "server.client_env() has the variables for other programs"
 )
 # What clients say when they refuse a certificate (RFC 8446 6.2), as OpenSSL names it.
 _REFUSALS = {
-    "UNKNOWN_CA": f"does not trust who has signed it: {_TRUST}",
+    "UNKNOWN_CA": f"does not trust who has signed it: {TRUST}",
     "CERTIFICATE_EXPIRED": "takes it for expired, or not valid yet",
     "BAD_CERTIFICATE": (
         "refuses it: it is for another host than the client means, not valid yet, or its key is "
         "too weak; the error of the client says which"
     ),
-    "CERTIFICATE_UNKNOWN": f"refuses it, often as it does not trust who has signed it: {_TRUST}",
+    "CERTIFICATE_UNKNOWN": f"refuses it, often as it does not trust who has signed it: {TRUST}",
     "UNSUPPORTED_CERTIFICATE": "refuses its kind",
     "CERTIFICATE_REVOKED": "takes it for revoked",
     "ACCESS_DENIED": "denies access",
@@ -35,10 +35,9 @@ def asked(hello: Hello) -> str:
 
 def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
     """What is wrong, from what OpenSSL has raised, as the end of a sentence about a client."""
-    reason = error.reason or ""
-    kind, is_alert, alert = reason.partition("_ALERT_")
-    if is_alert and kind.startswith(("TLSV1", "SSLV3", "TLSV13")):
+    if alert := _alert(error):
         return _by_alert(alert, hello)
+    reason = error.reason or ""
     match reason:
         case "UNSUPPORTED_PROTOCOL" | "VERSION_TOO_LOW" | "UNKNOWN_PROTOCOL":
             return f"no version of TLS is shared: {_versions(hello, settings)}"
@@ -58,6 +57,19 @@ def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
             )
         case _:
             return f"OpenSSL says {reason or error}"
+
+
+def broken(error: ssl.SSLError) -> str:
+    """Why a connection is over after its handshake, in a sentence."""
+    if alert := _alert(error):
+        return f"the client broke off the connection by the TLS alert {alert.lower()}"
+    return f"a TLS record is refused: OpenSSL says {error.reason or error}"
+
+
+def _alert(error: ssl.SSLError) -> str:
+    """The alert that the client has sent, as OpenSSL names it; empty if it has sent none."""
+    kind, _, alert = (error.reason or "").partition("_ALERT_")
+    return alert if kind.startswith(("TLSV1", "SSLV3")) else ""
 
 
 def _by_alert(alert: str, hello: Hello) -> str:
