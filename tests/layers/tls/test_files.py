@@ -85,6 +85,25 @@ def test_the_end_of_a_forked_copy_removes_nothing(end: str, tmp_path: Path) -> N
     assert run_in(tmp_path, FORKED.format(end=end)) == "True\n"
 
 
+def test_nothing_is_left_by_a_process_that_multiprocessing_has_forked(tmp_path: Path) -> None:
+    printed = run_in(
+        tmp_path,
+        """
+import multiprocessing
+from sidestage import HTTPServer
+
+def work():
+    print(os.path.exists(HTTPServer(tls=True).ca_file), flush=True)
+
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join()
+print(os.listdir(os.environ["TMPDIR"]))
+""",
+    )
+    assert printed == "True\n[]\n"
+
+
 def test_a_copy_that_outlives_the_original_makes_files_of_its_own(tmp_path: Path) -> None:
     source = f"""
 import os, sys

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 from typing import NamedTuple
 
 from ...pristine import system
@@ -79,7 +80,7 @@ def _own_directory() -> str:
         made = _Directory(_make_directory(), system.getpid())
         if _directory is found:
             _directory = made
-            atexit.register(_remove, made)
+            _remove_at_end(made)
         else:  # another thread was quicker
             system.rmdir(made.path)
     assert _directory is not None
@@ -103,6 +104,13 @@ def _make_directory() -> str:
         f"no directory for the certificates of servers can be made: {error.strerror}; "
         "set TMPDIR to one that is writable",
     )
+
+
+def _remove_at_end(made: _Directory) -> None:
+    atexit.register(_remove, made)
+    # A process that multiprocessing has forked ends without atexit, and with finalizers of its own.
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util.Finalize(None, _remove, (made,), exitpriority=0)
 
 
 def _remove(made: _Directory) -> None:
