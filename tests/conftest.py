@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,8 +58,7 @@ class Leaks:
         self.descriptors = {(fd, target) for fd, target in _descriptors().items() if fd not in kept}
         self.threads = {int(task.name) for task in Path("/proc/self/task").iterdir()}
         found = {p.name for p in Path("/tmp").glob("sidestage-*")}
-        # Those of certificates last as long as their processes, of which others run.
-        self.files = {name for name in found if not name.startswith("sidestage-tls-")}
+        self.files = {name for name in found if not _is_in_use(name)}
 
     def since(self, before: Leaks) -> str:
         """A description of what is new since ``before``; empty if nothing is."""
@@ -69,6 +69,13 @@ class Leaks:
             "files": self.files - before.files,
         }
         return ", ".join(f"{what}: {found}" for what, found in new.items() if found)
+
+
+def _is_in_use(name: str) -> bool:
+    """Whether this is a directory of certificates, which lasts as long as its process."""
+    made = re.fullmatch(r"sidestage-tls-(?:(\d+)-)?[0-9a-f]{16}", name)
+    # Without a number it is another version's, whose process cannot be known.
+    return made is not None and (made[1] is None or Path("/proc", made[1]).exists())
 
 
 def _descendants(pid: int) -> set[int]:

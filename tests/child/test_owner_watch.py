@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,23 @@ def test_the_owner_is_killed(without_pidfd: bool) -> None:
         assert not all_gone([pid], 0.1)
         owner.kill()
         assert all_gone([pid], 5.0)
+
+
+@pytest.mark.parametrize("without_pidfd", [False, True])
+def test_what_the_owner_leaves_is_removed_by_a_child_that_is_stuck(
+    without_pidfd: bool, tmp_path: Path
+) -> None:
+    left = tmp_path / "sidestage-tls-1-0"
+    left.mkdir()
+    watched = WATCHED.format(without_pidfd=without_pidfd).replace(
+        "print(", f"watch.inherit({str(left)!r})\nprint("
+    )
+    with background(owner_of(watched)) as owner:
+        _, pid = word_and_pid(owner)
+        assert left.exists()
+        owner.kill()
+        assert all_gone([pid], 5.0)
+    assert not left.exists()
 
 
 def test_a_forked_copy_of_the_owner_lives_on() -> None:

@@ -33,14 +33,18 @@ def main(commands_fd: int, events_fd: int, watch: OwnerWatch) -> None:
     """Fork server processes until the owner ends. In a forked process, this returns when it ends.
 
     A request is a line: the protocol that the new process will serve first and its layers, with
-    commas, and the numbers of the owner's descriptors that become its commands, events and stderr.
+    commas, and the numbers of the owner's descriptors that become its commands, events and stderr;
+    and the directory that the owner leaves if it dies, encoded in hex, once it has one.
     The answer is a line with the new pid, or with 0 on failure.
     """
     gc.freeze()
     for request in _requests(commands_fd, watch):
         fds: list[int] = []
         try:
-            serves, *numbers = request.split()
+            serves, *words = request.split()
+            numbers, bequests = words[:3], words[3:]
+            for path in bequests:
+                watch.inherit(os.fsdecode(bytes.fromhex(path.decode())))
             _import(*serves.decode().split(","))  # once here, so that forked processes need not
             fds += _borrow(watch, numbers)
             pid = _fork()
@@ -69,9 +73,10 @@ def _requests(commands_fd: int, watch: OwnerWatch) -> Iterator[bytes]:
     idle = 0.0  # milliseconds
     while True:
         ready = dict(poll.poll(idle))
-        if commands_fd in ready and (request := os.read(commands_fd, 512)):
+        if commands_fd in ready and (request := os.read(commands_fd, 4096)):
             yield request
         elif ready or not watch.alive():
+            watch.settle()
             os._exit(0)
         elif protocol := next(later, None):
             _import(protocol)

@@ -193,6 +193,7 @@ class Host:
         """Close the listeners, remove the socket's file and exit with ``status``."""
         if self.service is not None:
             self.service.close_listeners()
+        self._watch.settle()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -297,6 +298,7 @@ class Host:
             self._buffer.learn(layer.vocabulary.commands)
             made = layer(service, unpack(layer.vocabulary.settings, layer_settings))
             service.layers.append(made)
+            self._watch.inherit(made.bequest)
         service.layers += outside_layers(config._layers)
         if sockets is None:
             sockets = listener.bind(config, kind.socket_kind)

@@ -16,6 +16,7 @@ import time
 
 _GRACE = 0.1  # seconds for the loop to see the end of the pipe and exit cleanly
 _PIPE_GRACE = 3.0  # seconds for the same while the owner lives, who may have other means
+_FLAGS, _EXITING = 6, 0x4  # in /proc/PID/stat, behind the name; a flag of Linux, PF_EXITING
 _LONGEST = 1e6  # seconds; the kernel's waits take at most 24 days
 
 
@@ -28,6 +29,7 @@ class OwnerWatch:
 
     def __init__(self, owner: int, *, thread: bool = True, pipe: int | None = None) -> None:
         self.interval = 0.5
+        self._bequests: set[str] = set()  # directories
         self._pipe = pipe
         # 0: the owner is in another PID namespace, where its number means nothing here. Then only
         # the pipe tells.
@@ -41,6 +43,35 @@ class OwnerWatch:
     def alive(self) -> bool:
         """Whether the owner is still this process's parent."""
         return os.getppid() == self.owner
+
+    def inherit(self, path: str) -> None:
+        """Remove this directory of the owner when that has died; an empty path is none."""
+        if path:
+            from . import bequest  # noqa: F401 - now, and not at the end; most need it never
+
+            self._bequests.add(path)
+
+    def settle(self) -> None:
+        """Before this process ends: remove what the owner leaves, if it has died."""
+        if self._bequests and self._has_died():
+            from .bequest import remove
+
+            for path in list(self._bequests):
+                remove(path)
+
+    def _has_died(self) -> bool:
+        """Whether the owner has died, or is dying: its pipes are closed a moment before."""
+        if not self.owner:
+            return False
+        if not self.alive():
+            return True
+        try:
+            with open(f"/proc/{self.owner}/stat", "rb") as stat:  # noqa: PTH123 - no pathlib here
+                fields = stat.read().rpartition(b")")[2].split()
+        except OSError:  # not Linux
+            time.sleep(_GRACE)
+            return not self.alive()
+        return bool(int(fields[_FLAGS]) & _EXITING)
 
     def _watch(self) -> None:
         poll = select.poll()
@@ -57,6 +88,7 @@ class OwnerWatch:
                     os._exit(0)
             if ready or not self.alive():
                 time.sleep(_GRACE)
+                self.settle()
                 _end()
 
 

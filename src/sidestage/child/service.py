@@ -79,6 +79,7 @@ class ServedLayer(Protocol):
     """A layer of a service, for all its connections; called with what is above, it makes one."""
 
     vocabulary: ClassVar[Vocabulary]
+    bequest: str  # the owner's directory of files, to be removed if that dies; empty for none
 
     def __init__(self, service: Service, settings: Any) -> None: ...
 

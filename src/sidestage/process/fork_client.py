@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import sys
+from collections.abc import Callable
 
 from ..errors import StartError
 from ..pristine import system, waits
@@ -24,6 +25,11 @@ _ANSWER_SECONDS = 3.0  # for the fork server to boot and to fork; 0.1 is usual
 _END_SECONDS = 2.0  # for the fork server to end by itself
 _NEVER = Deadline(None)
 _NOTHING = "-"  # in a request, for a process that will serve none of Sidestage's own
+_LONGEST_PATH = 1000  # bytes: a request has to be written in one piece
+
+# Returns the directory that this process leaves if it is killed; empty for none. Whoever makes one
+# sets it, and the fork server is told with the next request.
+bequest: Callable[[], str] = str
 
 
 class _Refusal(Exception):
@@ -32,6 +38,11 @@ class _Refusal(Exception):
     def __init__(self, *, lasting: bool) -> None:
         super().__init__()
         self.lasting = lasting
+
+
+def _encoded_bequest() -> str:
+    path = os.fsencode(bequest())
+    return path.hex() if len(path) <= _LONGEST_PATH else ""
 
 
 def _end_group(group: int) -> None:
@@ -132,7 +143,7 @@ class ForkClient:
         seconds: float = _ANSWER_SECONDS,
     ) -> int:
         assert self.process is not None
-        request = f"{serves} {commands_fd} {events_fd} {stderr_fd}\n".encode()
+        request = f"{serves} {commands_fd} {events_fd} {stderr_fd} {_encoded_bequest()}\n".encode()
         self._owed = True
         try:
             system.write_pipe(self.process.launched.commands_fd, request, [])

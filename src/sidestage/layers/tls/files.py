@@ -1,7 +1,7 @@
 """Files that clients are told of: in a directory of this process, which it removes at its end.
 
 Only its user may read it. A forked copy uses the directory of the original while that is there,
-and never removes it.
+and never removes it. If the process is killed, a process of its servers removes it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from typing import NamedTuple
 
 from ...pristine import system
+from ...process import fork_client
 
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
 _PLACES = ("TMPDIR", "TEMP", "TMP")  # as ``tempfile`` has them
@@ -41,6 +42,21 @@ def path_of(name: str, data: bytes) -> str:
     if not exists(path):
         write(path, data)
     return path
+
+
+def to_inherit() -> str:
+    """The path of this process's directory, for who is to remove it if this process is killed.
+
+    Empty in a forked copy that uses another's, and if none can be made.
+    """
+    with contextlib.suppress(OSError):  # whoever wants a file is told
+        _own_directory()
+    return _to_inherit_now()
+
+
+def _to_inherit_now() -> str:
+    found = _directory
+    return found.path if found is not None and found.owner == system.getpid() else ""
 
 
 def exists(path: str) -> bool:
@@ -80,6 +96,7 @@ def _own_directory() -> str:
         made = _Directory(_make_directory(), system.getpid())
         if _directory is found:
             _directory = made
+            fork_client.bequest = _to_inherit_now
             _remove_at_end(made)
         else:  # another thread was quicker
             system.rmdir(made.path)
@@ -91,7 +108,7 @@ def _make_directory() -> str:
     asked = [os.environ[name] for name in _PLACES if os.environ.get(name)]
     error: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), _DEFAULTS[0])
     for place in (*asked, *_DEFAULTS):
-        path = f"{place.rstrip('/')}/sidestage-tls-{os.urandom(8).hex()}"
+        path = f"{place.rstrip('/')}/sidestage-tls-{system.getpid()}-{os.urandom(8).hex()}"
         try:
             if place.startswith("/"):
                 system.mkdir(path, DIRECTORY_MODE)

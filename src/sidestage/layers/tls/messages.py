@@ -22,6 +22,7 @@ class Settings(Message, frozen=True, kw_only=True):
     handshake: str = "normal"  # fails, stalls, cut: once the ClientHello has come
     seconds: float = 10.0  # for a handshake
     any_host: bool = False  # ask the test's process for a certificate for each host
+    directory: str = ""  # of the test's process, to be removed if that is killed
 
     def __repr__(self) -> str:
         return "Settings(...)"  # the key is in no log

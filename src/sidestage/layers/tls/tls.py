@@ -258,6 +258,7 @@ class TLS:
         ``alpn`` is the protocol's own. Raises ImportError, OSError, ValueError.
         """
         with importing_once():
+            from . import files
             from .messages import Settings
 
         pair = self._pair
@@ -279,6 +280,7 @@ class TLS:
             legacy=self._kind == "weak_key" or self._minimum_version in old,
             handshake=self._kind if self._kind in _HANDSHAKES else "normal",
             any_host=self.for_any_host,
+            directory=files.to_inherit(),
         )
 
     @property

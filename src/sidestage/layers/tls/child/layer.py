@@ -45,6 +45,7 @@ class TLS:
     def __init__(self, service: Service, settings: Settings) -> None:
         self.service = service
         self.settings = settings
+        self.bequest = settings.directory
         self._context = make_context(settings, settings.certificate, settings.key)
         self._hosts = Hosts(self._context, settings, service.send) if settings.any_host else None
         if self._hosts is not None:
