@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,13 @@ NOTHING: Any = None  # nothing is done before the keywords are right
         (Expectation.hold, "x", "it has none"),
         (Expectation.take, "timeot", "did you mean 'timeout'"),
         (Expectation.wait, "times", "count=2"),
+        (
+            HTTPServer.take_async,
+            "url",
+            r"HTTPServer.take_async\(\) has no argument 'url': write path",
+        ),
+        (Expectation.take_async, "seconds", "timeout=5"),
+        (Expectation.wait_async, "times", "count=2"),
         (HeldCall.reply, "delay", "call it later"),
         (HeldCall.reply, "status_code", "status=503"),
     ],
@@ -40,7 +48,16 @@ def test_an_unknown_keyword_says_what_to_write(
     function: Callable[..., Any], name: str, text: str
 ) -> None:
     with pytest.raises(TypeError, match=text):
-        function(NOTHING, **{name: 1})
+        result = function(NOTHING, **{name: 1})
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
+
+
+@pytest.mark.parametrize(
+    "function", [HTTPServer.take_async, Expectation.take_async, Expectation.wait_async]
+)
+def test_a_coroutine_function_stays_one(function: Callable[..., Any]) -> None:
+    assert inspect.iscoroutinefunction(function)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +70,9 @@ def test_an_unknown_keyword_says_what_to_write(
         (Expectation.hold, keywords.HOLD),
         (Expectation.take, keywords.TAKE_OF_ONE),
         (Expectation.wait, keywords.WAIT),
+        (HTTPServer.take_async, keywords.TAKE),
+        (Expectation.take_async, keywords.TAKE_OF_ONE),
+        (Expectation.wait_async, keywords.WAIT),
         (HeldCall.reply, keywords.HELD_REPLY),
     ],
 )

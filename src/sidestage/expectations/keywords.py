@@ -13,6 +13,8 @@ from ..pristine.imports import importing_once
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_COROUTINE = 0x80  # inspect.CO_COROUTINE, without the import
+
 _QUERY = 'write query={"page": 2}'
 _BODY = 'write json={...} or form={...}, text="..." or body=b"..."'
 _PATH = 'the path comes second: ("GET", "/orders")'
@@ -87,6 +89,7 @@ def known_keywords(instead: Mapping[str, str], *, declares: bool = False) -> Cal
 
     ``instead`` says it for names that users may try; for others, it is the one that is like it.
     With ``declares``, each TypeError and ValueError is raised without frames of what was called.
+    A coroutine function stays one, and raises it when it is awaited.
     """
     refused = (TypeError, ValueError) if declares else ()
 
@@ -98,13 +101,19 @@ def known_keywords(instead: Mapping[str, str], *, declares: bool = False) -> Cal
         def called(*arguments: Any, **given: Any) -> Any:
             __tracebackhide__ = True
             if not given.keys() <= known:
-                raise _unknown(called.__qualname__, given, known, instead)
+                raise _unknown(wrapped.__qualname__, given, known, instead)
             try:
                 return function(*arguments, **given)
             except refused as error:
                 raise error.with_traceback(None) from None
 
-        return cast(F, called)
+        @functools.wraps(function)
+        async def awaited(*arguments: Any, **given: Any) -> Any:
+            __tracebackhide__ = True
+            return await called(*arguments, **given)
+
+        wrapped = awaited if code.co_flags & _COROUTINE else called
+        return cast(F, wrapped)
 
     return decorate
 

@@ -94,6 +94,7 @@ class Expectation(Generic[R]):
         __tracebackhide__ = True
         return self._taking().run(timeout)
 
+    @known_keywords(keywords.TAKE_OF_ONE)
     async def take_async(self, timeout: float = 5.0) -> HeldCall[R]:
         """As ``take``, while asyncio's loop goes on."""
         __tracebackhide__ = True
@@ -136,6 +137,7 @@ class Expectation(Generic[R]):
         __tracebackhide__ = True
         return _Meeting(self, count).run(timeout)
 
+    @known_keywords(keywords.WAIT)
     async def wait_async(self, count: int = 1, timeout: float = 5.0) -> Received[R]:
         """As ``wait``, while asyncio's loop goes on."""
         __tracebackhide__ = True

@@ -172,6 +172,7 @@ class Expecting(Secured["HTTPRequest"]):
         __tracebackhide__ = True
         return self._taking(method, path).run(timeout)
 
+    @known_keywords(keywords.TAKE)
     async def take_async(
         self, method: str | tuple[str, ...] = "*", path: str = "*", timeout: float = 5.0
     ) -> HeldCall[HTTPRequest]:
