@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import re
 import smtplib
 import socket
 import ssl
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from sidestage import classic
+from sidestage import StateError, classic
 
 LONG = 30.0  # seconds; a bound for what ends at once unless it is broken
 ANY = ("127.0.0.1", 0)
@@ -346,6 +347,25 @@ def test_after_a_response_what_an_http_handler_returns_is_ignored(
     with classic.TestHTTPServer(("localhost", 0), handler, sslctx=ours) as server:
         with urllib.request.urlopen(server.url, context=theirs, timeout=LONG) as response:
             assert response.read() == b"ok"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [classic.TestHTTPServer, classic.TestTCPServer, classic.TestSMTPServer, classic.TestUDPServer],
+)
+def test_the_option_tls_is_refused_in_favour_of_sslctx(kind: Any) -> None:
+    server = kind(ANY, print)
+    with pytest.raises(AttributeError, match=r"tls cannot be set: .*sslctx=context"):
+        server.tls = True
+    server.tls = None  # as it is
+    assert server.tls is None
+
+
+@pytest.mark.parametrize("what", ["ca_file", "client_context()", "client_env()"])
+def test_what_clients_need_comes_with_sslctx(what: str) -> None:
+    server: Any = classic.TestHTTPServer(ANY, print)
+    with pytest.raises(StateError, match=f"^{re.escape(what)} is not there: .*sslctx=context"):
+        eval(f"server.{what}", {"server": server})
 
 
 def test_over_tls_a_returned_response_is_told_too(

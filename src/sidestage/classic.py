@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .dispatch.refused import Refused
 from .dispatch.slot import Slot
-from .errors import ServerStopped, shown
+from .errors import ServerStopped, StateError, shown
 from .journal.facts import Diagnostic
 from .protocols.smtp.server import SMTPServer
 from .protocols.tcp.server import TCPServer
@@ -72,6 +72,23 @@ class _Classic(Server[Any]):
     address_family: int = socket.AF_INET
     RequestHandlerClass: type[BaseRequestHandler]
     _check_handler = staticmethod(handler_or_none)  # that of a mail gets four arguments
+
+    if not TYPE_CHECKING:  # else every name would be right
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "tls" and value is not None and value is not False:
+                raise AttributeError(self._no_tls("tls cannot be set"), name=name, obj=self)
+            super().__setattr__(name, value)
+
+    def _no_tls(self, what: str) -> str:
+        return (
+            f"{what}: of the classic servers only TestHTTPServer speaks TLS, with "
+            f"TestHTTPServer(..., sslctx=context); the option tls is for HTTPServer, TCPServer "
+            "and SMTPServer"
+        )
+
+    def _speaks_tls(self, what: str) -> Any:
+        raise StateError(self._no_tls(f"{what} is not there"))
 
     def begin_start(self, loop: Any = None) -> None:
         if self.address_family == getattr(socket, "AF_INET6", None):
