@@ -13,6 +13,7 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 _GRACE = 0.1  # seconds for the loop to see the end of the pipe and exit cleanly
 _PIPE_GRACE = 3.0  # seconds for the same while the owner lives, who may have other means
@@ -29,7 +30,7 @@ class OwnerWatch:
 
     def __init__(self, owner: int, *, thread: bool = True, pipe: int | None = None) -> None:
         self.interval = 0.5
-        self._bequests: set[str] = set()  # directories
+        self._bequests: dict[str, Callable[[str], None]] = {}  # directories, and what removes them
         self._pipe = pipe
         # 0: the owner is in another PID namespace, where its number means nothing here. Then only
         # the pipe tells.
@@ -47,16 +48,14 @@ class OwnerWatch:
     def inherit(self, path: str) -> None:
         """Remove this directory of the owner when that has died; an empty path is none."""
         if path:
-            from . import bequest  # noqa: F401 - now, and not at the end; most need it never
+            from .bequest import remove  # now, and not at the end; most need it never
 
-            self._bequests.add(path)
+            self._bequests[path] = remove
 
     def settle(self) -> None:
         """Before this process ends: remove what the owner leaves, if it has died."""
         if self._bequests and self._has_died():
-            from .bequest import remove
-
-            for path in list(self._bequests):
+            for path, remove in list(self._bequests.items()):
                 remove(path)
 
     def _has_died(self) -> bool:
