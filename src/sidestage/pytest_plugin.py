@@ -321,8 +321,11 @@ def _new_error(
         return id(server) in own or failure.cause.charged_to(test)
 
     taken = registry.take_errors(is_charged)
+    unmet = verify() if verify is not None else None
+    if not (taken.failures or taken.more or unmet):  # as after nearly every phase
+        return None
     item.stash[_told] += [failure.cause for failure in taken.failures]
-    if unmet := verify() if verify is not None else None:
+    if unmet:
         taken.servers.extend(unmet)
         for failure in (each for of_server in unmet.values() for each in of_server):
             taken.failures.append(failure)
@@ -418,10 +421,11 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Open the report of a failure with its cause, and add the state of the test's servers."""
     report = yield
+    if not report.failed:
+        return report
+    _open(report, item, call)
     wanted = str(item.config.getoption("sidestage_report"))
-    if report.failed:
-        _open(report, item, call)
-    if report.failed and wanted != "none":
+    if wanted != "none":
         lines = _LINES[wanted]
         for server in _servers_of(item):
             title = f"sidestage: {server.name or server.describe()}"
