@@ -120,6 +120,7 @@ class Service:
 
     vocabulary: ClassVar[Vocabulary]
     socket_kind: ClassVar[int] = socket.SOCK_STREAM
+    clients_begin: ClassVar[bool] = False  # one that sends nothing is not served
 
     def __init__(self, iteration: Iteration, config: Configure, settings: Any) -> None:
         self.iteration = iteration

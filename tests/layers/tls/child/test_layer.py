@@ -248,6 +248,31 @@ class TestEnd:
         assert client.below.closed
         assert server.told == []
 
+    @pytest.mark.parametrize("how", ["closed", "reset"])
+    def test_one_that_had_sent_nothing_where_clients_begin_is_told_of(
+        self, client: Client, server: Server, how: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some verify the certificate after the handshake, and leave without an alert."""
+        monkeypatch.setattr(type(server.service), "clients_begin", True)
+        if how == "closed":
+            client.layer.eof_received()
+        client.layer.connection_lost(ConnectionResetError() if how == "reset" else None)
+        (told,) = server.told
+        assert told.startswith(f"the client {how} the connection after the TLS handshake")
+        assert "perhaps it does not trust the certificate" in told
+
+    @pytest.mark.parametrize("said", ["something", "goodbye"])
+    def test_one_that_had_sent_something_is_not(
+        self, client: Client, server: Server, said: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(type(server.service), "clients_begin", True)
+        if said == "something":
+            client.send(b"x")
+            client.layer.eof_received()
+        else:
+            client.end()
+        assert server.told == []
+
     def test_half_a_close_of_the_server_leaves_the_client_its_turn(self, client: Client) -> None:
         client.receiver.transport.write(b"all")
         client.receiver.transport.write_eof()

@@ -21,7 +21,7 @@ from ..messages import VOCABULARY, Certificate, Settings
 from .context import make_context
 from .handshake import Handshake
 from .hosts import Hosts
-from .reasons import broken
+from .reasons import TRUST, broken
 
 _RECORD = 1 << 14  # bytes of plain text, at most, in a record (RFC 8446 5.1)
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # of Linux
@@ -82,6 +82,7 @@ class TLSLayer(Layer):
         self._error: ssl.SSLError | None = None  # that the connection has ended with
         self._paused = False  # reading, by what is above
         self._holds_end = False  # until it reads again
+        self._silent = True  # neither side has sent anything after the handshake
         self._choked = False  # not reading, as the client does not read what that is answered with
 
     # Upwards -------------------------------------------------------------------------------------
@@ -151,6 +152,7 @@ class TLSLayer(Layer):
     def _pass_on(self, size: int) -> None:
         """Give what was decrypted to what is above, in one piece, and then the end."""
         if size:
+            self._silent = False
             self.above.data_received(_buffer[:size])
         if self._outgoing.pending:  # OpenSSL has answered by itself
             self._flush()
@@ -179,11 +181,22 @@ class TLSLayer(Layer):
             self.close()
         return keeps
 
+    def _tell_silence(self, how: str) -> None:
+        """Tell the test of a client that has left at once: some verify after the handshake."""
+        if self._silent and not self._shut and self._tls.service.clients_begin:
+            self._silent = False
+            self._diagnose(
+                f"the client {how} the connection after the TLS handshake and had sent nothing: "
+                f"perhaps it does not trust the certificate: {TRUST}"
+            )
+
+    def _diagnose(self, text: str) -> None:
+        number: int = getattr(self.above, "number", 0)
+        self._tls.service.diagnose(self.get_extra_info("peername"), text, number)
+
     def _fail(self, error: ssl.SSLError) -> None:
         """End the connection, which is broken; the client gets the alert."""
-        number: int = getattr(self.above, "number", 0)
-        peer = self.get_extra_info("peername")
-        self._tls.service.diagnose(peer, broken(error), number)
+        self._diagnose(broken(error))
         self._shut = True
         self.below.close_lingering()
 
@@ -193,6 +206,7 @@ class TLSLayer(Layer):
         if self._ended:  # close_notify has said so, and what is above has kept this open
             return True
         self._ended = True
+        self._tell_silence("closed")  # without close_notify
         return self._pass_end()
 
     def pause_writing(self) -> None:
@@ -212,6 +226,8 @@ class TLSLayer(Layer):
         if self._handshake is not None:
             self._handshake.connection_lost(exc)
         else:
+            if exc is not None:
+                self._tell_silence("reset")
             self.above.connection_lost(exc or self._error)
 
     # Downwards -----------------------------------------------------------------------------------
@@ -240,6 +256,7 @@ class TLSLayer(Layer):
             if self.is_closing():
                 return
             raise RuntimeError("write() after write_eof()")
+        self._silent = False
         if len(data) <= _RECORD:
             if data:
                 self._session.write(data)

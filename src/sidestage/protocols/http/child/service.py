@@ -22,6 +22,7 @@ class HTTPService(Service):
     """Listeners whose connections speak HTTP/1.1."""
 
     vocabulary = VOCABULARY
+    clients_begin = True
     settings: HTTPSettings
 
     def __init__(self, iteration: Iteration, config: Configure, settings: HTTPSettings) -> None:
