@@ -15,7 +15,7 @@ CLIENTS = clients()
 LENIENT = ("curl", "node")  # how weak a key may be was decided when their OpenSSL was built
 
 TOLD = {  # of a client in Python that refuses it
-    "TLS.expired()": "takes it for expired",
+    "TLS.expired()": "considers it expired",
     "TLS.not_yet_valid()": "bad_certificate",
     "TLS.wrong_host()": "bad_certificate",
     "TLS.self_signed()": "have it trust server.ca_file",

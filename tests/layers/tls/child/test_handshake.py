@@ -40,7 +40,7 @@ class TestCertificate:
         context.maximum_version = version
         refused(server.connect(context), "CERTIFICATE_VERIFY_FAILED")
         (told,) = server.told
-        assert told.startswith("the TLS handshake failed with a client which asked for 'localhost'")
+        assert told.startswith("the TLS handshake failed with a client that asked for 'localhost'")
         assert "does not trust" in told
         assert "server.ca_file" in told
         assert "unknown_ca" in told
@@ -74,7 +74,7 @@ class TestAgreement:
     def test_no_version_is_shared(self) -> None:
         server = Server(minimum_version="TLSv1_3")
         refused(server.connect(client_context(maximum_version=V12)), "ALERT_PROTOCOL_VERSION")
-        assert "no version of TLS is shared: the client offers TLSv1.2" in server.told[0]
+        assert "have no version of TLS in common: the client offers TLSv1.2" in server.told[0]
         assert "at least TLSv1.3" in server.told[0]
 
     def test_the_client_takes_no_version_of_the_server(self) -> None:
@@ -95,7 +95,8 @@ class TestAgreement:
         context = client_context()
         context.set_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305")
         refused(server.connect(context), "HANDSHAKE_FAILURE")
-        assert "no cipher is shared (ciphers='ECDHE-ECDSA-AES256-GCM-SHA384')" in server.told[0]
+        ciphers = "(ciphers='ECDHE-ECDSA-AES256-GCM-SHA384')"
+        assert f"client and server have no cipher in common {ciphers}" in server.told[0]
 
 
 class TestClientCertificate:
@@ -136,7 +137,7 @@ class TestOnPurpose:
         server = Server(handshake="fails")
         refused(server.connect(host="shop.example"), "ALERT_HANDSHAKE_FAILURE")
         assert server.told == [
-            "failed the TLS handshake on purpose with a client which asked for 'shop.example'"
+            "failed the TLS handshake on purpose with a client that asked for 'shop.example'"
         ]
 
     def test_it_is_cut(self) -> None:
@@ -223,7 +224,7 @@ class TestNoTLS:
         assert client.below.lingering
         (told,) = server.told
         assert told == (
-            "the TLS handshake was not over within 10 s with a client which asked for "
+            "the TLS handshake was not over within 10 s with a client that asked for "
             "'shop.example': it has not answered the certificate"
         )
 
@@ -300,7 +301,7 @@ class TestAnyHost:
         self.answer(server, certificate=b"", error="no, not that one")
         refused(client, "UNRECOGNIZED_NAME")
         assert server.told == [
-            "there is no certificate for a client which asked for 'a.example': no, not that one"
+            "there is no certificate for a client that asked for 'a.example': no, not that one"
         ]
 
     def test_one_that_cannot_be_used_is_none(self) -> None:

@@ -76,7 +76,7 @@ class TestHandshake:
         assert server.service.describe()[0][0].state == "has sent a part of its ClientHello"
         client.feed(hello[20:])
         assert server.service.describe()[0][0].state == (
-            "in the TLS handshake with a client which asked for 'localhost'"
+            "in the TLS handshake with a client that asked for 'localhost'"
         )
         client.handshake()
         assert server.service.describe() == ([], 0)

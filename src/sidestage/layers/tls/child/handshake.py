@@ -92,7 +92,7 @@ class Handshake:
             self._tell(f"the client {how} in the middle of its ClientHello")
         else:
             self._tell(
-                f"the client {how} in the TLS handshake, without a word, after it got the "
+                f"the client {how} in the TLS handshake, after it got the "
                 f"certificate: perhaps it does not trust it: {TRUST}"
             )
 

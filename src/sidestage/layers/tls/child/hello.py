@@ -83,7 +83,7 @@ class Greeting:
         if not message:
             return False
         if message[0] != _CLIENT_HELLO:
-            raise BadHello("its first message is no ClientHello")
+            raise BadHello("its first message is not a ClientHello")
         if len(message) < _MESSAGE_HEAD:
             return False
         size = int.from_bytes(message[1:_MESSAGE_HEAD])

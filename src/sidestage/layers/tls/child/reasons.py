@@ -14,14 +14,14 @@ TRUST = (
 # What clients say when they refuse a certificate (RFC 8446 6.2), as OpenSSL names it.
 _REFUSALS = {
     "UNKNOWN_CA": f"does not trust who has signed it: {TRUST}",
-    "CERTIFICATE_EXPIRED": "takes it for expired, or not valid yet",
+    "CERTIFICATE_EXPIRED": "considers it expired, or not yet valid",
     "BAD_CERTIFICATE": (
         "refuses it: it is for another host than the client means, not valid yet, or its key is "
         "too weak; the error of the client says which"
     ),
     "CERTIFICATE_UNKNOWN": f"refuses it, often as it does not trust who has signed it: {TRUST}",
-    "UNSUPPORTED_CERTIFICATE": "refuses its kind",
-    "CERTIFICATE_REVOKED": "takes it for revoked",
+    "UNSUPPORTED_CERTIFICATE": "does not support its kind",
+    "CERTIFICATE_REVOKED": "considers it revoked",
     "ACCESS_DENIED": "denies access",
 }
 
@@ -29,8 +29,8 @@ _REFUSALS = {
 def asked(hello: Hello) -> str:
     """Which host a client has asked for."""
     if hello.sni is None:
-        return "which asked for no host by name"
-    return f"which asked for {hello.sni!r}"
+        return "that named no host"
+    return f"that asked for {hello.sni!r}"
 
 
 def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
@@ -40,10 +40,12 @@ def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
     reason = error.reason or ""
     match reason:
         case "UNSUPPORTED_PROTOCOL" | "VERSION_TOO_LOW" | "UNKNOWN_PROTOCOL":
-            return f"no version of TLS is shared: {_versions(hello, settings)}"
+            return (
+                f"client and server have no version of TLS in common: {_versions(hello, settings)}"
+            )
         case "NO_SHARED_CIPHER" | "NO_SUITABLE_SIGNATURE_ALGORITHM":
             ciphers = f" (ciphers={settings.ciphers!r})" if settings.ciphers else ""
-            return f"no cipher is shared{ciphers} that suits the certificate"
+            return f"client and server have no cipher in common{ciphers} that suits the certificate"
         case "PEER_DID_NOT_RETURN_A_CERTIFICATE":
             return (
                 "the client sent no certificate, and the server requires one: "
@@ -94,4 +96,4 @@ def _versions(hello: Hello, settings: Settings) -> str:
         )
         if name
     ]
-    return f"the client offers {theirs}, the server takes {' and '.join(limits) or 'newer ones'}"
+    return f"the client offers {theirs}, the server takes {' and '.join(limits) or 'later ones'}"
