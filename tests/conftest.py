@@ -57,8 +57,8 @@ class Leaks:
         self.processes = _descendants(os.getpid()) - pids
         self.descriptors = {(fd, target) for fd, target in _descriptors().items() if fd not in kept}
         self.threads = {int(task.name) for task in Path("/proc/self/task").iterdir()}
-        found = {p.name for p in Path("/tmp").glob("sidestage-*")}
-        self.files = {name for name in found if not _is_in_use(name)}
+        self.found = {p.name for p in Path("/tmp").glob("sidestage-*")}
+        self.files = {name for name in self.found if not _is_in_use(name)}
 
     def since(self, before: Leaks) -> str:
         """A description of what is new since ``before``; empty if nothing is."""
@@ -66,7 +66,7 @@ class Leaks:
             "processes": self.processes - before.processes,
             "descriptors": self.descriptors - before.descriptors,
             "threads": self.threads - before.threads,
-            "files": self.files - before.files,
+            "files": self.files - before.found,
         }
         return ", ".join(f"{what}: {found}" for what, found in new.items() if found)
 

@@ -570,8 +570,8 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         lifecycle: Lifecycle | None = getattr(self, "_lifecycle", None)
         if lifecycle is None or lifecycle.backend is None:
             if lifecycle is not None and self._slot.declared is not None and not finalizing():
-                from . import verifying
-
+                with importing_once():  # tests take modules away, too
+                    from . import verifying
                 verifying.note_gone(self)
             return
         if finalizing() or lifecycle.forked_copy:

@@ -126,7 +126,10 @@ def _make_directory() -> str:
 def _remove_at_end(made: _Directory) -> None:
     atexit.register(_remove, made)
     # A process that multiprocessing has forked ends without atexit, and with finalizers of its own.
-    if (util := sys.modules.get("multiprocessing.util")) is not None:
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing import util
+
         util.Finalize(None, _remove, (made,), exitpriority=0)
 
 
