@@ -569,10 +569,9 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         lifecycle: Lifecycle | None = getattr(self, "_lifecycle", None)
         if lifecycle is None or lifecycle.backend is None:
-            if lifecycle is not None and self._slot.declared is not None and not finalizing():
-                with importing_once():  # tests take modules away, too
-                    from . import verifying
-                verifying.note_gone(self)
+            # Of what is declared. Import nothing here: another import may be going on.
+            if (note := self.__dict__.get("_note_gone")) is not None and not finalizing():
+                note(self)
             return
         if finalizing() or lifecycle.forked_copy:
             return  # at the end of this process the server's ends by itself

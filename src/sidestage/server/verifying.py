@@ -35,6 +35,7 @@ def table_of(server: Server[Any]) -> Table | None:
 def tell(server: Server[Any]) -> None:
     """Have what serves know what is declared by now; a start says everything by itself."""
     lifecycle, table = server._lifecycle, table_of(server)
+    server.__dict__["_note_gone"] = note_gone  # for ``__del__``
     position = 0 if table is None else table.position
     lifecycle.follow_slot(Deadline(server._sync_seconds))
     if table is not None and lifecycle.rests:  # after the look at the position: a start may follow
