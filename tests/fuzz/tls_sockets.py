@@ -19,7 +19,7 @@ class TLSSockets(HTTPSockets):
 
     name = "tls-sockets"
     what = "connections to an HTTP server with TLS, half of them without a handshake"
-    kind: Any = functools.partial(HTTPServer, tls=True)
+    kind: Any = staticmethod(functools.partial(HTTPServer, tls=True))
 
     def make(self, dice: random.Random) -> Case:
         if dice.random() < 0.5:
