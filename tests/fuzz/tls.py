@@ -341,6 +341,7 @@ def _changed(records: list[bytes], dice: random.Random | None) -> bytes:
             size = dice.choice((0, 2, 100, 1 << 14, 0x4200, 0xFFFF))
             records.insert(at, tls_grammar.record(kind, bytes(size), 0x0303))
         case _:
-            records[at] = record[: dice.randrange(len(record))]
+            # If less was left out, the record that follows could begin with just these bytes.
+            records[at] = record[: dice.randrange(len(record) - 8)]
             del records[at + 1 :]
     return b"".join(records)

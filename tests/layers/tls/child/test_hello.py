@@ -96,6 +96,21 @@ def test_one_that_does_not_end_is_refused() -> None:
     assert size <= LIMIT
 
 
+@pytest.mark.parametrize("records", [1, 11_000])
+def test_its_size_counts_and_not_how_it_is_cut(records: int) -> None:
+    """One that grows by the heads of its records is refused in one piece as in two."""
+    message = b"\1" + (60_000).to_bytes(3) + bytes(60_000)
+    size = min(-(-len(message) // records), 1 << 14)
+    whole = b"".join(record(message[at : at + size]) for at in range(0, len(message), size))
+    for pieces in ([whole], [whole[:-1], whole[-1:]], [whole + bytes(10_000)]):
+        greeting = Greeting()
+        if records == 1:
+            assert [greeting.feed(piece) for piece in pieces][-1] is not None
+        else:
+            with pytest.raises(BadHello, match="larger than 65,536 bytes"):
+                [greeting.feed(piece) for piece in pieces]
+
+
 def test_what_is_malformed_inside_is_left_to_openssl() -> None:
     """Every cut and every flipped byte is read as far as it goes, and raises nothing."""
     body = hello()[9:]

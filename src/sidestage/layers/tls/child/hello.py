@@ -72,11 +72,11 @@ class Greeting:
                 break
             self._message += taken[self._at + _RECORD_HEAD : end]
             self._at = end
-        if self._is_complete():
-            return read(bytes(self._message[_MESSAGE_HEAD:]))
-        if len(taken) > LIMIT:
+        complete = self._is_complete()
+        # What follows a complete ClientHello may have come with it, and does not count.
+        if (self._at if complete else len(taken)) > LIMIT:
             raise BadHello(f"its ClientHello is larger than {LIMIT:,} bytes")
-        return None
+        return read(bytes(self._message[_MESSAGE_HEAD:])) if complete else None
 
     def _is_complete(self) -> bool:
         message = self._message
