@@ -350,7 +350,7 @@ class TestOffByDefault:
 PACKAGE = Path(sidestage.__file__).parent
 
 # What users import, where each protocol has its class, its fixture or its part of the show.
-DOORS = {"__init__.py", "classic.py", "demo.py", "pytest_plugin.py"}
+DOORS = {"__init__.py", "classic.py", "demo.py", "pytest_plugin.py", "plugin/table.py"}
 
 EXCEPTIONS = {
     "server/address.py": {"http"},  # not the protocol but the scheme of URLs, as in http+unix://

@@ -1,0 +1,1 @@
+"""What the pytest plugin does, a job a module; ``pytest_plugin`` is its door."""
