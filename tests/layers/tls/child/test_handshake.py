@@ -171,6 +171,25 @@ class TestNoTLS:
         (told,) = server.told
         assert told.startswith("a client spoke to this server without TLS, beginning with b'E")
 
+    @pytest.mark.parametrize("piece", [1, 100])
+    def test_an_alert_in_place_of_a_client_hello_is_named_and_not_answered(
+        self, piece: int
+    ) -> None:
+        server = Server()
+        client = server.connect()
+        client.feed(b"\x15\3\3\0\2\2\x28", piece)
+        assert client.below.lingering
+        assert client.below.out == b""
+        (told,) = server.told
+        assert told.startswith("the client is refused: it began with the TLS alert handshake_fail")
+
+    def test_sslv2_gets_an_alert(self) -> None:
+        server = Server()
+        client = server.connect()
+        client.feed(b"\x80\x2e\1\0\2" + bytes(43))
+        assert client.below.out == b"\x15\3\3\0\2\2\x46"
+        assert "the form of SSLv2: have it use TLS 1.2" in server.told[0]
+
     def test_a_look_if_the_port_is_open_is_no_news(self) -> None:
         server = Server()
         for end in (lambda c: c.layer.eof_received(), lambda c: None):

@@ -62,7 +62,20 @@ def test_keeps_what_follows_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"GET / HTTP/1.1\r\n", b"EHLO me\r\n", b"\0", b"\x80\x2e\x01\0\2", b"\x16\x02\0"]
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"EHLO me\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\0",
+        b"\x80\x2e\x02",
+        b"\x80\x2e\x01\0\3",
+        b"\x15\x02",
+        b"\x17x",
+        "größe".encode("utf-16"),
+        b"\xef\xbb\xbfHELO",
+    ],
 )
 def test_what_is_no_tls_is_known_by_its_first_bytes(data: bytes) -> None:
     with pytest.raises(NotTLS):
@@ -83,6 +96,31 @@ def test_what_is_no_tls_is_known_by_its_first_bytes(data: bytes) -> None:
 def test_what_is_no_client_hello_is_refused(data: bytes) -> None:
     with pytest.raises(BadHello):
         Greeting().feed(data)
+
+
+FIRST = {
+    "an alert": (b"\x15\3\1\0\2\2\x46", "began with the TLS alert protocol_version", None),
+    "an alert that there is not": (b"\x15\3\3\0\2\1\xee", "the TLS alert 238", None),
+    "encrypted": (record(b"x" * 40, 23), "first TLS record is application data", 10),
+    "change": (record(b"\1", 20), "first TLS record is change_cipher_spec", 10),
+    "heartbeat": (record(b"\1\0\1", 24), "first TLS record is a heartbeat", 10),
+    "ServerHello": (record(b"\2\0\0\0"), "its first message is not a ClientHello", 10),
+    "SSLv2": (b"\x80\x2e\1\0\2" + bytes(43), "has the form of SSLv2", 70),
+    "SSLv2 for TLS": (b"\x80\x4c\1\3\1" + bytes(73), "has the form of SSLv2", 70),
+    "version 2": (b"\x16\2\0\0\4\1\0\0\0", "a version that TLS does not have \\(0x02..\\)", 70),
+    "DTLS": (b"\x16\xfe\xfd" + bytes(60), "of DTLS, which is for datagrams", 70),
+}
+
+
+@pytest.mark.parametrize("piece", [1, 100])
+@pytest.mark.parametrize("first", FIRST)
+def test_other_records_are_told_apart(first: str, piece: int) -> None:
+    data, text, alert = FIRST[first]
+    greeting = Greeting()
+    with pytest.raises(BadHello, match=text) as caught:
+        for at in range(0, len(data), piece):
+            assert greeting.feed(data[at : at + piece]) is None
+    assert caught.value.alert == alert
 
 
 def test_one_that_does_not_end_is_refused() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .layer import TLS, TLSLayer
 
 _FATAL = b"\x15\x03\x03\x00\x02\x02"  # the record of a fatal alert, without its number
-_HANDSHAKE_FAILURE, _DECODE_ERROR, _UNRECOGNIZED_NAME = 40, 50, 112  # RFC 8446 6.2
+_HANDSHAKE_FAILURE, _UNRECOGNIZED_NAME = 40, 112  # RFC 8446 6.2
 _LOOK = 1.0  # seconds; who only looks if a port is open does not stay that long
 _SPEAKS_FIRST = (
     "a client of TLS speaks first: perhaps it waits for the server, as clients without TLS do "
@@ -105,7 +105,11 @@ class Handshake:
             self._refuse_plain(bytes(greeting.taken[:_QUOTED]))
             return
         except BadHello as error:
-            self._fail(f"the client is refused: {error}", _DECODE_ERROR)
+            text = f"the client is refused: {error}"
+            if error.alert is None:
+                self._end(text)
+            else:
+                self._fail(text, error.alert)
             return
         if hello is None:
             return

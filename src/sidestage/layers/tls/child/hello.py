@@ -6,17 +6,24 @@ asked for what even where the handshake fails. What is malformed inside is left 
 
 from __future__ import annotations
 
+import ssl
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 LIMIT = 1 << 16  # bytes of a ClientHello with its records
-_HANDSHAKE = 22  # the type of a record
+_ALERT, _HANDSHAKE = 21, 22  # types of records: RFC 8446 5.1
+_OTHERS = {20: "change_cipher_spec", 23: "application data", 24: "a heartbeat"}
+# How a ClientHello goes on that has the form of SSLv2, after its size: 1, and a version.
+_SSLV2 = tuple(b"\1" + version for version in (b"\0\2", b"\3\0", b"\3\1", b"\3\2", b"\3\3"))
+_SSLV2_HEAD = 5  # bytes, up to there
 _CLIENT_HELLO = 1  # the type of a handshake message
 _RECORD_HEAD = 5  # bytes
 _MESSAGE_HEAD = 4
 _RECORD = 1 << 14  # bytes in a record that is not encrypted (RFC 8446 5.1)
 _EXTENSION = struct.Struct(">HH")  # its type and its size, before its content
+DECODE_ERROR = 50  # an alert: RFC 8446 6.2
+_UNEXPECTED_MESSAGE, _PROTOCOL_VERSION = 10, 70
 _READ = _SNI, _ALPN, _VERSIONS = 0, 16, 43  # types of extensions
 _VERSION_NAMES = {
     0x0300: "SSLv3",
@@ -40,7 +47,14 @@ class NotTLS(Exception):
 
 
 class BadHello(Exception):
-    """What came first is TLS, and no ClientHello that is taken; the text says why."""
+    """What came first is TLS, and no ClientHello that is taken; the text says why.
+
+    ``alert`` is the one that the client is to get; ``None`` if none.
+    """
+
+    def __init__(self, text: str, alert: int | None = DECODE_ERROR) -> None:
+        super().__init__(text)
+        self.alert = alert
 
 
 class Greeting:
@@ -59,7 +73,8 @@ class Greeting:
         taken = self.taken
         taken += data
         if taken[0] != _HANDSHAKE or taken[1:2].lstrip(b"\3"):
-            raise NotTLS
+            _refuse(taken)
+            return None
         while not self._is_complete():
             head = taken[self._at : self._at + _RECORD_HEAD]
             if len(head) < _RECORD_HEAD:
@@ -83,13 +98,52 @@ class Greeting:
         if not message:
             return False
         if message[0] != _CLIENT_HELLO:
-            raise BadHello("its first message is not a ClientHello")
+            raise BadHello("its first message is not a ClientHello", _UNEXPECTED_MESSAGE)
         if len(message) < _MESSAGE_HEAD:
             return False
         size = int.from_bytes(message[1:_MESSAGE_HEAD])
         if size > LIMIT:
             raise BadHello(f"its ClientHello is larger than {LIMIT:,} bytes")
         return len(message) >= _MESSAGE_HEAD + size
+
+
+def _refuse(first: bytearray) -> None:
+    """Raise NotTLS or BadHello for what begins no ClientHello; returns while that is not clear."""
+    kind, version = first[0], first[1:2]
+    if kind == _HANDSHAKE:  # no text begins with it
+        dtls = " of DTLS, which is for datagrams" if version == b"\xfe" else ""
+        raise BadHello(
+            f"its first record has a version that TLS does not have (0x{version.hex()}..){dtls}",
+            _PROTOCOL_VERSION,
+        )
+    if kind & 0x80 and any(one.startswith(first[2:_SSLV2_HEAD]) for one in _SSLV2):
+        if len(first) >= _SSLV2_HEAD:
+            raise BadHello(
+                "its ClientHello has the form of SSLv2: have it use TLS 1.2 or later",
+                _PROTOCOL_VERSION,
+            )
+        return
+    if (kind != _ALERT and kind not in _OTHERS) or version.lstrip(b"\3"):
+        raise NotTLS
+    if kind == _ALERT and len(first) > _RECORD_HEAD + 1:
+        raise BadHello(
+            f"it began with the TLS alert {_alert_name(first[_RECORD_HEAD + 1])} and no "
+            "ClientHello: it has given up by itself, and its own error says why",
+            None,
+        )
+    if kind in _OTHERS and version:
+        raise BadHello(
+            f"its first TLS record is {_OTHERS[kind]} and no ClientHello: perhaps it goes on with "
+            "a connection that it had to another server",
+            _UNEXPECTED_MESSAGE,
+        )
+
+
+def _alert_name(number: int) -> str:
+    try:
+        return ssl.AlertDescription(number).name.removeprefix("ALERT_DESCRIPTION_").lower()
+    except ValueError:
+        return str(number)
 
 
 class _Reader:
