@@ -14,13 +14,15 @@ from kit.clients import connect
 LONG = 20.0  # seconds; a bound for what ends at once unless it is broken
 
 
-def join(server: Any, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+def join(
+    server: Any, context: ssl.SSLContext | None = None, host: str = "localhost"
+) -> ssl.SSLSocket:
     """A client that has done its handshake; an end without close_notify is an error for it."""
     plain = connect(server.port)
     plain.settimeout(LONG)
     try:
         return (context or server.client_context()).wrap_socket(
-            plain, server_hostname="localhost", suppress_ragged_eofs=False
+            plain, server_hostname=host, suppress_ragged_eofs=False
         )
     except BaseException:
         plain.close()

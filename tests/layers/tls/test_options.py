@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import ssl
 import time
 from collections.abc import Callable
@@ -108,9 +109,23 @@ def test_what_a_bad_kind_does_not_take() -> None:
         TLS.wrong_host(hosts="*")
 
 
-@pytest.mark.parametrize("told, kind", [("now", TypeError), (0.0, ValueError), (1e12, ValueError)])
-def test_a_clock_that_tells_no_time(told: Any, kind: type[Exception]) -> None:
-    with pytest.raises(kind, match="clock must"):
+@pytest.mark.parametrize(
+    "told, kind, message",
+    [
+        ("now", TypeError, "clock must return seconds since the epoch.* not 'now'$"),
+        (True, TypeError, "clock must return"),
+        (0.0, ValueError, "clock must tell a time from 2001 to 2999"),
+        (1e12, ValueError, "clock must tell"),
+        (float("nan"), ValueError, "clock must tell .* not nan"),
+        (float("inf"), ValueError, "clock must tell .* not inf"),
+        pytest.param(10**400, ValueError, "clock must tell .* not 1000", id="huge"),
+        (dt.datetime(2030, 1, 1), TypeError, r"datetime.datetime\(2030.*clock=moment.timestamp"),
+        (dt.datetime(2030, 1, 1, tzinfo=dt.UTC), TypeError, "clock=moment.timestamp"),
+        (dt.date(2030, 1, 1), TypeError, r"not datetime.date\(2030, 1, 1\)$"),
+    ],
+)
+def test_a_clock_that_tells_no_time(told: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
         TLS(clock=lambda: told).settings("127.0.0.1", ())
 
 

@@ -12,7 +12,9 @@ from cryptography import x509
 
 from kit.child_coverage import SETTINGS
 from kit.scripts import run_script
+from kit.tls_clients import join
 from sidestage import TLS, HTTPServer, StateError
+from sidestage.errors import brief
 from sidestage.layers.tls import authority
 
 FETCH = """
@@ -169,6 +171,29 @@ def test_a_clock_is_asked_at_each_start() -> None:
         with server:
             assert len(asked) == started
             urllib.request.urlopen(server.url, context=server.client_context()).close()
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), OSError("no disk")])
+def test_a_clock_that_raises_at_a_start_leaves_nothing_running(raised: BaseException) -> None:
+    server = HTTPServer(tls=TLS(clock=mock.Mock(side_effect=raised)))
+    with pytest.raises(type(raised)) as caught:
+        server.start()
+    assert str(raised) in str(caught.value)
+    server.tls = None
+    with server:
+        urllib.request.urlopen(server.url).close()
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), RuntimeError("no time")])
+def test_a_clock_that_raises_later_disturbs_no_other_client(raised: BaseException) -> None:
+    clock = mock.Mock(side_effect=[time.time(), raised, time.time()])
+    with HTTPServer(tls=TLS(hosts="*", clock=clock)) as server:
+        with pytest.raises(OSError, match="(?i)unrecognized.name"):
+            join(server, host="a.example")
+        (diagnostic,) = server.diagnostics
+        assert f"that asked for 'a.example': {brief(raised)}" in diagnostic.text
+        with join(server, host="b.example") as client:
+            assert client.version()
 
 
 def test_a_replaced_datetime_is_said_with_a_cure() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -165,11 +164,15 @@ def told(clock: Callable[[], float] | None) -> float:
     if clock is None:
         return Clock.wall()
     now: Any = clock()
-    if isinstance(now, bool) or not isinstance(now, (int, float)) or not math.isfinite(now):
+    if isinstance(now, bool) or not isinstance(now, (int, float)):
+        advice = ""
+        if callable(getattr(now, "timestamp", None)):  # a datetime
+            advice = "; pass its method timestamp, as in clock=moment.timestamp"
         raise TypeError(
-            f"clock must return seconds since the epoch, as time.time does, not {shown(now)}"
+            "clock must return seconds since the epoch, as time.time does, not "
+            f"{shown(now)}{advice}"
         )
-    if not _FIRST <= now <= _LAST:
+    if not _FIRST <= now <= _LAST:  # nor is it NaN
         raise ValueError(
             "clock must tell a time from 2001 to 2999, in seconds since the epoch, not "
             f"{shown(now)}"

@@ -5,10 +5,12 @@ Importing it is cheap. What makes certificates is imported with the first that i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
-from ...errors import shown
+from ...errors import brief, shown
+from ...pristine import system
 from ...pristine.imports import importing_once
 from . import options as check
 from .options import Pair
@@ -35,6 +37,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 WRONG_HOST = "wrong-host.invalid"  # a name that nobody has: RFC 2606 2
 _ANY_HOST = ("*",)
 _HANDSHAKES = frozenset({"fails", "stalls", "cut"})
+_MOST_TOLD = 500  # characters of why there is no certificate
 _OWN = "a certificate of your own"
 
 
@@ -289,14 +292,20 @@ class TLS:
         return self._hosts == _ANY_HOST
 
     def answer(self, wanted: CertificateWanted) -> Certificate:
-        """The certificate that a client wants, or why there is none; it does not raise."""
+        """The certificate that a client wants, or why there is none.
+
+        It raises nothing in a thread of the server's: nobody would read the pipe after that.
+        """
         with importing_once():
             from .messages import Certificate
         try:
             names = check.hosts_or_none(wanted.host)
             issued = self._issued(self._kind, names or LOCAL)
-        except Exception as error:  # noqa: BLE001 - a client waits for the answer
-            return Certificate(token=wanted.token, certificate=b"", key=b"", error=str(error))
+        except BaseException as error:  # noqa: BLE001 - a clock may raise any; a client waits
+            if not isinstance(error, Exception) and _may_be_interrupted():
+                raise
+            why = brief(error, _MOST_TOLD)
+            return Certificate(token=wanted.token, certificate=b"", key=b"", error=why)
         key = bytes(issued.key)
         return Certificate(token=wanted.token, certificate=issued.certificate, key=key)
 
@@ -360,6 +369,11 @@ def tls_or_none(name: str, value: Any) -> TLS | None:
     raise TypeError(
         f"{name} must be True, or TLS(...), or None for none, not {shown(value)}{advice}"
     )
+
+
+def _may_be_interrupted() -> bool:
+    """Whether Ctrl-C, or another signal, raises in this thread: the main one."""
+    return system.thread_id() == threading.main_thread().ident
 
 
 def _own_pair(cert: bytes | None, key: bytes | None) -> Pair:
