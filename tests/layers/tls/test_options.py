@@ -42,7 +42,16 @@ ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
         ({"hosts": "a..b"}, ValueError, "hosts: 'a..b' is no host"),
         ({"hosts": "a.."}, ValueError, "hosts: 'a..' is no host"),
         ({"hosts": "a" * 64}, ValueError, "is no host"),
-        ({"hosts": "ü" * 70}, ValueError, "cannot be a host name"),
+        ({"hosts": "ü" * 70}, ValueError, "is no host by IDNA 2008 .Label too long"),
+        ({"hosts": "☃.net"}, ValueError, "no host by IDNA 2008 .*U.2603.* can be written in ASCII"),
+        ({"hosts": "ü..example"}, ValueError, "no host by IDNA 2008 .Empty Label"),
+        ({"hosts": "ü:443"}, ValueError, "no host by IDNA 2008 .*U.003A"),
+        ({"hosts": "\u200d.example"}, ValueError, "no host by IDNA 2008"),
+        ({"hosts": "*.-ü.example"}, ValueError, "no host by IDNA 2008 .*hyphen"),
+        ({"hosts": "192.168.1.300"}, ValueError, "'192.168.1.300' is no host: it ends as an IPv4"),
+        ({"hosts": ["a", "*.0.0.1"]}, ValueError, "'\\*.0.0.1' is no host: it ends as an IPv4"),
+        ({"hosts": "\uff11.\uff12"}, ValueError, "is no host: it ends as an IPv4"),
+        ({"hosts": "*.::1"}, ValueError, "hosts: '\\*.::1' is no host"),
         ({"alpn": 7}, TypeError, 'alpn must be a str or several, as in alpn="h2"'),
         ({"alpn": [b"h2"]}, TypeError, "alpn must be text, .* and b'h2' is none"),
         ({"alpn": [""]}, ValueError, "alpn: '' is no name of a protocol"),
@@ -119,7 +128,7 @@ def test_what_a_bad_kind_does_not_take() -> None:
         (float("nan"), ValueError, "clock must tell .* not nan"),
         (float("inf"), ValueError, "clock must tell .* not inf"),
         pytest.param(10**400, ValueError, "clock must tell .* not 1000", id="huge"),
-        (dt.datetime(2030, 1, 1), TypeError, r"datetime.datetime\(2030.*clock=moment.timestamp"),
+        (dt.datetime(2030, 1, 1), TypeError, r"datetime.datetime\(2030.*clock=moment.timestamp"),  # noqa: DTZ001 - a naive one
         (dt.datetime(2030, 1, 1, tzinfo=dt.UTC), TypeError, "clock=moment.timestamp"),
         (dt.date(2030, 1, 1), TypeError, r"not datetime.date\(2030, 1, 1\)$"),
     ],
@@ -180,6 +189,23 @@ def test_a_certificate_of_ones_own(read: Any, tmp_path: Path) -> None:
 def test_a_host_with_the_dot_of_the_root_is_named_without_it() -> None:
     for written, named in ("a.example.", "a.example"), ("*.example.", "*.example"), ("*", "*"):
         assert repr(TLS(hosts=written)) == f"TLS(hosts=('{named}',))"
+
+
+@pytest.mark.parametrize(
+    "written, named",
+    [
+        ("größe.example", "xn--gre-6ka8i.example"),  # not xn--grsse-kua, as IDNA 2003 has it
+        ("*.Größe.Example", "*.xn--gre-6ka8i.example"),
+        ("ς.gr", "xn--3xa.gr"),
+        ("cafe\u0301.example", "xn--caf-dma.example"),
+        ("日本。jp。", "xn--wgv71a.jp"),
+        ("\uff11\uff19\uff12.0.2.\uff11", "192.0.2.1"),
+        ("xn--n3h.net", "xn--n3h.net"),  # ASCII is taken as it is
+        ("Not-IDNA_.Example", "Not-IDNA_.Example"),
+    ],
+)
+def test_a_host_with_other_letters_is_that_of_idna_2008(written: str, named: str) -> None:
+    assert repr(TLS(hosts=written)) == f"TLS(hosts=('{named}',))"
 
 
 def test_a_certificate_and_its_key_in_one_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import time
 import urllib.request
 from unittest import mock
@@ -67,6 +68,15 @@ print(psutil.Process().children())
         for error in errors
     } == {True}
     assert (state, running) == ("State.FAILED", "[]")
+
+
+def test_a_host_with_other_letters_needs_the_extra() -> None:
+    with mock.patch.dict(sys.modules, {"idna": None}):
+        assert repr(TLS(hosts="xn--tda.example")) == "TLS(hosts=('xn--tda.example',))"
+        with pytest.raises(
+            ImportError, match=r"'ü.example' .* pip install 'sidestage\[tls\]', or w"
+        ):
+            TLS(hosts="ü.example")
 
 
 def test_a_certificate_of_ones_own_needs_no_extra() -> None:
@@ -188,7 +198,7 @@ def test_a_clock_that_raises_at_a_start_leaves_nothing_running(raised: BaseExcep
 def test_a_clock_that_raises_later_disturbs_no_other_client(raised: BaseException) -> None:
     clock = mock.Mock(side_effect=[time.time(), raised, time.time()])
     with HTTPServer(tls=TLS(hosts="*", clock=clock)) as server:
-        with pytest.raises(OSError, match="(?i)unrecognized.name"):
+        with pytest.raises(OSError, match=r"(?i)unrecognized.name"):
             join(server, host="a.example")
         (diagnostic,) = server.diagnostics
         assert f"that asked for 'a.example': {brief(raised)}" in diagnostic.text

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from ...errors import shown
+from ...pristine.imports import importing_once
 from ...pristine.waits import Clock
 from ...wire.values import plain
 
@@ -46,25 +47,50 @@ def hosts_or_none(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
         raise ValueError('hosts must name one at least, as in hosts="api.example.com"')
     if "*" in names and len(names) > 1:
         raise ValueError(f'hosts="*" is any host, and stands alone, not {shown(names)}')
-    return tuple(_host(name) for name in names)
+    found = tuple(map(host, names))
+    for name, written in zip(found, names, strict=True):
+        if name.rpartition(".")[2].isdigit() and not _is_address(name):
+            raise ValueError(f"hosts: {shown(written)} is no host: it ends as an IPv4 address does")
+    return found
 
 
-def _host(name: str) -> str:
+def host(name: str) -> str:
+    """A host or a wildcard as certificates have it; raises ValueError if it is none.
+
+    Raises ImportError if it has letters beyond ASCII, and the extra is missing.
+    """
     wild = "*." if name.startswith("*.") else ""
-    bare = name[len(wild) :].removesuffix(".")  # certificates have no dot at the end
-    ascii_only = bare
+    bare = name[len(wild) :]
     if not bare.isascii():
-        try:
-            ascii_only = bare.encode("idna").decode()
-        except UnicodeError as error:
-            raise ValueError(f"hosts: {shown(name)} cannot be a host name: {error}") from None
+        bare = _in_ascii(bare)
+    bare = bare.removesuffix(".")  # certificates have no dot at the end
     is_address = ":" in bare and "[" not in bare and "." not in bare.partition(":")[0]
-    if name != "*" and not (_is_host(ascii_only) or (is_address and _is_ipv6(bare))):
+    if name != "*" and not (_is_host(bare) or (is_address and not wild and _is_address(bare))):
         raise ValueError(
             f"hosts: {shown(name)} is no host; write a name or an address alone, such as "
             '"api.example.com", "*.example.com", "127.0.0.1" or "::1", without a scheme or a port'
         )
-    return wild + ascii_only
+    return wild + bare
+
+
+def _in_ascii(name: str) -> str:
+    """A name by IDNA 2008 and UTS 46, as browsers, curl, requests and httpx send it."""
+    try:
+        with importing_once():
+            import idna
+    except ImportError as error:
+        raise ImportError(
+            f"hosts: {shown(name)} is put in ASCII by the package idna, which cannot be imported: "
+            "pip install 'sidestage[tls]', or write it in ASCII, as xn--...",
+            name=error.name,
+        ) from error
+    try:
+        return idna.encode(name, uts46=True).decode()
+    except UnicodeError as error:
+        raise ValueError(
+            f"hosts: {shown(name)} is no host by IDNA 2008 ({error}); what a client sends "
+            "nevertheless can be written in ASCII, as xn--..."
+        ) from None
 
 
 def _is_host(name: str) -> bool:
@@ -75,11 +101,11 @@ def _is_host(name: str) -> bool:
     )
 
 
-def _is_ipv6(text: str) -> bool:
+def _is_address(text: str) -> bool:
     import ipaddress
 
     try:
-        ipaddress.IPv6Address(text)
+        ipaddress.ip_address(text)
     except ValueError:
         return False
     return "%" not in text  # a scope means something on one machine only

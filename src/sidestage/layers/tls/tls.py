@@ -5,6 +5,7 @@ Importing it is cheap. What makes certificates is imported with the first that i
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
@@ -299,9 +300,8 @@ class TLS:
         with importing_once():
             from .messages import Certificate
         try:
-            names = check.hosts_or_none(wanted.host)
-            issued = self._issued(self._kind, names or LOCAL)
-        except BaseException as error:  # noqa: BLE001 - a clock may raise any; a client waits
+            issued = self._issued(self._kind, (check.host(wanted.host),))
+        except BaseException as error:
             if not isinstance(error, Exception) and _may_be_interrupted():
                 raise
             why = brief(error, _MOST_TOLD)
@@ -313,11 +313,9 @@ class TLS:
         if self._hosts is not None and self._hosts != _ANY_HOST:
             return self._hosts
         host = host.partition("%")[0]  # the scope of an IPv6 address is this machine's
-        try:
-            own = check.hosts_or_none(host) or ()
-        except ValueError:  # no host that a certificate can name
-            own = ()
-        return tuple(dict.fromkeys((*LOCAL, *own)))
+        with contextlib.suppress(ValueError):  # no host that a certificate can name
+            return tuple(dict.fromkeys((*LOCAL, check.host(host))))
+        return LOCAL
 
     def _issued(self, kind: str, hosts: tuple[str, ...], name: str | None = None) -> Issued:
         with importing_once():
@@ -373,7 +371,7 @@ def tls_or_none(name: str, value: Any) -> TLS | None:
 
 def _may_be_interrupted() -> bool:
     """Whether Ctrl-C, or another signal, raises in this thread: the main one."""
-    return system.thread_id() == threading.main_thread().ident
+    return bool(system.thread_id() == threading.main_thread().ident)
 
 
 def _own_pair(cert: bytes | None, key: bytes | None) -> Pair:
