@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ LEAF = CA.issue_cert("mine.example")
 CERT = b"".join(blob.bytes() for blob in LEAF.cert_chain_pems)
 KEY = LEAF.private_key_pem.bytes()
 CA_CERT, CA_KEY = CA.cert_pem.bytes(), CA.private_key_pem.bytes()
+DER = ssl.PEM_cert_to_DER_cert(CERT.decode())
 NONSENSE = CA_CERT.replace(b"M", b"!")
 ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
 
@@ -71,6 +73,13 @@ ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
         ({"cert": CERT.decode()}, TypeError, "pass PEM as bytes, cert=pem.encode\\(\\)"),
         ({"cert": ""}, OSError, "cert cannot be read: Is a directory"),
         ({"key": "a\0b"}, ValueError, "key: 'a.x00b' is no path"),
+        (
+            {"cert": DER},
+            ValueError,
+            "cert is not PEM.* seems to be DER or PKCS #12: .*openssl x509",
+        ),
+        ({"cert": CERT, "key": DER}, ValueError, "key is not PEM.* DER .*openssl pkey -in"),
+        ({"cert": [CERT]}, TypeError, "cert must be the path of a PEM file, or its bytes, not a l"),
         ({"cert": 7}, TypeError, "cert must be the path of a PEM file, or its bytes, not 7"),
         (
             {"cert": CERT, "key": CA_KEY},
@@ -167,18 +176,31 @@ def test_a_weak_certificate_of_ones_own_is_taken_where_its_user_says_so() -> Non
         pass
 
 
+class BytesPath:
+    """A path that is bytes, as ``os.scandir(b".")`` has them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = os.fsencode(path)
+
+    def __fspath__(self) -> bytes:
+        return self._path
+
+
 # What is right -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", [bytes, "path", str])
+@pytest.mark.parametrize("read", [bytes, "path", str, "path of bytes", memoryview])
 def test_a_certificate_of_ones_own(read: Any, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     cert.write_bytes(b"a comment\n" + CERT)
     key.write_bytes(KEY)
-    as_given: Callable[[Path], Any] = {
+    known: dict[Any, Callable[[Path], Any]] = {
         bytes: Path.read_bytes,
         str: str,
-    }.get(read, lambda path: path)
+        "path of bytes": BytesPath,
+        memoryview: lambda path: memoryview(path.read_bytes()),
+    }
+    as_given = known.get(read, Path)
     tls = TLS(cert=as_given(cert), key=as_given(key))
     settings = tls.settings("127.0.0.1", ())
     assert (settings.certificate, settings.key) == (CERT, KEY)

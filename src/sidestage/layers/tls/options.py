@@ -18,6 +18,8 @@ PEM: TypeAlias = str | os.PathLike[str] | bytes  # a path, or what such a file h
 VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 OLD_VERSIONS = VERSIONS[:2]  # which OpenSSL refuses by default
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
+_BEGIN = b"-----BEGIN"
+_DER = b"\x30"  # a SEQUENCE
 _FIRST, _LAST = 978_307_200, 32_472_144_000  # 2001 to 2999: authorities are valid a year longer
 _MOST_NAME = 64  # characters of a common name: RFC 5280 A.1
 _MOST_HOST = 253  # characters: RFC 1035 2.3.4
@@ -29,6 +31,22 @@ class Secret(bytes):
 
     def __repr__(self) -> str:
         return f"<{len(self)} bytes that are secret>"
+
+
+class SecretText(str):
+    """The same as text."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} characters that are secret>"
+
+
+class Wrong(NamedTuple):
+    """What is neither a path nor bytes; it may have a key in it."""
+
+    kind: str  # the name of its type
+    shown: str
 
 
 class Pair(NamedTuple):
@@ -220,32 +238,63 @@ def common_name(value: str) -> str:
 # PEM ---------------------------------------------------------------------------------------------
 
 
+def hidden(value: Any) -> Any:
+    """What may be, or have in it, a key: as a value that does not show it."""
+    if value is None or isinstance(value, Secret):
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return Secret(value)
+    if isinstance(value, str):
+        return SecretText(value) if _BEGIN.decode() in value else value
+    return value if isinstance(value, os.PathLike) else Wrong(type(value).__name__, safely(value))
+
+
+def hide(options: Any) -> None:
+    """Hide what may be a key in a ``dict`` of arguments of ``TLS``."""
+    for name in {"cert", "key", "ca"} & options.keys():
+        options[name] = hidden(options[name])
+
+
+def safely(value: object) -> str:
+    """``value`` as errors show it, but for what may be a key."""
+    text = shown(value)
+    if _BEGIN.decode() in text or isinstance(value, (bytes, bytearray, list, tuple, dict, set)):
+        return f"a {type(value).__name__}"
+    return text
+
+
 def pem_or_none(what: str, value: Any) -> bytes | None:
-    """What is in a PEM file, or was read from one."""
+    """What is in a PEM file, or was read from one; ``value`` is ``hidden``."""
     if value is None:
         return None
-    if isinstance(value, (bytes, bytearray)):
-        text, source = bytes(value), what
-    elif isinstance(value, (str, os.PathLike)):
-        if "-----BEGIN" in str(value):
-            raise TypeError(f"{what}: a str is a path; pass PEM as bytes, {what}=pem.encode()")
-        text, source = _content(what, value), f"{what}: {shown(os.fspath(value))}"
-    else:
+    if isinstance(value, Wrong):
         advice = ""
-        if type(value).__name__ == "SSLContext":
+        if value.kind == "SSLContext":
             advice = "; a context does not give out its key: pass the files that it has loaded"
         raise TypeError(
-            f"{what} must be the path of a PEM file, or its bytes, not {shown(value)}{advice}"
+            f"{what} must be the path of a PEM file, or its bytes, not {value.shown}{advice}"
         )
-    if b"-----BEGIN" not in text:
-        raise ValueError(f"{source} is not PEM, which has a line -----BEGIN ...-----")
-    return Secret(text)
+    if isinstance(value, SecretText):
+        raise TypeError(f"{what}: a str is a path; pass PEM as bytes, {what}=pem.encode()")
+    if isinstance(value, Secret):
+        text: bytes = value
+        source = what
+    else:
+        text = _content(what, value)
+        source = f"{what}: {shown(os.fspath(value))}"
+    if _BEGIN not in text:
+        advice = ""
+        if text[:1] == _DER:
+            command = "pkey" if what == "key" else "x509"
+            advice = f"; it seems to be DER or PKCS #12: convert it, by `openssl {command} -in ...`"
+        raise ValueError(f"{source} is not PEM, which has a line -----BEGIN ...-----{advice}")
+    return text
 
 
-def _content(what: str, path: str | os.PathLike[str]) -> bytes:
+def _content(what: str, path: str | os.PathLike[Any]) -> Secret:
     """What is in a file; its errors say which option has named it."""
     try:
-        return Path(path).read_bytes()
+        return Secret(Path(os.fsdecode(path)).read_bytes())
     except OSError as error:
         text = f"{what} cannot be read: {error.strerror}"
         raise OSError(error.errno, text, os.fspath(path)) from None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
-from ...errors import brief, shown
+from ...errors import brief
 from ...pristine import system
 from ...pristine.imports import importing_once
 from . import options as check
@@ -88,6 +88,7 @@ class TLS:
         ciphers: str | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
+        cert, key, ca = map(check.hidden, (cert, key, ca))
         self._kind = ""  # the class method that has made it, if one has
         self._maximum_version = ""
         self._authority: Authority | None = None  # once it was wanted
@@ -150,6 +151,7 @@ class TLS:
 
     @classmethod
     def _bad(cls, kind: str, options: Any) -> Self:
+        check.hide(options)
         if wrong := {"cert", "key"} & options.keys():
             raise TypeError(
                 f"TLS.{kind} makes its certificate: leave out {' and '.join(sorted(wrong))}"
@@ -201,6 +203,7 @@ class TLS:
     @classmethod
     def old_version(cls, **options: Unpack[Options]) -> Self:
         """TLS that speaks TLS 1.1 at most."""
+        check.hide(options)
         if options.get("minimum_version") is not None:
             raise TypeError("TLS.old_version sets the versions: leave out minimum_version")
         made = cls._bad("old_version", options)
@@ -306,8 +309,9 @@ class TLS:
                 raise
             why = brief(error, _MOST_TOLD)
             return Certificate(token=wanted.token, certificate=b"", key=b"", error=why)
-        key = bytes(issued.key)
-        return Certificate(token=wanted.token, certificate=issued.certificate, key=key)
+        return Certificate(
+            token=wanted.token, certificate=issued.certificate, key=bytes(issued.key)
+        )
 
     def _names(self, host: str) -> tuple[str, ...]:
         if self._hosts is not None and self._hosts != _ANY_HOST:
@@ -365,7 +369,7 @@ def tls_or_none(name: str, value: Any) -> TLS | None:
     elif callable(value):  # TLS.expired
         advice = "; call it, with parentheses"
     raise TypeError(
-        f"{name} must be True, or TLS(...), or None for none, not {shown(value)}{advice}"
+        f"{name} must be True, or TLS(...), or None for none, not {check.safely(value)}{advice}"
     )
 
 
