@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import ssl
 from typing import Any, NamedTuple
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 
 from sidestage.layers.tls.messages import Settings
 
@@ -45,3 +49,45 @@ def client_context(**attributes: Any) -> ssl.SSLContext:
     for name, value in attributes.items():
         setattr(context, name, value)
     return context
+
+
+def own_authority(key: Any = None, *, days: int = 9, **named: Any) -> bytes:
+    """Certificate and key of an authority as users make them, in one PEM.
+
+    It has the extensions that an authority needs, but for those that ``named`` has in place of
+    them: ``ca``, ``usage`` and ``own``; ``None`` is none.
+    """
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "own")])
+    now = dt.datetime.now(dt.UTC)
+    built = x509.CertificateBuilder(
+        name, name, key.public_key(), 7, now - dt.timedelta(99), now + dt.timedelta(days)
+    )
+    extensions: dict[str, Any] = {
+        "ca": x509.BasicConstraints(ca=True, path_length=None),
+        "usage": usage(signs=True),
+        "own": x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+    }
+    for which, extension in {**extensions, **named}.items():
+        if extension is not None:
+            built = built.add_extension(extension, critical=which != "own")
+    fixed = isinstance(key, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey))
+    certificate = built.sign(key, None if fixed else hashes.SHA256())
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    encoded = key.private_bytes(serialization.Encoding.PEM, *form)
+    return certificate.public_bytes(serialization.Encoding.PEM) + bytes(encoded)
+
+
+def usage(*, signs: bool) -> x509.KeyUsage:
+    """The extension of a key that signs certificates, or one that does not."""
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.verification import DNSName, PolicyBuilder, Store, VerificationError
 
+from kit.certificates import own_authority
 from sidestage import TLS
 from sidestage.layers.tls import authority, kinds, own
 from sidestage.layers.tls.messages import Settings
@@ -94,6 +96,28 @@ def test_a_good_one_is_taken_by_strict_clients(host: str) -> None:
     tls = TLS()
     client = client_context(tls.trusted())
     assert shake(server_context(settings_of(tls)), client, host) == "TLSv1.3"
+
+
+KEYS: dict[str, Callable[[], Any]] = {
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "Ed448": ed448.Ed448PrivateKey.generate,
+    "RSA": lambda: rsa.generate_private_key(65_537, 2048),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_an_authority_of_ones_own_may_have_any_key(kind: str) -> None:
+    ca = own_authority(KEYS[kind]())
+    tls = TLS(ca=ca)
+    server, client = server_context(settings_of(tls)), client_context(tls.trusted())
+    assert shake(server, client, "localhost") == "TLSv1.3"
+    tls.client_certificate("alice")
+    if kind.startswith("Ed"):
+        with pytest.raises(ValueError, match=r"ca: trustme cannot .* whose key is RSA or ECDSA"):
+            settings_of(TLS.wrong_chain(ca=ca))
+    else:
+        settings_of(TLS.wrong_chain(ca=ca))
 
 
 def test_another_implementation_takes_a_good_one() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
+from kit.certificates import own_authority, usage
 from sidestage import TLS, HTTPServer
 from sidestage.layers.tls import authority, kinds
 from sidestage.layers.tls.making import Subject
@@ -23,6 +25,12 @@ LEAF = CA.issue_cert("mine.example")
 CERT = b"".join(blob.bytes() for blob in LEAF.cert_chain_pems)
 KEY = LEAF.private_key_pem.bytes()
 CA_CERT, CA_KEY = CA.cert_pem.bytes(), CA.private_key_pem.bytes()
+RSA_KEY = CA.issue_cert("a.example", key_type=trustme.KeyType.RSA).private_key_pem.bytes()
+OPENSSH = serialization.load_pem_private_key(KEY, None).private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.OpenSSH,
+    serialization.NoEncryption(),
+)
 DER = ssl.PEM_cert_to_DER_cert(CERT.decode())
 NONSENSE = CA_CERT.replace(b"M", b"!")
 ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
@@ -86,6 +94,17 @@ ENCRYPTED = KEY.replace(b"EC PRIVATE", b"ENCRYPTED PRIVATE")
             ValueError,
             "the key is not that of the first certificate in cert",
         ),
+        (
+            {"cert": CERT, "key": RSA_KEY},
+            ValueError,
+            "the key is not that of the first certificate in cert",
+        ),
+        (
+            {"cert": CERT, "key": CERT + RSA_KEY + KEY},
+            ValueError,
+            "the key is not that of the first certificate in cert",
+        ),
+        ({"cert": CERT, "key": OPENSSH}, ValueError, "OpenSSH: convert it, by `ssh-keygen -p"),
         ({"cert": CERT, "key": ENCRYPTED}, ValueError, "encrypted: decrypt it, by `openssl pkey"),
         ({"cert": CERT, "key": KEY, "hosts": "a"}, ValueError, "hosts has no effect"),
         ({"cert": CERT, "key": KEY, "clock": time.time}, ValueError, "clock has no effect"),
@@ -163,6 +182,9 @@ def test_a_certificate_of_a_client_needs_an_authority_that_signs() -> None:
 def test_an_authority_that_clients_would_not_take() -> None:
     with pytest.raises(ValueError, match=r"that of no authority.*CA:TRUE"):
         TLS(ca=CERT + KEY).settings("127.0.0.1", ())
+    with pytest.raises(ValueError, match=r"ca: its certificate is for other .*keyCertSign"):
+        TLS(ca=own_authority(usage=usage(signs=False))).settings("127.0.0.1", ())
+    TLS(ca=own_authority(usage=None)).settings("127.0.0.1", ())
 
 
 def test_a_weak_certificate_of_ones_own_is_taken_where_its_user_says_so() -> None:

@@ -13,6 +13,7 @@ import pytest
 import trustme
 from cryptography import x509
 
+from kit.certificates import own_authority, usage
 from kit.scripts import environment
 from sidestage import TLS, HTTPServer
 from sidestage.layers.tls import shared
@@ -164,6 +165,42 @@ def test_what_is_no_directory_or_no_authority(place: Path) -> None:
     (place / "ca-key.pem").chmod(0o600)
     with pytest.raises(ValueError, match="not the key and certificate of an authority"):
         TLS().trusted()
+
+
+NO_CA = x509.BasicConstraints(ca=False, path_length=None)
+USELESS = {
+    "expired": (lambda: own_authority(days=-1), "it has expired"),
+    "no authority": (lambda: own_authority(ca=NO_CA), "is that of no authority"),
+    "no identifier": (lambda: own_authority(own=None), "has no subject key identifier"),
+    "no signing": (lambda: own_authority(usage=usage(signs=False)), "for other purposes"),
+    "two": (
+        lambda: trustme.CA().cert_pem.bytes() + trustme.CA().private_key_pem.bytes(),
+        "a certificate and the key of another one",
+    ),
+    "empty": (lambda: b"", "not the key and certificate of an authority"),
+}
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_an_authority_that_clients_refuse(place: Path, name: str) -> None:
+    make, message = USELESS[name]
+    place.mkdir(mode=0o700)
+    (place / "ca-key.pem").write_bytes(make())
+    (place / "ca-key.pem").chmod(0o600)
+    with pytest.raises(ValueError, match=rf"SIDESTAGE_CA: .*{message}.*: remove the files there"):
+        HTTPServer(tls=True).start()
+    (place / "ca-key.pem").unlink()
+    with HTTPServer(tls=True):
+        pass
+
+
+def test_what_is_no_file_in_the_place_of_its_key(place: Path) -> None:
+    place.mkdir(mode=0o700)
+    for make in (os.mkdir, os.mkfifo):
+        make(place / "ca-key.pem", 0o600)
+        with pytest.raises(OSError, match=r"ca-key.pem' must be a file: remove it"):
+            TLS().trusted()
+        (place / "ca-key.pem").rename(place / make.__name__)
 
 
 def test_a_directory_in_one_that_is_not_there(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...pristine.waits import Clock
 from . import files, shared
 from .making import ORGANIZATION, Issued, maker
 from .options import Secret
@@ -71,31 +72,61 @@ def _shared(place: str) -> Authority:
 
     pem = Secret(shared.load(place, make))
     try:
-        return Authority(maker().trustme.CA.from_pem(pem, pem), place)
+        ca = maker().trustme.CA.from_pem(pem, pem)
     except ValueError as error:
+        why = f"is not the key and certificate of an authority ({error})"
+    else:
+        why = _why_useless(ca) or _why_spoiled(ca)
+    if why:
         raise ValueError(
-            f"{shared.NAME}: what is in {place} is not the key and certificate of an authority "
-            f"({error}): remove the files there"
-        ) from error
+            f"{shared.NAME}: what is in {place} cannot be used, it {why}: "
+            "remove the files there, and a new one is made"
+        )
+    return Authority(ca, place)
 
 
 def of_user(certificate: bytes, key: bytes) -> Authority:
     """An authority of the user's own, from PEM; raises ValueError if it cannot sign."""
-    made = maker()
     try:
-        ca = made.trustme.CA.from_pem(certificate, key)
-        ca._certificate.extensions.get_extension_for_class(made.x509.SubjectKeyIdentifier)
-    except made.x509.ExtensionNotFound:
-        raise ValueError(
-            "ca: its certificate has no subject key identifier, which those that it signs refer "
-            "to: make it with the extension subjectKeyIdentifier=hash"
-        ) from None
+        ca = maker().trustme.CA.from_pem(certificate, key)
     except ValueError as error:
         raise ValueError(f"ca: not a certificate and its key in PEM: {error}") from error
-    kinds = [one.value for one in ca._certificate.extensions]
-    if not any(kind.ca for kind in kinds if isinstance(kind, made.x509.BasicConstraints)):
-        raise ValueError(
-            "ca: its certificate is that of no authority, and clients refuse what it signs: make "
-            "it with the extension basicConstraints=critical,CA:TRUE"
-        )
+    if why := _why_useless(ca):
+        raise ValueError(f"ca: its certificate {why}")
     return Authority(ca)
+
+
+def _why_useless(ca: Any) -> str:
+    """Why clients refuse what ``ca`` signs; empty if they do not."""
+    made = maker()
+    found = {type(one.value): one.value for one in ca._certificate.extensions}
+    if made.x509.SubjectKeyIdentifier not in found:
+        return (
+            "has no subject key identifier, which those that it signs refer to: make it with the "
+            "extension subjectKeyIdentifier=hash"
+        )
+    constraints = found.get(made.x509.BasicConstraints)
+    if constraints is None or not constraints.ca:
+        return (
+            "is that of no authority, and clients refuse what it signs: make it with the "
+            "extension basicConstraints=critical,CA:TRUE"
+        )
+    usage = found.get(made.x509.KeyUsage)
+    if usage is not None and not usage.key_cert_sign:
+        return (
+            "is for other purposes than to sign certificates, and clients refuse what it signs: "
+            "make it with the extension keyUsage=critical,keyCertSign"
+        )
+    return ""
+
+
+def _why_spoiled(ca: Any) -> str:
+    """What is wrong with an authority that Sidestage has not made so."""
+    form = maker().serialization
+    encoded = form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo
+    certified = ca._certificate.public_key().public_bytes(*encoded)
+    if certified != ca._private_key.public_key().public_bytes(*encoded):
+        return "is a certificate and the key of another one"
+    if ca._certificate.not_valid_after_utc.timestamp() < Clock.wall():
+        return "has expired"
+    return ""

@@ -49,7 +49,14 @@ def _untrusted(authority: Authority, subject: Subject, span: Span) -> Issued:
 
 def _wrong_chain(authority: Authority, subject: Subject, span: Span) -> Issued:
     """Signed by an intermediate authority, whose certificate does not come with it."""
-    return issue(subject, span, authority.new_intermediate())
+    try:
+        intermediate = authority.new_intermediate()
+    except ValueError as error:  # trustme signs with SHA-256, which keys of Ed25519 do not take
+        raise ValueError(
+            f"ca: trustme cannot sign an intermediate authority with its key ({error}): pass one "
+            "whose key is RSA or ECDSA"
+        ) from error
+    return issue(subject, span, intermediate)
 
 
 def _weak_key(authority: Authority, subject: Subject, span: Span) -> Issued:

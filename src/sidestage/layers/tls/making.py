@@ -66,7 +66,7 @@ def _imported() -> Any:
             import trustme
             from cryptography import x509
             from cryptography.hazmat.primitives import hashes, serialization
-            from cryptography.hazmat.primitives.asymmetric import ec, rsa
+            from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
     except ImportError as error:
         raise ImportError(
             f"certificates are made with trustme, which cannot be imported ({error}): "
@@ -77,6 +77,8 @@ def _imported() -> Any:
     return SimpleNamespace(
         dt=dt,
         ec=ec,
+        ed25519=ed25519,
+        ed448=ed448,
         hashes=hashes,
         rsa=rsa,
         serialization=serialization,
@@ -130,7 +132,9 @@ def issue(subject: Subject, span: Span, signer: Authority | None, key: Any = Non
     )
     for extension, critical in _purpose(subject):
         builder = builder.add_extension(extension, critical=critical)
-    return _in_pem(builder.sign(signing, maker().hashes.SHA256()), key)
+    # Keys of some kinds have a hash of their own.
+    fixed = isinstance(signing, (maker().ed25519.Ed25519PrivateKey, maker().ed448.Ed448PrivateKey))
+    return _in_pem(builder.sign(signing, None if fixed else maker().hashes.SHA256()), key)
 
 
 def _name_of(subject: Subject) -> Any:

@@ -9,6 +9,9 @@ from ...pristine import system
 from . import files
 from .options import Pair, Secret
 
+# Of the same kind, as RSA and RSA; of two kinds, as RSA and EC.
+_MISMATCHES = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+
 
 def check_fits(what: str, pair: Pair) -> None:
     """Raise ValueError, which says why, unless the key is that of the first certificate.
@@ -20,12 +23,17 @@ def check_fits(what: str, pair: Pair) -> None:
             f"the private key of {what} is encrypted: decrypt it, by "
             "`openssl pkey -in key.pem -out plain.pem`"
         )
+    if b"OPENSSH" in pair.key:
+        raise ValueError(
+            f"the private key of {what} has the form of OpenSSH: convert it, by "
+            "`ssh-keygen -p -m PEM -f key.pem`"
+        )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:@SECLEVEL=0")
     try:
         _load(context, Secret(pair.certificate + pair.key))
     except ssl.SSLError as error:
-        if "MISMATCH" in str(error.reason):
+        if error.reason in _MISMATCHES:
             raise ValueError(f"the key is not that of the first certificate in {what}") from None
         raise ValueError(f"OpenSSL cannot read {what} and key: {error.reason or error}") from None
 

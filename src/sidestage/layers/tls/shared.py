@@ -112,7 +112,10 @@ def _read(path: str) -> bytes:
             f"{error.strerror}",
         ) from error
     try:
-        _refuse_others(system.fstat(fd), path, _OTHERS, f"chmod 600 {path}")
+        found = system.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, f"{NAME}: {shown(path)} must be a file: remove it")
+        _refuse_others(found, path, _OTHERS, f"chmod 600 {path}")
         return system.read(fd, _MOST)
     finally:
         system.close(fd)
