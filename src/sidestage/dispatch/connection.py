@@ -6,9 +6,9 @@ import errno
 import io
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
 
-from ..errors import shown
+from ..errors import StateError, shown
 from ..journal.facts import Address
 from ..pristine.waits import Deadline
 from ..wire.messages import End, Message, SetOption
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..journal.secured import TLSDetails
 
 _NEVER = Deadline(None)
+Break: TypeAlias = Literal["", "in_record", "without_notify"]  # how TLS ends, if not as it should
 
 
 class ConnectedCall(Protocol):
@@ -40,8 +41,11 @@ class ConnectedCall(Protocol):
     def send(self, message: Message, /) -> None:
         """Send a command of this call; raises ServerStopped."""
 
-    def close(self, *, reset: bool) -> None:
-        """Close the connection for the handler, with a reset (RST) if ``reset``."""
+    def close(self, *, reset: bool, breaks: Break = "") -> None:
+        """Close the connection for the handler, with a reset (RST) if ``reset``.
+
+        ``breaks`` is how TLS ends, if it is to end as it must not.
+        """
 
 
 class Connection:
@@ -266,11 +270,43 @@ class Connection:
         """Drop the connection with a reset (RST): the client gets ConnectionResetError."""
         self._end(reset=True)
 
-    def _end(self, *, reset: bool) -> None:
+    def reset_in_record(self) -> None:
+        """Send half of a TLS record and drop the connection with a reset (RST).
+
+        What was sent before goes out first, in whole records. Raises StateError without TLS, and
+        BrokenPipeError after ``shutdown_write``, which has sent close_notify.
+        """
+        self._break("reset_in_record", "in_record", reset=True)
+
+    def close_in_record(self) -> None:
+        """Send half of a TLS record and close the connection (FIN), without close_notify.
+
+        All else is as for ``reset_in_record``.
+        """
+        self._break("close_in_record", "in_record", reset=False)
+
+    def close_without_notify(self) -> None:
+        """Close the connection (FIN) without TLS's close_notify: anybody could have cut it there.
+
+        All else is as for ``reset_in_record``.
+        """
+        self._break("close_without_notify", "without_notify", reset=False)
+
+    def _break(self, name: str, breaks: Break, *, reset: bool) -> None:
+        if self.tls is None:
+            raise StateError(
+                f"connection.{name}() is about TLS, which this connection does not speak: make "
+                "the server with tls=True, or use connection.reset() or connection.close()"
+            )
+        if self._sent_end and not self._closed:
+            raise _shut_down()
+        self._end(reset=reset, breaks=breaks)
+
+    def _end(self, *, reset: bool, breaks: Break = "") -> None:
         if not self._closed:
             self._closed = True
             try:
-                self._call.close(reset=reset)
+                self._call.close(reset=reset, breaks=breaks)
             finally:
                 self._wake()
 

@@ -8,7 +8,7 @@ hostile bytes, and must not be able to make the test's process run code.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -147,12 +147,15 @@ class Describe(Message, frozen=True, kw_only=True, tag=23):
 class Close(Message, frozen=True, kw_only=True, tag=16):
     """Close the connection of ``call``: once everything has been sent, or with a reset (RST).
 
-    If the handler has not ``returned``, Returned follows.
+    With ``breaks``, TLS ends as it must not, without close_notify: in the middle of a record or
+    after one. Then a reset waits for what was sent, too. If the handler has not ``returned``,
+    Returned follows.
     """
 
     call: int
     reset: bool
     returned: bool = True
+    breaks: Literal["", "in_record", "without_notify"] = ""
 
 
 class Returned(Message, frozen=True, kw_only=True, tag=22):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...dispatch import declared
 from ...dispatch.calls import Call, ClientLeft, Protocol
-from ...dispatch.connection import Connection
+from ...dispatch.connection import Break, Connection
 from ...dispatch.declared import NOTHING_KNOWN, AnswerNote
 from ...dispatch.refused import Refused
 from ...dispatch.run import Run
@@ -86,11 +86,11 @@ class HTTPCall(Call):
         """Send a command of this call; raises ServerStopped."""
         self.run.send(message)
 
-    def close(self, *, reset: bool) -> None:
-        """Close the tunnel for the handler, with a reset (RST) if ``reset``."""
+    def close(self, *, reset: bool, breaks: Break = "") -> None:
+        """Close the tunnel for the handler, as ``ConnectedCall`` has it."""
         self.request._note_answer(self._status, self.outflow.sent)
         self.owes = not self._returned
-        self.run.send(Close(call=self.id, reset=reset, returned=self._returned))
+        self.run.send(Close(call=self.id, reset=reset, returned=self._returned, breaks=breaks))
 
     def tunnel(self) -> Connection:
         """The connection, once the head of a 2xx response to CONNECT was sent."""

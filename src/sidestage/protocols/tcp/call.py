@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...dispatch.calls import Call, ClientLeft, Protocol
-from ...dispatch.connection import Connection
+from ...dispatch.connection import Break, Connection
 from ...dispatch.refused import Refused
 from ...dispatch.run import Run
 from ...dispatch.streams import Inflow, Outflow
@@ -20,6 +20,11 @@ from .messages import VOCABULARY, Opened, TranscriptIn
 from .transcript import Transcript
 
 _SHOWN = 1 << 10  # bytes of what has come, in a report
+_BROKEN: dict[Break, str] = {
+    "": "",
+    "in_record": " in a TLS record",
+    "without_notify": " without close_notify",
+}
 _STOPPED = "closed by the stop of the server"
 
 
@@ -80,12 +85,12 @@ class TCPCall(Call):
         finally:
             self._close()
 
-    def close(self, *, reset: bool) -> None:
-        """Close the connection for the handler, with a reset (RST) if ``reset``."""
-        self._ended("reset by the handler" if reset else "closed by the handler")
+    def close(self, *, reset: bool, breaks: Break = "") -> None:
+        """Close the connection for the handler, as ``ConnectedCall`` has it."""
+        self._ended(f"{'reset' if reset else 'closed'} by the handler{_BROKEN[breaks]}")
         self._note_answer()
         self.owes = not self._returned
-        self.run.send(Close(call=self.id, reset=reset, returned=self._returned))
+        self.run.send(Close(call=self.id, reset=reset, returned=self._returned, breaks=breaks))
 
     def event(self, message: Message) -> None:
         match message:

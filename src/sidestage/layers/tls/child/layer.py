@@ -290,14 +290,15 @@ class TLSLayer(Layer):
                 self._session.unwrap()
         self._flush()
 
-    def write_half(self) -> None:
-        """Write a record that is cut in its middle; whoever calls this ends the connection."""
-        self._session.write(bytes(_CUT))
-        record = self._outgoing.read()
-        self.below.write(record[: len(record) // 2])
+    def break_off(self, *, in_record: bool) -> None:
+        """Write nothing more, not even close_notify, but half of a record if ``in_record``.
 
-    def end_in_silence(self) -> None:
-        """Write nothing more, not even close_notify."""
+        Whoever calls this ends the connection.
+        """
+        if in_record and not self._shut:
+            self._session.write(bytes(_CUT))
+            record = self._outgoing.read()
+            self.below.write(record[: len(record) // 2])
         self._shut = True
 
     def write_eof(self) -> None:

@@ -96,9 +96,7 @@ def _break_records(connection: HTTPConnection, fault: Fault) -> None:
     """Have TLS end as it must not; where there is none, the connection just ends."""
     records = connection.transport.get_extra_info("records")
     if records is not None:
-        if fault.kind != "close_without_notify":
-            records.write_half()
-        records.end_in_silence()
+        records.break_off(in_record=fault.kind != "close_without_notify")
 
 
 class Sending:

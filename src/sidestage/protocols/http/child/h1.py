@@ -577,10 +577,14 @@ class HTTPConnection:
             self.service.calls.close(exchange.call)
         else:
             self.service.calls.leave(exchange.call)
+        if message.breaks:
+            self.transport.get_extra_info("records").break_off(
+                in_record=message.breaks == "in_record"
+            )
         asked = not message.returned  # the handler did, and has not failed
         if asked and not tunnel:
             tell_behind(self, exchange)
-        if message.reset and asked and not tunnel:
+        if message.reset and (message.breaks or (asked and not tunnel)):
             self.reset_when_sent(exchange)
         elif message.reset or not (
             asked

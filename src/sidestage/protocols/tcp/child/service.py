@@ -201,12 +201,18 @@ class HandledConnection(_Connection):
         else:
             self.service.calls.leave(self.call)
         self.service.iteration.progress.set()
-        if message.reset:
+        if message.breaks:
+            self.transport.get_extra_info("records").break_off(
+                in_record=message.breaks == "in_record"
+            )
+        elif message.reset:
             self.transport.reset()
             return
         unread = self.transport.has_unread()
         flow.release()
-        if unread or self.transport.get_write_buffer_size():
+        if message.reset:
+            self.transport.reset_when_sent()
+        elif unread or self.transport.get_write_buffer_size():
             self.transport.close_lingering()
         else:
             self.transport.close()
