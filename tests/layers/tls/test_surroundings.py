@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ssl
 import sys
 import time
 import urllib.request
@@ -158,6 +159,19 @@ def test_a_clock_of_ones_own_says_when_certificates_are_made() -> None:
     assert good.not_valid_before_utc == now - day
     assert good.not_valid_after_utc > now + 300 * day
     assert expired.not_valid_after_utc == now - day
+
+
+@pytest.mark.parametrize("year", [2010, 2035])
+def test_certificates_of_clients_are_for_the_clock_of_the_server(year: int) -> None:
+    clock = dt.datetime(year, 5, 5, tzinfo=dt.UTC).timestamp
+    tls = TLS(clock=clock, client_auth="required")
+    with HTTPServer(tls=tls) as server:
+        context = server.client_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # a client of that year would take the server's
+        context.load_cert_chain(*tls.client_certificate("alice"))
+        urllib.request.urlopen(server.url, context=context).close()
+        assert "as 'alice'" in server.explain()
 
 
 def test_a_frozen_clock_can_be_that_of_certificates() -> None:

@@ -325,7 +325,9 @@ class TLS:
         with importing_once():
             from .kinds import certificate
             from .making import Subject
-        return certificate(kind, self._signer(), Subject(hosts, name), check.told(self._clock))
+        # Those of clients are judged by the server, whose clock is the real one.
+        now = check.told(self._clock if name is None else None)
+        return certificate(kind, self._signer(), Subject(hosts, name), now)
 
     def _signer(self) -> Authority:
         """The authority that signs: from its first use on, the same."""
