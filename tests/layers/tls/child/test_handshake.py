@@ -90,6 +90,15 @@ class TestAgreement:
         client = server.connect(context).handshake()
         assert client.receiver.transport.get_extra_info("tls").version == "TLSv1.1"
 
+    def test_the_server_has_no_cipher_for_its_own_versions(self) -> None:
+        server = Server(ciphers="ECDHE+AESGCM", maximum_version="TLSv1_1", legacy=True)
+        with pytest.warns(DeprecationWarning, match="TLSv1"):
+            context = client_context(minimum_version=ssl.TLSVersion.TLSv1)
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        refused(server.connect(context), "HANDSHAKE_FAILURE")
+        assert "none of the server's ciphers (ciphers='ECDHE+AESGCM')" in server.told[0]
+        assert "of a version of TLS that it takes (at most TLSv1.1)" in server.told[0]
+
     def test_no_cipher_is_shared(self) -> None:
         server = Server(ciphers="ECDHE-ECDSA-AES256-GCM-SHA384", maximum_version="TLSv1_2")
         context = client_context()

@@ -46,6 +46,12 @@ def why(error: ssl.SSLError, hello: Hello, settings: Settings) -> str:
         case "NO_SHARED_CIPHER" | "NO_SUITABLE_SIGNATURE_ALGORITHM":
             ciphers = f" (ciphers={settings.ciphers!r})" if settings.ciphers else ""
             return f"client and server have no cipher in common{ciphers} that suits the certificate"
+        case "NO_CIPHERS_AVAILABLE":
+            limits = _limits(settings)
+            return (
+                f"none of the server's ciphers (ciphers={settings.ciphers!r}) is of a version of "
+                f"TLS that it takes ({limits}): leave out ciphers, or name others"
+            )
         case "PEER_DID_NOT_RETURN_A_CERTIFICATE":
             return (
                 "the client sent no certificate, and the server requires one: "
@@ -88,6 +94,10 @@ def _by_alert(alert: str, hello: Hello) -> str:
 
 def _versions(hello: Hello, settings: Settings) -> str:
     theirs = ", ".join(hello.versions) or "none that is known"
+    return f"the client offers {theirs}, the server takes {_limits(settings)}"
+
+
+def _limits(settings: Settings) -> str:
     limits = [
         f"{word} {name.replace('_', '.')}"
         for word, name in (
@@ -96,4 +106,4 @@ def _versions(hello: Hello, settings: Settings) -> str:
         )
         if name
     ]
-    return f"the client offers {theirs}, the server takes {' and '.join(limits) or 'later ones'}"
+    return " and ".join(limits) or "later ones"
