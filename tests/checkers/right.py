@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -42,6 +43,16 @@ secured.tls = None
 secured.tls = TLS.expired(alpn="h2", clock=lambda: 1e9)
 SMTPServer(tls=False)
 TCPServer(tls=TLS(cert=Path("cert.pem"), key=b"key", ca="ca.pem"))
+TCPServer(tls=TLS(cert=memoryview(b"cert"), minimum_version=ssl.TLSVersion.TLSv1_3))
+
+
+def cut(connection: Connection) -> None:
+    if connection.tls is None:
+        connection.close()
+    else:
+        connection.close_without_notify()
+
+
 paths: tuple[str, str] = TLS().client_certificate("alice")
 secured.client_context().load_cert_chain(*paths)
 environment: dict[str, str] = {**secured.client_env(), "CA": secured.ca_file}

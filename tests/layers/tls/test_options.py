@@ -278,7 +278,7 @@ def test_options_reach_the_settings() -> None:
     tls = TLS(
         alpn=["h2", "http/1.1"],
         client_auth="optional",
-        minimum_version=ssl.TLSVersion.TLSv1_2,  # type: ignore[arg-type]
+        minimum_version=ssl.TLSVersion.TLSv1_2,
         ciphers="ECDHE+AESGCM",
     )
     settings = tls.settings("127.0.0.1", ("mine",))

@@ -13,7 +13,8 @@ from ...pristine.imports import importing_once
 from ...pristine.waits import Clock
 from ...wire.values import plain
 
-PEM: TypeAlias = str | os.PathLike[str] | bytes  # a path, or what such a file has in it
+# A path, or what such a file has in it.
+PEM: TypeAlias = str | os.PathLike[str] | os.PathLike[bytes] | bytes | bytearray | memoryview
 
 VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 OLD_VERSIONS = VERSIONS[:2]  # which OpenSSL refuses by default

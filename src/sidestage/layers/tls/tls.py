@@ -17,6 +17,8 @@ from . import options as check
 from .options import Pair
 
 if TYPE_CHECKING:
+    import ssl
+
     from .authority import Authority
     from .making import Issued
     from .messages import Certificate, CertificateWanted, Settings
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
         ca: PEM | None
         client_auth: Literal["optional", "required"] | None
         alpn: str | Iterable[str] | None
-        minimum_version: str | None
+        minimum_version: str | ssl.TLSVersion | None
         ciphers: str | None
         clock: Callable[[], float] | None
 
@@ -84,7 +86,7 @@ class TLS:
         ca: PEM | None = None,
         client_auth: Literal["optional", "required"] | None = None,
         alpn: str | Iterable[str] | None = None,
-        minimum_version: str | None = None,
+        minimum_version: str | ssl.TLSVersion | None = None,
         ciphers: str | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
