@@ -113,6 +113,29 @@ def test_a_context_of_a_client_trusts_this_server_and_nobody_else() -> None:
     assert context.check_hostname
 
 
+def test_a_context_of_a_client_is_as_python_makes_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    server = HTTPServer(tls=True)
+    context, usual = server.client_context(), ssl.create_default_context(cafile=server.ca_file)
+    usual.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for name in (
+        *("verify_flags", "verify_mode", "check_hostname", "options", "protocol"),
+        *("minimum_version", "maximum_version", "keylog_filename"),
+    ):
+        assert getattr(context, name) == getattr(usual, name), name
+    assert context.get_ca_certs() == usual.get_ca_certs()
+
+
+def test_a_context_of_a_client_may_be_what_all_contexts_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with HTTPServer(tls=True) as server:
+        monkeypatch.setattr(ssl, "create_default_context", lambda: server.client_context())
+        get(server, ssl.create_default_context())
+
+
 @pytest.mark.parametrize("kind, scheme", SCHEMES)
 def test_a_plain_server_says_what_to_write(kind: type[Any], scheme: str) -> None:
     for ask in (
