@@ -107,7 +107,7 @@ FIRST = {
     "ServerHello": (record(b"\2\0\0\0"), "its first message is not a ClientHello", 10),
     "SSLv2": (b"\x80\x2e\1\0\2" + bytes(43), "has the form of SSLv2", 70),
     "SSLv2 for TLS": (b"\x80\x4c\1\3\1" + bytes(73), "has the form of SSLv2", 70),
-    "version 2": (b"\x16\2\0\0\4\1\0\0\0", r"a version that TLS does not have \(0x02..\)", 70),
+    "version 2": (b"\x16\2\0\0\4\1\0\0\0", r"a version that there is not \(0x02..\)", 70),
     "DTLS": (b"\x16\xfe\xfd" + bytes(60), "of DTLS, which is for datagrams", 70),
 }
 

@@ -111,10 +111,9 @@ def _refuse(first: bytearray) -> None:
     """Raise NotTLS or BadHello for what begins no ClientHello; returns while that is not clear."""
     kind, version = first[0], first[1:2]
     if kind == _HANDSHAKE:  # no text begins with it
-        dtls = " of DTLS, which is for datagrams" if version == b"\xfe" else ""
+        which = "of DTLS, which is for datagrams" if version == b"\xfe" else "that there is not"
         raise BadHello(
-            f"its first record has a version that TLS does not have (0x{version.hex()}..){dtls}",
-            _PROTOCOL_VERSION,
+            f"its first record has a version {which} (0x{version.hex()}..)", _PROTOCOL_VERSION
         )
     if kind & 0x80 and any(one.startswith(first[2:_SSLV2_HEAD]) for one in _SSLV2):
         if len(first) >= _SSLV2_HEAD:
