@@ -12,6 +12,8 @@ from ...pristine.imports import importing_once
 from .messages import MailIn
 
 _HEAD = 1 << 16  # bytes of a mail in which its repr looks for the subject
+_RECIPIENTS = 10  # that its repr names
+_SUBJECT = 200  # characters of the subject in it
 
 
 class Mail(ClientRecord):
@@ -66,10 +68,19 @@ class Mail(ClientRecord):
 
     @property
     def message(self) -> EmailMessage:
-        """The parsed mail, with ``\\n`` line ends in text."""
+        """The parsed mail, with ``\\n`` line ends in text.
+
+        Raises ValueError, which quotes the mail, if Python's ``email`` cannot parse it.
+        """
         if self._parsed is None:
             text = self.data.replace(b"\r\n", b"\n")
-            parsed = email.message_from_bytes(text, policy=email.policy.default)
+            try:
+                parsed = email.message_from_bytes(text, policy=email.policy.default)
+            except Exception as error:  # whatever broken header fields make it raise
+                raise ValueError(
+                    f"the mail cannot be parsed ({type(error).__name__}: {error}); `data` has its "
+                    f"bytes: {text[:200]!r}"
+                ) from error
             assert isinstance(parsed, EmailMessage)
             self._parsed = parsed
         return self._parsed
@@ -96,9 +107,18 @@ class Mail(ClientRecord):
         return shown(self)
 
     def __repr__(self) -> str:
+        named = repr(self._message.rcpt_tos[:_RECIPIENTS])
+        if (more := len(self._message.rcpt_tos) - _RECIPIENTS) > 0:
+            named += f" and {more:,} more"
+        return f"<Mail from {self.mail_from!r} to {named}: {self._subject() or 'no subject'}>"
+
+    def _subject(self) -> str:
+        """The beginning of the subject, for a repr; empty if there is none that can be read."""
         parsed = self._parsed
-        if parsed is None:  # the whole may be large, and a message may show many
-            head = self.data[:_HEAD].partition(b"\r\n\r\n")[0]
-            parsed = email.message_from_bytes(head, policy=email.policy.default)
-        subject = parsed["Subject"]
-        return f"<Mail from {self.mail_from!r} to {self.rcpt_tos!r}: {subject or 'no subject'}>"
+        try:
+            if parsed is None:  # the whole may be large, and a message may show many
+                head = self.data[:_HEAD].partition(b"\r\n\r\n")[0]
+                parsed = email.message_from_bytes(head, policy=email.policy.default)
+            return str(parsed["Subject"] or "")[:_SUBJECT]
+        except Exception:  # noqa: BLE001 - whatever broken header fields make ``email`` raise
+            return ""
