@@ -101,6 +101,8 @@ def test_a_wrong_address_is_refused_before_anything_starts(
         ({"stop_timeout": -1}, ValueError),
         ({"keep": -1}, ValueError),
         ({"backlog": 1.5}, TypeError),
+        ({"name": b"api"}, TypeError),
+        ({"fresh": "no"}, TypeError),
     ],
 )
 def test_a_wrong_argument_is_refused_before_anything_starts(

@@ -189,6 +189,8 @@ def test_one_that_has_died_may_change() -> None:
         ("backlog", 0, "backlog must be at least 1"),
         ("head_limit", 0, "head_limit must be at least 1"),
         ("address", 8080, "address must be"),
+        ("name", 8080, "name must be str or None, not 8080"),
+        ("fresh", "no", "fresh must be True or False, not 'no'"),
     ],
 )
 def test_a_wrong_value_is_refused_and_changes_nothing(name: str, wrong: Any, said: str) -> None:

@@ -15,6 +15,13 @@ _APPLICATIONS = {
 }
 
 
+def name_or_none(name: object) -> str | None:
+    """Return the name of a server; raises TypeError unless it is text or ``None``."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be str or None, not {shown(name)}")
+    return name
+
+
 def handler_or_none(handler: Any) -> Callable[..., Any] | None:
     """Return ``handler``; raises TypeError unless it is callable or ``None``."""
     if handler is not None and not callable(handler):

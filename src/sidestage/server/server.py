@@ -24,7 +24,7 @@ from ..pristine.waits import Deadline, Event
 from ..wire.values import seconds
 from . import address as addresses
 from . import registry
-from .checks import one_argument_or_none
+from .checks import name_or_none, one_argument_or_none
 from .context import StartedInContext, leave_all, settle_all
 from .during import During
 from .expected import ExpectedErrors
@@ -113,7 +113,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
             fresh,
             backlog,
         )
-        label, ready = Label(type(self).__name__, name), Event()
+        label, ready = Label(type(self).__name__, name_or_none(name)), Event()
         journal: Journal[R] = Journal(self.keep, self._matching)
         slot = self._make_slot(self._check_handler(handler))
         # At once: ``__setattr__`` would look at each name.
@@ -140,7 +140,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
 
     @name.setter
     def name(self, name: str | None) -> None:
-        self._label.name = name
+        self._label.name = name_or_none(name)
 
     @property
     def state(self) -> State:

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from ..errors import StateError
+from ..errors import StateError, shown
 from ..wire import values
 from . import address as addresses
 from .lifecycle import State
@@ -100,7 +100,9 @@ def seconds_or_none(name: str, value: float | None) -> float | None:
 
 
 def flag(name: str, value: object) -> bool:
-    """Return whether ``value`` is true."""
+    """Return a bool; raises TypeError for what is none, such as the text "no"."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be True or False, not {shown(value)}")
     return bool(value)
 
 
