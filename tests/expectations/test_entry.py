@@ -29,6 +29,10 @@ def test_what_times_says(times: Any, allow: bool, expected: Times) -> None:
     "times, allow, error, text",
     [
         (-1, False, ValueError, "0 or more, not -1"),
+        (-(10**400), False, ValueError, "0 or more, not -10000"),
+        (10**30, False, ValueError, "times must be at most 9223372036854775807, not 10000"),
+        (10**30, True, ValueError, "times must be at most 9223372036854775807, not 10000"),
+        (range(1, 10**30), False, ValueError, "the end of times must be at most 922337203685"),
         (0, True, ValueError, r"expect\(..., times=0\)"),
         (True, False, TypeError, "not True"),
         (1.0, False, TypeError, r"an int or a range, such as times=2 .* not 1.0"),

@@ -65,6 +65,9 @@ class TestHTTP:
             received.of(("POST", "get"))
         with pytest.raises(TypeError, match="unexpected keyword argument 'pth'"):
             received.of(pth="/items")
+        for kind in ([], (), {"GET": 1}, b"GET", ("GET", 1), None):
+            with pytest.raises(TypeError, match='a method is text, such as "GET", or a tuple, not'):
+                received.of(kind, "/items")
 
 
 def test_mails_by_sender_and_recipient() -> None:
@@ -77,6 +80,9 @@ def test_mails_by_sender_and_recipient() -> None:
     assert received.one("me@a", "her@b").data.startswith(b"1")
     assert received.one(rcpt_to="him@b").data.startswith(b"2")
     assert received.of("you@b") == []
+    for wrong in (5, ["her@b"], None):
+        with pytest.raises(TypeError, match='an address is text, such as "me@here", not'):
+            received.of(rcpt_to=wrong)
 
 
 def test_datagrams_and_transcripts_by_address() -> None:
@@ -90,6 +96,9 @@ def test_datagrams_and_transcripts_by_address() -> None:
             mine = connection.getsockname()
         assert tcp.wait_for(1).one(client_address=mine).data == b""
         assert tcp.received.of(("127.0.0.1", 1)) == []
+    for wrong in (5, ("127.0.0.1",), None):
+        with pytest.raises(TypeError, match=r"a client's address is \(host, port\) or text, not"):
+            udp.received.of(wrong)
 
 
 def test_a_message_is_short_whatever_came() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import shown
 from ..journal.owners import Owner
+from ..wire.values import count
 
 if TYPE_CHECKING:
     from .held import HeldCall
@@ -122,13 +123,14 @@ def times_of(times: object, *, allow: bool) -> Times:
 
 def _of_number(times: int, *, allow: bool) -> Times:
     if times < 0:
-        raise ValueError(f"times is 0 or more, not {times}")
+        raise ValueError(f"times is 0 or more, not {shown(times)}")
+    times = count("times", times)
     if allow and not times:
         raise ValueError(
             "allow(..., times=0) would allow nothing; for what must not come, write "
             "expect(..., times=0)"
         )
-    return Times(0 if allow else int(times), int(times))
+    return Times(0 if allow else times, times)
 
 
 def _of_range(times: range) -> Times:
@@ -137,4 +139,4 @@ def _of_range(times: range) -> Times:
             "a range of times has no gap and is not empty: range(1, 4) is one to three, not "
             f"{shown(times)}"
         )
-    return Times(times.start, times.stop - 1)
+    return Times(times.start, count("the end of times", times.stop - 1))

@@ -61,6 +61,8 @@ def by_address(client_address: Any = "*") -> Callable[[Any], bool]:
     """Whether a record came from ``client_address``: ``(host, port)``, or the path of a socket."""
     if isinstance(client_address, str):
         return lambda record: client_address in ("*", record.client_address)
+    if not isinstance(client_address, (tuple, list)) or len(client_address) < 2:
+        raise TypeError(f"a client's address is (host, port) or text, not {shown(client_address)}")
     host, port, *_ = client_address
     if host in ("0.0.0.0", "::"):  # noqa: S104 - what a UDP socket gives that nobody has bound
         return lambda record: record.client_address[1:2] == (port,)

@@ -97,6 +97,14 @@ class TestReplies:
         with pytest.raises(ValueError, match=wrong):
             server.expect("GET", "/a").reply(("\xe9", 200, {"Content-Type": kind}))
 
+    @pytest.mark.parametrize("wrong", [{"a": "b"}, 1.5, object()])
+    def test_a_content_type_that_is_no_text_is_refused(
+        self, server: HTTPServer, wrong: Any
+    ) -> None:
+        with pytest.raises(TypeError, match="the value of Content-Type must be str, bytes"):
+            server.expect("GET", "/a").reply("a", content_type=wrong)
+        server.clear()
+
     def test_a_callable_is_called_here_with_the_request(self, server: HTTPServer) -> None:
         server.expect("GET", "/a/{n:int}").reply(lambda request: {"n": request.params["n"] + 1})
         assert request(server, "GET", "/a/7").text == '{"n": 8}'

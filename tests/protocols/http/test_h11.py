@@ -109,6 +109,7 @@ STRICTER: dict[str, tuple[bytes, str]] = {
     "no Host in HTTP/1.2 and later": (head("GET / HTTP/1.2", host=""), "0 Host fields"),
     "a Host that names no host": (head(host="Host: u@t"), "names no host"),
     "a target that does not go with the method": (head("GET * HTTP/1.1"), "does not go with"),
+    "a target with a fragment": (head("GET /a#b HTTP/1.1"), "has a fragment"),
     "a coding in HTTP/1.0": (head("POST / HTTP/1.0", CHUNKED), "in HTTP/1.0"),
     "a length and a coding": (
         head("POST / HTTP/1.1", CHUNKED, "Content-Length: 1"),

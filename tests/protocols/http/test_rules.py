@@ -141,6 +141,14 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
         400,
         "must percent-encode: http://t%C3%BCr/",
     ),
+    "a fragment": (
+        head("GET /a?b#c HTTP/1.1"),
+        400,
+        "the target b'/a?b#c' has a fragment, which a client must leave out (RFC 9110 7.1)",
+    ),
+    "a fragment in a URL": (head("GET http://t#c HTTP/1.1"), 400, "has a fragment"),
+    "port 0 in CONNECT": (head("CONNECT t:0 HTTP/1.1"), 400, "b't:0' does not go with CONNECT"),
+    "a port beyond all": (head("CONNECT t:65536 HTTP/1.1"), 400, "b't:65536' does not go with"),
     "a space in a target": (
         head("GET /a b/c d HTTP/1.1"),
         400,

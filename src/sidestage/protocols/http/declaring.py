@@ -23,7 +23,16 @@ from .matching.nearest import describe, explain_unmet
 from .matching.view import RequestView
 from .messages import Canned
 from .request import HTTPRequest
-from .response import ALLOWED, MAY_RETURN, HTTPResponse, encoded, encoded_for, pairs, reason_of
+from .response import (
+    ALLOWED,
+    MAY_RETURN,
+    HTTPResponse,
+    encoded,
+    encoded_for,
+    header_fields,
+    pairs,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from .expecting import Expecting
@@ -225,7 +234,7 @@ def response_of(result: Any, status: Any, headers: Any, content_type: Any) -> An
     over = HTTPResponse(status=made.status if status is None else status, headers=headers or {})
     fields = [*pairs(over)]
     if content_type is not None:
-        fields.append(("Content-Type", content_type))
+        fields += header_fields("Content-Type", content_type)
     names = {name.lower() for name, _ in fields}
     kept = [pair for pair in pairs(made) if pair[0].lower() not in names]
     text = result.body if isinstance(result, HTTPResponse) else result

@@ -82,6 +82,10 @@ def request_line(head: bytes) -> RequestLine:
     if not TOKEN.fullmatch(method):
         raise _bad(named(head) or f"the method {method!r} is no token (RFC 9110 9.1)")
     minor = _minor_version(head, version)
+    if b"#" in target:
+        raise _bad(
+            f"the target {target!r} has a fragment, which a client must leave out (RFC 9110 7.1)"
+        )
     if not _target_fits(method, target):
         raise _bad(f"the target {target!r} does not go with {method.decode()} (RFC 9112 3.2)")
     return RequestLine(method, target, minor, found.end())
@@ -136,8 +140,10 @@ def _minor_version(head: bytes, version: bytes | None) -> int:
 
 def _target_fits(method: bytes, target: bytes) -> bool:
     if method == b"CONNECT":  # RFC 9112 3.2.3
-        port = _port_of(target)
-        return port is not None and _PORT.fullmatch(port) is not None
+        port = _port_of(target)  # RFC 9110 9.3.6: an empty or invalid one is refused
+        if port is None or not _PORT.fullmatch(port):
+            return False
+        return 0 < int(port[1:]) < 1 << 16
     if target.startswith(b"/"):
         return True  # RFC 9112 3.2.1
     if target == b"*":

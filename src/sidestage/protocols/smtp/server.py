@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...errors import shown
 from ...server.names import closed
 from ...server.securing import Secured
 from ...server.server import KEEP
@@ -89,6 +90,9 @@ class SMTPServer(Secured["Mail"]):
 
     @staticmethod
     def _matching(mail_from: str = "*", rcpt_to: str = "*") -> Callable[[Mail], bool]:
+        for address in (mail_from, rcpt_to):
+            if not isinstance(address, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f'an address is text, such as "me@here", not {shown(address)}')
         return lambda mail: (
             mail_from in ("*", mail.mail_from) and (rcpt_to == "*" or rcpt_to in mail.rcpt_tos)
         )
