@@ -32,6 +32,7 @@ from sidestage import (
     StateError,
     WaitTimeout,
 )
+from sidestage.pristine import system, waits
 from sidestage.pristine.waits import Clock
 from sidestage.wire.messages import LogLine
 
@@ -401,3 +402,22 @@ def test_what_ran_handlers_is_freed_without_the_collector() -> None:
         assert eventually(lambda: [ref() for ref in left] == [None] * 3)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("place", [(waits, "poll_fd"), (system, "posix_spawn"), (system, "note")])
+def test_the_time_out_of_an_alarm_is_not_taken_for_ours(
+    place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an alarm raises while a start waits or launches ends it, and is no StartError."""
+
+    def alarm(*arguments: object, **named: object) -> None:
+        raise TimeoutError("the alarm of the test")
+
+    server = HTTPServer(fresh=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(*place, alarm)
+        with pytest.raises(TimeoutError, match=r"^the alarm of the test$") as caught:
+            server.start()
+    assert caught.type is TimeoutError
+    assert run_of_a_new_start_answers(server)
+    assert another_thread_may_start_one()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ServerDied, SidestageError, StartError, StartTimeout, StateError
 from ..journal.facts import OpenNow, StopReport
 from ..pristine.imports import importing_once
-from ..pristine.waits import Deadline
+from ..pristine.waits import Deadline, NotInTime
 from ..process import fork_hooks
 from ..process.launch import new_pid_namespace
 from ..process.pool import end, pool
@@ -175,7 +175,7 @@ class HostedBackend:
             messages += declared
         try:
             channel.send(*messages, deadline=deadline)
-        except TimeoutError:  # it does not even read
+        except NotInTime:  # it does not even read
             raise self._not_in_time() from None
 
     def finish(self, deadline: Deadline) -> list[wire.Address]:
@@ -334,8 +334,10 @@ class HostedBackend:
         """``error`` as a start raises it: what the system refuses is a StartError."""
         if isinstance(error, SidestageError):
             return error
-        if isinstance(error, TimeoutError):  # another thread is still launching a process
+        if isinstance(error, NotInTime):  # another thread is still launching a process
             return self._not_in_time()
+        if error.errno is None:  # a signal handler of the test has raised it
+            return error
         return StartError(
             error.errno,
             f"{self._plan.label.title()} could not start: {error.strerror or error}"

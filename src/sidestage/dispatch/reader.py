@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..pristine import system, waits
-from ..pristine.waits import Deadline, Turn, Wakeup
+from ..pristine.waits import Deadline, NotInTime, Turn, Wakeup
 from ..process.channel import NEVER, Channel, ChannelClosed
 from ..wire.frames import WireError
 from ..wire.messages import Message
@@ -198,7 +198,7 @@ class Reader:
         try:
             wake()
             if not self.changed.wait_until(lambda: reading.take(HANDLERS), deadline):
-                raise TimeoutError("another thread is still reading from the server's process")
+                raise NotInTime("another thread is still reading from the server's process")
         finally:
             self._heir = None
             self.changed.notify()

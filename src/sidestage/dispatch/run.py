@@ -19,7 +19,7 @@ from ..errors import ServerDied, ServerStopped, SidestageError
 from ..journal.facts import Diagnostic, Label
 from ..journal.journal import OURS, Journal
 from ..pristine import system
-from ..pristine.waits import Deadline, Event
+from ..pristine.waits import Deadline, Event, NotInTime
 from ..process.channel import LEAST_PIPE, NEVER, ChannelClosed
 from ..process.pool import Child
 from ..wire import messages as wire
@@ -155,7 +155,7 @@ class Run:
         token = next(_tokens)
         try:
             self.send(message(token), deadline=deadline)
-        except TimeoutError:  # it does not even read
+        except NotInTime:  # it does not even read
             return False
         return self.reader.wait_until(lambda: self._synced >= token, deadline)
 
@@ -177,7 +177,7 @@ class Run:
             self.child.channel.send(stop, deadline=deadline, user=self._user)
         except ChannelClosed:
             pass
-        except TimeoutError:
+        except NotInTime:
             return False
         return True
 
@@ -203,7 +203,7 @@ class Run:
         def answered() -> bool:
             return self._described is not None and self._described.token >= token
 
-        with contextlib.suppress(ServerStopped, TimeoutError):
+        with contextlib.suppress(ServerStopped, NotInTime):
             self.send(wire.Describe(token=token), deadline=deadline)
             if self.reader.wait_until(answered, deadline):
                 return self._described

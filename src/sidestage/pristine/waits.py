@@ -42,6 +42,14 @@ class Clock:
 LONGEST = 1e6  # seconds; the kernel's waits take at most 24 days
 
 
+class NotInTime(TimeoutError):
+    """A wait of ours has reached its deadline.
+
+    A TimeoutError of another class may be one of the test, raised in this call by the handler of
+    an alarm: nothing of ours may take it for its own.
+    """
+
+
 class Deadline:
     """A point in time on the monotonic clock, ``seconds`` from now; ``None`` is never."""
 

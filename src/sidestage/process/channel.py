@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from ..pristine import system, waits
 from ..pristine.system import POLLIN, POLLOUT
-from ..pristine.waits import Caller, Deadline, Turn, Wakeup
+from ..pristine.waits import Caller, Deadline, NotInTime, Turn, Wakeup
 from ..wire.frames import PIPE_SIZE, FrameBuffer, ReadSize, WireError, encode
 from ..wire.messages import EVENTS, Message
 
@@ -78,7 +78,7 @@ class Channel:
             outer = None  # another thread's; else the call that this one has come into
         try:
             if outer is not None and 0 < sum(outer[2]) < outer[1]:
-                raise TimeoutError("the call that this one interrupts has written half a frame")
+                raise NotInTime("the call that this one interrupts has written half a frame")
             # As in ``Turn.take``.
             writing.holder = me if writing.holder is outer else writing.holder
             if writing.holder is not me:
@@ -86,10 +86,13 @@ class Channel:
             if user is not None and user is not self.user:
                 raise ChannelClosed
             if not self.closed:  # mostly all is written at once, and this saves a call
-                try:  # noqa: SIM105 - a context manager takes as long as the call
+                try:
                     system.write_pipe(self.commands_fd, frames, counts)
-                except OSError:  # ``_write_some`` finds out what is wrong
+                except BlockingIOError:
                     pass
+                except OSError as error:  # ``_write_some`` finds out what is wrong
+                    if error.errno is None:  # a signal handler has raised it
+                        raise
             while (done := sum(counts)) < size:
                 self._write_some(memoryview(frames)[done:], counts, deadline)
         finally:
@@ -102,7 +105,7 @@ class Channel:
 
     def _wait_for_turn(self, me: Caller, deadline: Deadline) -> None:
         if not self._written.wait_until(lambda: self._writing.take(me), deadline):
-            raise TimeoutError("another thread is still writing to the server's process")
+            raise NotInTime("another thread is still writing to the server's process")
 
     def retire(self, deadline: Deadline) -> bool:
         """Take nothing more from the present user, and wait until what it writes is written.
@@ -133,9 +136,11 @@ class Channel:
             except BlockingIOError:
                 pass
             except OSError as error:
+                if error.errno is None:  # a signal handler has raised it
+                    raise
                 raise ChannelClosed from error
             if not waits.poll_fd(self.commands_fd, POLLOUT, deadline.left()):
-                raise TimeoutError("the server's process does not read its commands")
+                raise NotInTime("the server's process does not read its commands")
         raise ChannelClosed
 
     def poll(self, deadline: Deadline, *, at_most: float | None = None) -> bool:
@@ -176,6 +181,8 @@ class Channel:
             if not parts or not self.has_left:
                 return False
         except OSError as error:
+            if error.errno is None:  # a signal handler has raised it
+                raise
             raise ChannelClosed from error
         if not size:
             raise ChannelClosed

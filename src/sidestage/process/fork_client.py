@@ -147,7 +147,9 @@ class ForkClient:
         self._owed = True
         try:
             system.write_pipe(self.process.launched.commands_fd, request, [])
-        except OSError:
+        except OSError as error:
+            if error.errno is None:  # a signal handler has raised it
+                raise
             raise _Refusal(lasting=False) from None
         deadline = Deadline(seconds)
         while not self._said.endswith(b"\n"):

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from ..pristine import imports, system
 from ..pristine.imports import importing_once
-from ..pristine.waits import Deadline
+from ..pristine.waits import Deadline, NotInTime
 
 _GONE_SECONDS = 1.0  # for the kernel to drop ended threads: microseconds on an idle machine
 _LAUNCH_SECONDS = 2.0  # for another thread to finish launching a process
@@ -91,7 +91,7 @@ def wait_for_launch(deadline: Deadline) -> None:
         try:
             list(itertools.starmap(operator.call, steps))
         except RuntimeError:  # not acquired, so not released
-            raise TimeoutError("another thread is still launching a process") from None
+            raise NotInTime("another thread is still launching a process") from None
 
 
 _copy_hooks: list[Callable[[], None]] = []

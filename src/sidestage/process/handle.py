@@ -343,7 +343,9 @@ def _open_pidfd(pid: int, opened: list[int]) -> int | None:
         return None
     try:
         return system.note(opened, system.pidfd_open, pid, 0)
-    except OSError:
+    except OSError as error:
+        if error.errno is None:  # a signal handler has raised it
+            raise
         return None
 
 

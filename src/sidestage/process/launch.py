@@ -132,7 +132,8 @@ def connect(start: Callable[[int, int, int, list[int]], None]) -> Launched:
         _close(opened)
         for pid in pids:
             end_by_pid(pid)
-        if not isinstance(error, OSError):
+        # Without a number it is none of the system's: a signal handler of the test has raised it.
+        if not isinstance(error, OSError) or error.errno is None:
             raise
         raise StartError(
             error.errno,

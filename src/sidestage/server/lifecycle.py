@@ -17,7 +17,7 @@ from ..errors import ServerStopped, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal
 from ..pristine import system, waits
-from ..pristine.waits import Deadline, Event, Turn, Wakeup
+from ..pristine.waits import Deadline, Event, NotInTime, Turn, Wakeup
 
 
 class State(enum.Enum):
@@ -167,7 +167,7 @@ class Lifecycle:
                 elif following.is_mine(me):
                     return  # a signal handler has come into this call, which sees it afterwards
                 elif not self._moved.wait_until(lambda: not following.locked(), deadline):
-                    raise TimeoutError(
+                    raise NotInTime(
                         f"another thread is still setting a handler of {self._label}, or what "
                         "it expects"
                     )

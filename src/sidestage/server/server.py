@@ -20,7 +20,7 @@ from ..errors import ForcedStopWarning, LeftRunningWarning, ServerStopped, State
 from ..journal.facts import Diagnostic, Label, StopReport
 from ..journal.journal import Journal, Matching, Received, by_address
 from ..pristine.imports import importing_once
-from ..pristine.waits import Deadline, Event
+from ..pristine.waits import Deadline, Event, NotInTime
 from ..wire.values import seconds
 from . import address as addresses
 from . import registry
@@ -230,7 +230,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         except BaseException:  # no thread to be had, say: then there is none
             if handler is not None and slot.handler is handler:
                 slot.handler = None
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(NotInTime):
                     lifecycle.follow_slot(Deadline(self._sync_seconds))
             raise
 
