@@ -57,3 +57,30 @@ def test_headers_compare_with_a_dict() -> None:
 
 def test_repr_shows_the_pairs() -> None:
     assert repr(Headers([("A", "1")])) == "Headers([('A', '1')])"
+
+
+@given(pairs)
+def test_many_mean_the_same_as_few(given_pairs: list[tuple[str, str]]) -> None:
+    """More than some fields have an index."""
+    for kind in (Fields, Headers):
+        few, many = kind(given_pairs), kind(given_pairs * 65)
+        assert dict(many) == dict(few)
+        for name in ("A", "a", "b-c", "none"):
+            assert many.get_all(name) == few.get_all(name) * 65
+            assert (many.get(name), name in many) == (few.get(name), name in few)
+
+
+def test_thousands_are_looked_at_a_few_times_each() -> None:
+    looked = 0
+
+    class Counted(Headers):
+        @staticmethod
+        def _key(name: str) -> str:
+            nonlocal looked
+            looked += 1
+            return name.lower()
+
+    many = Counted((f"A{number}", "1") for number in range(2000))
+    assert dict(many) == dict(many.items()) == many
+    assert all(name in many for name in many)
+    assert looked < 50 * 2000

@@ -28,6 +28,10 @@ def near_method(method: str) -> str:
     return f" (is it {near[0]}?)" if near else ""
 
 
+# Where there are more pairs, a look through all of them for each name would take seconds.
+_MANY = 64
+
+
 class Fields(Mapping[str, str]):
     """A read-only mapping in which a name may have several values, all ``str``.
 
@@ -35,10 +39,11 @@ class Fields(Mapping[str, str]):
     returns all values.
     """
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_index", "_pairs")
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self._pairs = tuple((name, value) for name, value in pairs)
+        self._index: dict[str, list[str]] | None = None  # of many, once one was looked for
 
     @staticmethod
     def _key(name: str) -> str:
@@ -46,14 +51,28 @@ class Fields(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         wanted = self._key(name)
+        if len(self._pairs) > _MANY:
+            if found := self._by_key().get(wanted):
+                return found[0]
+            raise KeyError(name)
         for given, value in self._pairs:
             if self._key(given) == wanted:
                 return value
         raise KeyError(name)
 
+    def _by_key(self) -> dict[str, list[str]]:
+        if self._index is None:
+            index: dict[str, list[str]] = {}
+            for name, value in self._pairs:
+                index.setdefault(self._key(name), []).append(value)
+            self._index = index
+        return self._index
+
     def get_all(self, name: str) -> list[str]:
         """Return all values of ``name`` in order; an empty list if there is none."""
         wanted = self._key(name)
+        if len(self._pairs) > _MANY:
+            return [*self._by_key().get(wanted, ())]
         return [value for given, value in self._pairs if self._key(given) == wanted]
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -71,9 +90,7 @@ class Fields(Mapping[str, str]):
         return len({self._key(name) for name, _ in self._pairs})
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(
-            self._key(given) == self._key(name) for given, _ in self._pairs
-        )
+        return isinstance(name, str) and bool(self.get_all(name))
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Fields):
