@@ -8,6 +8,7 @@ import gc
 import threading
 from collections.abc import Awaitable, Generator, Iterator
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -137,6 +138,29 @@ class TestOnASeparateLoop:
         with pytest.raises(ValueError, match="no"):
             submitted(runner, fail()).result()
 
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+    def test_what_leaves_asyncio_s_loop_leaves_the_others_alone(
+        self, runner: CoroutineRunner, kind: type[BaseException]
+    ) -> None:
+        """asyncio raises SystemExit and KeyboardInterrupt out of its loop, too."""
+
+        async def fail() -> None:
+            await asyncio.sleep(0)
+            raise kind("wrong")
+
+        async def work(begun: asyncio.Event, go_on: asyncio.Event) -> str:
+            begun.set()
+            await go_on.wait()
+            return "done"
+
+        begun, go_on = asyncio.Event(), asyncio.Event()
+        waits = submitted(runner, work(begun, go_on))
+        assert submitted(runner, begun.wait()).result()
+        with pytest.raises(kind, match="wrong"):
+            submitted(runner, fail()).result()
+        runner.call(go_on.set)
+        assert waits.result() == "done"
+
     def test_any_awaitable_is_accepted(self, runner: CoroutineRunner) -> None:
         class Patience:
             def __await__(self) -> Generator[None, None, str]:
@@ -218,3 +242,19 @@ def test_a_server_reports_that_its_loop_is_closed() -> None:
     with pytest.raises(RuntimeError, match="closed"):
         server.stop()
     gc.collect()
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_handler_that_would_end_the_loop_is_answered(kind: type[BaseException]) -> None:
+    async def fail(request: Any) -> str:
+        if request.path == "/wrong":
+            raise kind("wrong")
+        return "right"
+
+    with HTTPServer(handler=fail) as server:
+        with pytest.raises(HTTPError, match=f"500: {kind.__name__}: wrong"):
+            fetch(f"{server.url}/wrong")
+        assert fetch(f"{server.url}/right") == b"right"
+        (error,) = server.errors
+        assert type(error) is kind
+        server.clear()

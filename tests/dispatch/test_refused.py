@@ -15,6 +15,7 @@ import pytest
 
 from kit.clients import SMTP, TCP, UDP, SidestageDriver, SidestageHTTP, error_of
 from kit.scripts import eventually
+from sidestage import HTTPResponse
 
 DRIVERS = [SidestageHTTP, SMTP, UDP]
 
@@ -183,6 +184,15 @@ def test_a_generator_is_named_with_the_line_that_it_has_come_to() -> None:
     first = first_line(answer)
     assert f"(test_refused.py:{first}), yield in line {first + 2}: an iterator" in str(error)
     assert place_of(error) == ("answer", 'yield "bad"')
+
+
+def test_trailers_that_cannot_be_sent_are_told_at_the_handler() -> None:
+    def answer(request: Any) -> Any:
+        return HTTPResponse("body", trailers=lambda: {"X-Sum": None})
+
+    error = error_for(answer, SidestageHTTP)
+    assert place_of(error)[0] == "answer"
+    assert "the value of X-Sum must be str" in str(error)
 
 
 def test_an_iterator_of_nonsense_is_named_by_the_handler_that_returns_it() -> None:

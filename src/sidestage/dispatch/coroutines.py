@@ -182,7 +182,10 @@ class CoroutineRunner:
         self._thread = system.thread_id()
         try:
             while not self._leaves():
-                loop.run_forever()
+                # These two leave asyncio's loop as well as the task. It has them, and goes on to
+                # tell, with the others, if its loop does.
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    loop.run_forever()
             if self._closing:
                 for running in self._tasks.values():
                     running.mark()

@@ -103,7 +103,12 @@ def _send_iterable(
         call.write(
             _checked_chunk(chunk, chunks), _NEVER
         )  # an empty one too: the client may have left
-    call.send_end(checked_trailers(trailers() if callable(trailers) else trailers or ()))
+    given = trailers() if callable(trailers) else trailers or ()
+    try:
+        fields = checked_trailers(given)
+    except (TypeError, ValueError) as error:
+        raise Refused(error) from None
+    call.send_end(fields)
 
 
 def _beginning(chunks: Iterator[Any], size: int) -> Iterator[bytes]:
