@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import io
 import json
 import socket
 import struct
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
@@ -17,6 +20,7 @@ import pytest
 
 from kit.runs import run_of
 from kit.scripts import eventually
+from kit.web import fetch
 from sidestage import HTTPRequest, HTTPServer
 from sidestage import HTTPResponse as Reply
 
@@ -1015,3 +1019,26 @@ def test_a_stuck_handler_is_named_by_the_report() -> None:
     [left] = report.connections
     assert left.client_address == server.received[0].client_address
     assert left.state.startswith("GET /stuck: handler running")
+
+
+def test_what_the_standard_library_wraps_around_a_file_works() -> None:
+    """Text, archives and the like; closing them closes no connection."""
+
+    def write(request: HTTPRequest) -> None:
+        request.send_response(200)
+        request.end_headers()
+        if request.path == "/text":
+            with io.TextIOWrapper(request.wfile, "utf-8", newline="") as text:
+                csv.writer(text).writerows([["a", "b"], ["c", "ü"]])
+        elif request.path == "/gzip":
+            with gzip.GzipFile(fileobj=request.wfile, mode="wb") as archive:
+                archive.write(b"text")
+        else:
+            with zipfile.ZipFile(request.wfile, "w") as files:
+                files.writestr("a.txt", "text")
+
+    with HTTPServer(handler=write) as server:
+        assert fetch(f"{server.url}/text").decode() == "a,b\r\nc,ü\r\n"
+        assert gzip.decompress(fetch(f"{server.url}/gzip")) == b"text"
+        content = io.BytesIO(fetch(f"{server.url}/zip"))
+        assert zipfile.ZipFile(content).read("a.txt") == b"text"

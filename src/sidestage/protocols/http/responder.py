@@ -245,6 +245,17 @@ class Responder:
         """Return ``True``, as a file for writing does."""
         return True
 
+    def readable(self) -> bool:
+        """Return ``False``, as a file for writing does."""
+        return False
+
+    def seekable(self) -> bool:
+        """Return ``False``, as a pipe does."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: what wraps a file closes it, but the response ends with the handler."""
+
     def abandon(self) -> None:
         """Send what was written: the connection ends here.
 
