@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from socketserver import StreamRequestHandler
 from typing import Any
 from unittest.mock import Mock
 
@@ -65,6 +67,7 @@ def keyword(request: Any, *, needed: int) -> None:
         (lambda a, b: "hello", r"<lambda>\(a, b\) .* cannot be called so"),
         (keyword, r"keyword\(request, needed\) .* cannot be called so"),
         (5, "callable with one argument, not 5"),
+        (BaseHTTPRequestHandler, "BaseHTTPRequestHandler is a request handler class, as sockets"),
     ],
 )
 def test_what_cannot_be_called_with_a_request_is_refused(handler: Any, text: str) -> None:
@@ -74,6 +77,11 @@ def test_what_cannot_be_called_with_a_request_is_refused(handler: Any, text: str
     with pytest.raises(TypeError, match=text):
         server.handler = handler
     assert server.handler is None
+
+
+def test_a_classic_server_takes_a_function_too() -> None:
+    with pytest.raises(TypeError, match="the attribute RequestHandlerClass beside its handler"):
+        classic.TestTCPServer(ANY, StreamRequestHandler)
 
 
 def test_the_error_says_what_to_write() -> None:

@@ -26,6 +26,12 @@ def handler_or_none(handler: Any) -> Callable[..., Any] | None:
     """Return ``handler``; raises TypeError unless it is callable or ``None``."""
     if handler is not None and not callable(handler):
         raise TypeError(f"the handler must be callable with one argument, not {shown(handler)}")
+    if isinstance(handler, type) and hasattr(handler, "setup") and hasattr(handler, "handle"):
+        raise TypeError(
+            f"{handler.__qualname__} is a request handler class, as socketserver takes them: pass "
+            "a function that is called with the request; a server of sidestage.classic has the "
+            "attribute RequestHandlerClass beside its handler"
+        )
     checked: Callable[..., Any] | None = handler
     return checked
 
