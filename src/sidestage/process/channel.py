@@ -31,6 +31,12 @@ class ChannelClosed(Exception):
     """The other end of the channel is gone, or this end was closed."""
 
 
+def _raise_of_test(error: OSError) -> None:
+    """Raise what a signal handler of the test has raised: an error of the system has a number."""
+    if error.errno is None and not isinstance(error, BlockingIOError):
+        raise error
+
+
 class Channel:
     """Sends commands through one pipe and receives events from the other."""
 
@@ -88,11 +94,8 @@ class Channel:
             if not self.closed:  # mostly all is written at once, and this saves a call
                 try:
                     system.write_pipe(self.commands_fd, frames, counts)
-                except BlockingIOError:
-                    pass
                 except OSError as error:  # ``_write_some`` finds out what is wrong
-                    if error.errno is None:  # a signal handler has raised it
-                        raise
+                    _raise_of_test(error)
             while (done := sum(counts)) < size:
                 self._write_some(memoryview(frames)[done:], counts, deadline)
         finally:
@@ -136,8 +139,7 @@ class Channel:
             except BlockingIOError:
                 pass
             except OSError as error:
-                if error.errno is None:  # a signal handler has raised it
-                    raise
+                _raise_of_test(error)
                 raise ChannelClosed from error
             if not waits.poll_fd(self.commands_fd, POLLOUT, deadline.left()):
                 raise NotInTime("the server's process does not read its commands")
@@ -181,8 +183,7 @@ class Channel:
             if not parts or not self.has_left:
                 return False
         except OSError as error:
-            if error.errno is None:  # a signal handler has raised it
-                raise
+            _raise_of_test(error)
             raise ChannelClosed from error
         if not size:
             raise ChannelClosed
