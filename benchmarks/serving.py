@@ -289,6 +289,20 @@ ROWS = [
     _suite(2),
     _expecting_suite("a server each", suites.EXPECTING),
     _expecting_suite("one server", suites.EXPECTING_SHARED),
+    Row(
+        "the 25 tests of a newcomer (`benchmarks/newcomer`)",
+        "ms a test",
+        Side("Sidestage", fixed(("sidestage.pytest_plugin", "test_sidestage.py"))),
+        (
+            Side(
+                "pytest-httpserver, one for the whole run",
+                fixed(("pytest_httpserver.pytest_plugin", "test_httpserver.py")),
+                bound=1,
+            ),
+        ),
+        lambda module: suites.run_newcomer(*module),
+        rounds=5,
+    ),
     *secured.ROWS,
 ]
 

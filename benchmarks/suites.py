@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,19 +85,34 @@ SHARED = Suite("pytest_httpserver.pytest_plugin", _SHARED)
 OWN = Suite("pytest_httpserver.pytest_plugin", _OWN)
 
 
+NEWCOMER = Path(__file__).parent / "newcomer"
+TESTS_OF_NEWCOMER = 25
+
+
+def run_newcomer(plugin: str, module: str) -> float:
+    """Milliseconds per test of a module in ``newcomer``, including the start of pytest."""
+    with tempfile.TemporaryDirectory() as directory:  # where no configuration of ours counts
+        shutil.copytree(NEWCOMER, directory, dirs_exist_ok=True)
+        return _run(plugin, Path(directory, module), TESTS_OF_NEWCOMER, [])
+
+
 def run(suite: Suite, tests: int = 300, workers: int = 0) -> float:
     """Milliseconds per test of a suite of ``tests`` tests, including the start of pytest."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "test_suite.py")
         path.write_text(suite.source.format(tests=tests))
-        options = ["-q", "-p", "no:cacheprovider", "-p", suite.plugin, *_spread(workers)]
-        environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        began = time.perf_counter()
-        command = [sys.executable, "-m", "pytest", *options, str(path)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=directory, env=environment
-        )
-        seconds = time.perf_counter() - began
+        return _run(suite.plugin, path, tests, _spread(workers))
+
+
+def _run(plugin: str, path: Path, tests: int, options: list[str]) -> float:
+    options = ["-q", "-p", "no:cacheprovider", "-p", plugin, *options]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", *options, str(path)]
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=path.parent, env=environment
+    )
+    seconds = time.perf_counter() - began
     if f"{tests} passed" not in done.stdout:
         raise AssertionError(done.stdout + done.stderr)
     return seconds / tests * 1000
