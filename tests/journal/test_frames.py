@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
+import signal
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +19,19 @@ import pytest
 import sidestage
 from kit.scripts import eventually, run_script
 from kit.web import fetch_quietly
-from sidestage import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer
+from sidestage import (
+    TLS,
+    HTTPResponse,
+    HTTPServer,
+    ServerDied,
+    ServerManager,
+    SidestageError,
+    SMTPServer,
+    TCPServer,
+    UDPServer,
+    faults,
+    matching,
+)
 from sidestage.journal.frames import FULL_TRACE, innermost, place_of
 
 OURS = sidestage.__file__.removesuffix("__init__.py")
@@ -199,3 +213,62 @@ class TestTheLine:
     def test_of_a_handler_in_c_is_none(self) -> None:
         assert place_of(len) is None
         assert place_of(None) is None
+
+
+NOBODY_HAS_IT = ("192.0.2.1", 0)  # an address of no machine: RFC 5737
+CALLS: dict[str, Callable[[HTTPServer], object]] = {
+    "an argument": lambda server: HTTPServer("http://x"),
+    "a setting": lambda server: setattr(server, "handler_timeout", -1),
+    "a setting that is fixed": lambda server: setattr(server, "head_limit", 1),
+    "a handler": lambda server: setattr(server, "handler", lambda: 1),
+    "a misspelled name": lambda server: setattr(server, "hander", failing),
+    "a start": lambda server: HTTPServer(NOBODY_HAS_IT).start(),
+    "a second start": lambda server: server.start(),
+    "a with": lambda server: HTTPServer(NOBODY_HAS_IT).__enter__(),
+    "a manager": lambda server: ServerManager(a=HTTPServer(NOBODY_HAS_IT)).start(),
+    "a stop": lambda server: server.stop("soon"),  # type: ignore[arg-type]
+    "a url": lambda server: HTTPServer().url,
+    "a wait": lambda server: server.wait_for(9, timeout=0),
+    "a wait by what raises": lambda server: server.wait_for(lambda request: 1 // 0, timeout=0),
+    "a wait on a loop": lambda server: asyncio.run(server.wait_for_async(9, 0)),
+    "a selection": lambda server: server.received.of("/items", "GET"),
+    "one record": lambda server: server.received.one("GET", "/items"),
+    "a body": lambda server: server.received[0].json(),
+    "an expectation": lambda server: server.expect("GET", "items"),
+    "a reply": lambda server: server.allow("GET", "/items").reply({1}),
+    "a held reply": lambda server: server.allow("GET", "/items").hold().reply(),
+    "a held call": lambda server: server.take(timeout=0),
+    "a held call on a loop": lambda server: asyncio.run(server.take_async("*", "x")),
+    "a path": lambda server: server.url_for("items"),
+    "a response": lambda server: HTTPResponse(headers={"a": object()}),  # type: ignore[dict-item]
+    "a fault": lambda server: faults.reset({1}),
+    "a word": lambda server: matching("("),
+    "a TLS": lambda server: TLS.expired(hosts=3),  # type: ignore[arg-type]
+    "a file of TLS": lambda server: server.ca_file,
+}
+
+
+RAISED = (TypeError, ValueError, AttributeError, ArithmeticError, SidestageError)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_wrong_with_a_call_has_at_most_one(name: str) -> None:
+    """At most one: below the line that has made the call, all would be of ours."""
+    with HTTPServer() as server:
+        fetch_quietly(server.url)
+        with pytest.raises(RAISED) as caught:
+            CALLS[name](server)
+    assert ours_in(caught.value.__traceback__) <= 1
+
+
+def test_of_the_death_of_a_process_each_call_has_its_own() -> None:
+    server = HTTPServer().start()
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(3):
+        with pytest.raises(ServerDied) as caught:
+            server.wait_for(1)
+        assert len(frames(caught.value)) <= 2
+    with pytest.raises(ServerDied):
+        server.stop()

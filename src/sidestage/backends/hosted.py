@@ -311,7 +311,7 @@ class HostedBackend:
                 return ServerStats(**run.child.process.usage())
             run.sync(Deadline(_EXIT_SECONDS))
             if run.death is not None:
-                raise run.death
+                raise run.death.with_traceback(None)
         raise StateError(f"{self._plan.label} has no process")
 
     def open_now(self, deadline: Deadline) -> OpenNow:

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
+from ..journal.frames import trim
 from ..pristine.imports import importing_once
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -106,11 +107,18 @@ def known_keywords(instead: Mapping[str, str], *, declares: bool = False) -> Cal
                 return function(*arguments, **given)
             except refused as error:
                 raise error.with_traceback(None) from None
+            except BaseException as error:
+                trim(error)
+                raise
 
         @functools.wraps(function)
         async def awaited(*arguments: Any, **given: Any) -> Any:
             __tracebackhide__ = True
-            return await called(*arguments, **given)
+            try:
+                return await called(*arguments, **given)
+            except BaseException as error:
+                trim(error)
+                raise
 
         wrapped = awaited if code.co_flags & _COROUTINE else called
         return cast(F, wrapped)

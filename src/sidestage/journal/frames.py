@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 FULL_TRACE = "SIDESTAGE_FULL_TRACE"  # in the environment: tracebacks keep our frames
 
@@ -13,6 +14,9 @@ _OURS = __file__.rpartition("journal")[0]
 _LIBRARY = os.__file__.rpartition("os.py")[0]
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _DEEPEST = 50  # errors that have led to an error
+_COROUTINE = 0x80  # inspect.CO_COROUTINE, without the import
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Place(NamedTuple):
@@ -63,6 +67,33 @@ def trim(error: BaseException) -> BaseException:
         if isinstance(each, BaseExceptionGroup):
             left += each.exceptions
     return error
+
+
+def trimmed(function: F) -> F:
+    """Decorate what users call: the traceback of what it raises ends in the line of the call."""
+    if function.__code__.co_flags & _COROUTINE:
+
+        @functools.wraps(function)
+        async def called(*arguments: Any, **given: Any) -> Any:
+            __tracebackhide__ = True
+            try:
+                return await function(*arguments, **given)
+            except BaseException as error:
+                trim(error)
+                raise
+
+    else:
+
+        @functools.wraps(function)
+        def called(*arguments: Any, **given: Any) -> Any:
+            __tracebackhide__ = True
+            try:
+                return function(*arguments, **given)
+            except BaseException as error:
+                trim(error)
+                raise
+
+    return cast(F, called)
 
 
 def innermost(error: BaseException) -> Place | None:

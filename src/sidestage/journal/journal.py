@@ -17,7 +17,7 @@ from ..pristine.system import RLock
 from ..pristine.waits import Clock
 from .facts import Diagnostic
 from .failures import MOST, Failures
-from .frames import Place
+from .frames import Place, trimmed
 
 if TYPE_CHECKING:
     from .causes import Cause
@@ -78,6 +78,7 @@ class Received(list[R]):
     dropped: int = 0
     _matching: Matching = staticmethod(by_address)
 
+    @trimmed
     def of(self, *fields: Any, **named: Any) -> Received[R]:
         """Return the records with these fields; ``"*"`` is any value, as is a field not given.
 
@@ -89,6 +90,7 @@ class Received(list[R]):
         found.dropped, found._matching = self.dropped, self._matching
         return found
 
+    @trimmed
     def one(self, *fields: Any, **named: Any) -> R:
         """Return the only record with these fields, as ``of`` takes them.
 

@@ -101,18 +101,15 @@ def matching(regex: str | bytes | re.Pattern[str] | re.Pattern[bytes], /) -> Mat
         return Matching(regex)
     # Tests are not all read by a type checker.
     if isinstance(regex, (str, bytes)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return Matching(_compiled(regex))
+        given: Any = regex
+        try:
+            return Matching(re.compile(given))
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(
+                f"matching({shown(regex)}): not a regular expression ({error}); "
+                "for the text as it stands write containing(...)"
+            ) from None
     raise TypeError(f"matching(...) takes a regular expression, not {shown(regex)}")
-
-
-def _compiled(regex: Any) -> re.Pattern[Any]:
-    try:
-        return re.compile(regex)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(
-            f"matching({shown(regex)}): not a regular expression ({error}); "
-            "for the text as it stands write containing(...)"
-        ) from None
 
 
 def one_of(*choices: Any) -> OneOf:

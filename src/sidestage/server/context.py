@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from ..dispatch.coroutines import running_loop
 from ..errors import StateError
 from ..journal.failures import attach
-from ..journal.frames import trim
+from ..journal.frames import trim, trimmed
 from ..pristine import system
 from ..pristine.imports import importing_once
 
@@ -54,6 +54,7 @@ class StartedInContext:
         """Stop without raising the errors of handlers."""
         raise AssertionError("each has its own")
 
+    @trimmed
     def __enter__(self) -> Self:
         return self.start()
 
@@ -75,6 +76,7 @@ class StartedInContext:
                 raise
             attach(error, raised)
 
+    @trimmed
     async def __aenter__(self) -> Self:
         loop = running_loop()
         return await off_loop(lambda: self._start_on(loop), undo=self._stop_quietly)

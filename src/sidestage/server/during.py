@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from ..journal import causes
 from ..journal.failures import attach, combined
+from ..journal.frames import trimmed
 from ..pristine.imports import importing_once
 from ..pristine.waits import Clock, Deadline
 from .context import off_loop
@@ -43,6 +44,7 @@ class During(Generic[R]):
         self._began = Clock.monotonic()
         return self
 
+    @trimmed
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -76,9 +78,11 @@ class During(Generic[R]):
             failures += verifying.end(self._server, self._began)
         return failures, more
 
+    @trimmed
     async def __aenter__(self) -> Self:
         return await off_loop(self.__enter__)
 
+    @trimmed
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -107,11 +111,13 @@ class During(Generic[R]):
             self._server._catch_up()
         return tuple(self._journal.failures.since(self._began)) if self._since is not None else ()
 
+    @trimmed
     def wait_for(self, count: int | Callable[[R], object], timeout: float = 5.0) -> Received[R]:
         """As ``Server.wait_for``, of what comes inside."""
         __tracebackhide__ = True
         return Wait(self._server, count, self._first()).run(timeout)
 
+    @trimmed
     async def wait_for_async(
         self, count: int | Callable[[R], object], timeout: float = 5.0
     ) -> Received[R]:

@@ -10,6 +10,7 @@ from ..expectations import keywords
 from ..expectations.entry import Answer, Entry
 from ..expectations.held import HeldCall
 from ..expectations.keywords import known_keywords
+from ..journal.frames import trimmed
 from ..journal.journal import Received, listed
 from ..wire import values
 from . import verifying
@@ -231,6 +232,7 @@ class InOrder:
     def __init__(self, table: Table) -> None:
         self._table = table
 
+    @trimmed
     def __enter__(self) -> None:
         self._table.open_order()
 

@@ -18,7 +18,7 @@ _SECONDS = 0.2  # for the server's process to tell what is open
 def explain(server: Server[Any], lines: int | None) -> str:
     """As ``Server.explain``."""
     most = None if lines is None else values.count("lines", lines, least=1)
-    return timeline(_scene(server), most)
+    return timeline(scene_of(server), most)
 
 
 def besides(server: Server[Any]) -> tuple[str, str]:
@@ -26,7 +26,7 @@ def besides(server: Server[Any]) -> tuple[str, str]:
 
     A client that has connected, or has sent a part of a request, is not nothing.
     """
-    scene = _scene(server)
+    scene = scene_of(server)
     return " nothing complete" if scene.open_now.shown else " nothing", brief(scene)
 
 
@@ -35,7 +35,7 @@ def is_used(server: Server[Any], began: float) -> bool:
 
     ``began`` is a time of the monotonic clock.
     """
-    scene = _scene(server)
+    scene = scene_of(server)
     latest, _ = scene.journal.latest(1)
     if latest and latest[-1].at >= began:
         return True
@@ -45,7 +45,8 @@ def is_used(server: Server[Any], began: float) -> bool:
     return any(not one.state.startswith("idle") for one in scene.open_now.shown)
 
 
-def _scene(server: Server[Any]) -> Scene:
+def scene_of(server: Server[Any]) -> Scene:
+    """What a report of a server is made of, as it is now."""
     open_now, stop, stderr = OpenNow(), server._last_report(), ""
     if (backend := server._lifecycle.serving()) is not None:
         open_now = backend.open_now(Deadline(_SECONDS))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from ..dispatch.coroutines import running_loop
 from ..errors import StateError
 from ..journal.failures import attach
-from ..journal.frames import trim
+from ..journal.frames import trim, trimmed
 from ..pristine.waits import Deadline
 from ..wire.values import seconds
 from .context import StartedInContext, leave_all, settle_all
@@ -34,12 +34,14 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
 
     __test__ = False
 
+    @trimmed
     def __init__(self, servers: Mapping[str, Server[Any]] | None = None, /, **named: Any) -> None:
         self._servers: dict[str, Server[Any]] = {}
         self._started = False
         for name, server in {**(servers or {}), **named}.items():
             self.add(name, server)
 
+    @trimmed
     def add(self, name: str, server: S) -> S:
         """Add ``server`` under ``name``, start it if the manager is started, and return it.
 
@@ -66,6 +68,7 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
 
     # Lookup ------------------------------------------------------------------------------------
 
+    @trimmed
     def __getitem__(self, name: str) -> Server[Any]:
         try:
             return self._servers[name]
@@ -95,6 +98,7 @@ class ServerManager(StartedInContext, Mapping[str, Server[Any]]):
 
     # Start and stop ----------------------------------------------------------------------------
 
+    @trimmed
     def start(self) -> Self:
         """Start all servers in parallel and wait until all are ready; returns the manager.
 

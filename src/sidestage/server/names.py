@@ -6,8 +6,9 @@ Only for the classes that say so, and not for those that users derive from them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from ..journal.frames import trim, trimmed
 from ..pristine.imports import importing_once
 
 
@@ -23,17 +24,21 @@ class Named:
             self, name: str, value: Any, put: Callable[..., None] = object.__setattr__
         ) -> None:
             kind = type(self)
-            if kind is not kind._closed:
-                super().__setattr__(name, value)  # the user's class may have another base
-                return
-            if name not in kind._annotated and name[:1] != "_" and not hasattr(kind, name):
-                _refuse(kind, name)
-            put(self, name, value)
+            try:
+                if kind is not kind._closed:
+                    super().__setattr__(name, value)  # the user's class may have another base
+                    return
+                if name not in kind._annotated and name[:1] != "_" and not hasattr(kind, name):
+                    raise _refusal(kind, name)
+                put(self, name, value)
+            except BaseException as error:
+                trim(error)
+                raise
 
         def __getattr__(self, name: str) -> Any:
             kind = type(self)
             if kind is kind._closed and name[:1] != "_" and name not in kind._annotated:
-                _refuse(kind, name)
+                raise _refusal(kind, name)
             text = f"{kind.__name__!r} object has no attribute {name!r}"
             raise AttributeError(text)  # Python adds what is like it
 
@@ -47,18 +52,19 @@ def closed(kind: K) -> K:
     It has those of the class, and those that it and its bases annotate.
     """
     kind._closed = kind
+    type.__setattr__(kind, "__init__", trimmed(kind.__init__))
     kind._annotated = frozenset(
         name for base in kind.__mro__ for name in getattr(base, "__annotations__", ())
     )
     return kind
 
 
-def _refuse(kind: type[Named], name: str) -> NoReturn:
+def _refusal(kind: type[Named], name: str) -> AttributeError:
     text = f"{kind.__name__!r} object has no attribute {name!r}"
     if near := _near(kind, name):
         text += f": did you mean {' or '.join(map(repr, near))}?"
     # Without ``obj``, for which Python would add its own "Did you mean".
-    raise AttributeError(text, name=name)
+    return AttributeError(text, name=name)
 
 
 def _near(kind: type[Named], name: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import StateError
+from ..journal.frames import trimmed
 from ..pristine.imports import importing_once
 from . import address as addresses
 from .server import KEEP, R, Server
@@ -107,6 +108,7 @@ class Secured(Server[R]):
     # What a client needs -----------------------------------------------------------------------
 
     @property
+    @trimmed
     def ca_file(self) -> str:
         """The path of a file, in PEM, with the certificates that clients of this server trust.
 
@@ -116,6 +118,7 @@ class Secured(Server[R]):
         """
         return self._speaks_tls("ca_file").trusted_file()
 
+    @trimmed
     def client_context(self) -> ssl.SSLContext:
         """A new context for a client that trusts this server, and nobody else.
 
@@ -127,6 +130,7 @@ class Secured(Server[R]):
             from ..layers.tls.trust import context
         return context(tls.trusted())
 
+    @trimmed
     def client_env(self) -> dict[str, str]:
         """Environment variables that have a client in another process trust this server.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import shown
+from ..journal.frames import trimmed
 from .context import leave_all
 from .manager import _stop_all
 from .server import Server
@@ -27,6 +28,7 @@ class Serve:
         self._note = note  # is told of each server before that starts
         self._servers: list[Server[Any]] = []
 
+    @trimmed
     def __call__(self, kind: Callable[P, S], /, *args: P.args, **options: P.kwargs) -> S:
         """Start a server of ``kind``; ``name=...`` is what messages and reports call it.
 
@@ -39,6 +41,7 @@ class Serve:
         self._note(server)
         return server.start()
 
+    @trimmed
     def stop(self) -> None:
         """Stop all, in parallel; raises the errors that nobody has seen once all have stopped.
 

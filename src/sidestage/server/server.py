@@ -18,6 +18,7 @@ from ..dispatch.coroutines import running_loop
 from ..dispatch.slot import Slot
 from ..errors import ForcedStopWarning, LeftRunningWarning, ServerStopped, StateError
 from ..journal.facts import Diagnostic, Label, StopReport
+from ..journal.frames import trimmed
 from ..journal.journal import Journal, Matching, Received, by_address
 from ..pristine.imports import importing_once
 from ..pristine.waits import Deadline, Event, NotInTime
@@ -44,6 +45,7 @@ R = TypeVar("R")
 
 KEEP = 64 * 1024 * 1024  # bytes
 _ROOT = __name__.partition(".")[0]
+_seconds = trimmed(seconds)
 
 
 class Server(Named, StartedInContext, Settings, Generic[R]):
@@ -156,12 +158,14 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         return None if backend is None else backend.pid
 
     @property
+    @trimmed
     def server_address(self) -> Any:
         """What was bound: ``(host, port)``, with two more items for IPv6, or a path."""
         bound = self._bound_or_raise()[0]
         return bound if isinstance(bound, str) else tuple(bound)
 
     @property
+    @trimmed
     def host(self) -> str:
         """The host for clients; raises StateError on a Unix socket."""
         self._bound_or_raise()
@@ -170,6 +174,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         return addresses.client_host(self._listen.host or "")
 
     @property
+    @trimmed
     def port(self) -> int:
         """The bound port; raises StateError on a Unix socket."""
         bound = self._bound_or_raise()[0]
@@ -178,6 +183,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         return int(bound[1])
 
     @property
+    @trimmed
     def url(self) -> str:
         """What to give a client: ``scheme://host:port``; of a Unix socket, ``http+unix://`` and
         the encoded path for HTTP, ``unix://`` and the path for the others.
@@ -252,6 +258,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         self._catch_up()
         return self._journal.diagnostics()
 
+    @trimmed
     def wait_for(self, count: int | Callable[[R], object], timeout: float = 5.0) -> Received[R]:
         """Block until ``count`` records are there, and return all that are kept.
 
@@ -266,6 +273,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         __tracebackhide__ = True
         return Wait(self, count).run(timeout)
 
+    @trimmed
     async def wait_for_async(
         self, count: int | Callable[[R], object], timeout: float = 5.0
     ) -> Received[R]:
@@ -273,6 +281,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         __tracebackhide__ = True
         return await Wait(self, count).run_off_loop(timeout)
 
+    @trimmed
     def wait_idle(self, timeout: float = 5.0) -> None:
         """Block until no request is under way: all that clients have sent is answered.
 
@@ -298,6 +307,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         self._catch_up()
         return self._journal.clear()
 
+    @trimmed
     def explain(self, lines: int | None = 30) -> str:
         """A timeline as text: what came and how it was answered, what is open, what went wrong.
 
@@ -313,6 +323,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         explaining = _explaining()
         return explaining.besides(self) if explaining else (" nothing", "")
 
+    @trimmed
     def stats(self) -> ServerStats:
         """What the server's process uses now; raises StateError when none runs."""
         backend = self._lifecycle.backend
@@ -361,6 +372,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
             return None
         return failures.new_error(self._label, with_death=with_death or lifecycle.backend is None)
 
+    @trimmed
     def expected_errors(self, *kinds: type[BaseException]) -> ExpectedErrors:
         """Take errors of these classes that handlers raise inside a ``with``: they fail no test.
 
@@ -371,6 +383,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
 
     # Start -------------------------------------------------------------------------------------
 
+    @trimmed
     def start(self) -> Self:
         """Start, wait until the server is ready, and return it.
 
@@ -384,6 +397,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         self.begin_start(loop)
         return self.finish_start()
 
+    @trimmed
     def begin_start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin to start, without waiting: several servers start together like this.
 
@@ -397,6 +411,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
             backend.sync(deadline.sooner(self._sync_seconds))
         lifecycle.begin_start(lambda: self._new_backend(loop), deadline)
 
+    @trimmed
     def finish_start(self) -> Self:
         """Wait until the server is ready, and return it. Raises StartError, StartTimeout."""
         self._lifecycle.finish_start(self._note_bound)
@@ -479,7 +494,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
         process had ended on its own, the exception of a handler, or an ExceptionGroup of all.
         """
         __tracebackhide__ = True
-        deadline = Deadline(self.stop_timeout if timeout is None else seconds("timeout", timeout))
+        deadline = Deadline(self.stop_timeout if timeout is None else _seconds("timeout", timeout))
         try:
             report = self._stop(deadline)
         except Exception:  # a warning that is an error, say; but Ctrl-C goes before all else
@@ -495,6 +510,7 @@ class Server(Named, StartedInContext, Settings, Generic[R]):
             return self._finish_stop(begun=True)
         return self._not_stopped_here(deadline)
 
+    @trimmed
     def begin_stop(self, timeout: float) -> bool:
         """Begin to stop within ``timeout`` seconds, without waiting.
 
@@ -585,4 +601,4 @@ def _explaining() -> Any:
     """The module ``explaining``; ``None`` for a signal handler that has come into its import."""
     with importing_once():
         from . import explaining
-    return explaining if hasattr(explaining, "_scene") else None  # the last in it
+    return explaining if hasattr(explaining, "scene_of") else None  # the last in it

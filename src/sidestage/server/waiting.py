@@ -75,7 +75,7 @@ class Waiting(Generic[T]):
         if (there := self.look()) is not None:
             return there
         if backend is not None and backend.death is not None:
-            raise backend.death
+            raise backend.death.with_traceback(None)
         raise self._in_vain(timeout)
 
     async def run_off_loop(self, timeout: float) -> T:
@@ -213,7 +213,7 @@ def under_way_at(server: Server[Any], deadline: Deadline) -> list[str]:
     while backend is not None:
         backend.sync(deadline.sooner(server._sync_seconds))
         if backend.death is not None:
-            raise backend.death
+            raise backend.death.with_traceback(None)
         under_way = backend.under_way()
         if not under_way or deadline.passed():
             return under_way

@@ -92,7 +92,7 @@ def test_what_configures_a_server_is_printed_without_it() -> None:
 def test_a_report_that_shows_variables_does_not_show_it(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = runner(pytester, monkeypatch)(MISMATCH, "--showlocals")
+    result = runner(pytester, monkeypatch)(MISMATCH, "--showlocals", "--full-trace")
     text = result.stdout.str() + result.stderr.str()
     assert "the key is not that of" in text
     assert "secret" in text

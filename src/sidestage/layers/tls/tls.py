@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from ...errors import brief
+from ...journal.frames import trimmed
 from ...pristine import system
 from ...pristine.imports import importing_once
 from . import options as check
@@ -77,6 +78,7 @@ class TLS:
     )
 
     # Over thirty lines: every option, a line each.
+    @trimmed
     def __init__(
         self,
         *,
@@ -163,16 +165,19 @@ class TLS:
         return made
 
     @classmethod
+    @trimmed
     def expired(cls, **options: Unpack[Options]) -> Self:
         """TLS with a certificate that was valid until a day ago."""
         return cls._bad("expired", options)
 
     @classmethod
+    @trimmed
     def not_yet_valid(cls, **options: Unpack[Options]) -> Self:
         """TLS with a certificate that is valid in some days."""
         return cls._bad("not_yet_valid", options)
 
     @classmethod
+    @trimmed
     def wrong_host(cls, **options: Unpack[Options]) -> Self:
         """TLS with a certificate for another host: ``hosts``, or ``wrong-host.invalid``."""
         if options.get("hosts") is None:
@@ -183,26 +188,31 @@ class TLS:
         return made
 
     @classmethod
+    @trimmed
     def self_signed(cls, **options: Unpack[Options]) -> Self:
         """TLS with a certificate that no authority has signed."""
         return cls._bad("self_signed", options)
 
     @classmethod
+    @trimmed
     def untrusted(cls, **options: Unpack[Options]) -> Self:
         """TLS with a certificate of an authority that ``ca_file`` does not have."""
         return cls._bad("untrusted", options)
 
     @classmethod
+    @trimmed
     def wrong_chain(cls, **options: Unpack[Options]) -> Self:
         """TLS with a certificate of an intermediate authority, which the server leaves out."""
         return cls._bad("wrong_chain", options)
 
     @classmethod
+    @trimmed
     def weak_key(cls, **options: Unpack[Options]) -> Self:
         """TLS with a certificate whose RSA key has 1024 bits."""
         return cls._bad("weak_key", options)
 
     @classmethod
+    @trimmed
     def old_version(cls, **options: Unpack[Options]) -> Self:
         """TLS that speaks TLS 1.1 at most."""
         check.hide(options)
@@ -213,22 +223,26 @@ class TLS:
         return made
 
     @classmethod
+    @trimmed
     def fails(cls, **options: Unpack[Options]) -> Self:
         """TLS whose handshakes fail: the server answers the client's first message by an alert."""
         return cls._bad("fails", options)
 
     @classmethod
+    @trimmed
     def stalls(cls, **options: Unpack[Options]) -> Self:
         """TLS whose handshakes stop: the server does not answer the client's first message."""
         return cls._bad("stalls", options)
 
     @classmethod
+    @trimmed
     def cut(cls, **options: Unpack[Options]) -> Self:
         """TLS whose connections are closed once the client's first message has come."""
         return cls._bad("cut", options)
 
     # Certificates of clients -------------------------------------------------------------------
 
+    @trimmed
     def client_certificate(self, name: str) -> tuple[str, str]:
         """A certificate of a client with this common name: the paths of it and of its key, in PEM.
 

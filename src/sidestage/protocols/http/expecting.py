@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import shown
 from ...expectations import keywords
 from ...expectations.keywords import known_keywords
+from ...journal.frames import trimmed
 from ...journal.places import place_of_frames
 from ...patterns.words import not_given
 from ...pristine.imports import importing_once
@@ -199,7 +200,7 @@ class Expecting(Secured["HTTPRequest"]):
         self._catch_up()
         backend = self._lifecycle.backend
         if backend is not None and backend.death is not None:
-            raise backend.death
+            raise backend.death.with_traceback(None)
         if self._slot.declared is None:
             return
         with importing_once():
@@ -221,6 +222,7 @@ class Expecting(Secured["HTTPRequest"]):
             verifying.tell(self)
         return super().clear()
 
+    @trimmed
     def url_for(self, path: str, /, **query: Any) -> str:
         """The URL of ``path`` at this server, with ``query``; a list is a repeated name.
 

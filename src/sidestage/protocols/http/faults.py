@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import shown
+from ...journal.frames import trimmed
 from ...pristine.imports import importing_once
 from ...wire.frames import MAX_RECORD
 from ...wire.values import buffer, count, is_buffer, real
@@ -50,6 +51,7 @@ class Fault:
 # What users call ---------------------------------------------------------------------------------
 
 
+@trimmed
 def reset(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     """Reset the connection (RST): the client's next read fails with ECONNRESET.
 
@@ -61,6 +63,7 @@ def reset(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     return _striking("reset", reply, after)
 
 
+@trimmed
 def close(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     """Close the connection (FIN): the client reads an end of file.
 
@@ -70,6 +73,7 @@ def close(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     return _striking("close", reply, after)
 
 
+@trimmed
 def stall(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     """Send nothing more, and keep the connection open: the client waits until it gives up.
 
@@ -79,6 +83,7 @@ def stall(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     return _striking("stall", reply, after)
 
 
+@trimmed
 def reset_in_record(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     """Send half of a TLS record and reset the connection (RST).
 
@@ -89,6 +94,7 @@ def reset_in_record(reply: object = _NOTHING, *, after: int | None = None) -> Fa
     return _striking("reset_in_record", reply, after)
 
 
+@trimmed
 def close_in_record(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     """Send half of a TLS record and close the connection (FIN), without TLS's close_notify.
 
@@ -98,6 +104,7 @@ def close_in_record(reply: object = _NOTHING, *, after: int | None = None) -> Fa
     return _striking("close_in_record", reply, after)
 
 
+@trimmed
 def close_without_notify(reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     """Close the connection (FIN) without TLS's close_notify: anybody could have cut it there.
 
@@ -107,6 +114,7 @@ def close_without_notify(reply: object = _NOTHING, *, after: int | None = None) 
     return _striking("close_without_notify", reply, after)
 
 
+@trimmed
 def garbage(data: bytes, reply: object = _NOTHING, *, after: int | None = None) -> Fault:
     """Send ``data``, bytes that need not be HTTP, as they are, and close the connection.
 
@@ -121,6 +129,7 @@ def garbage(data: bytes, reply: object = _NOTHING, *, after: int | None = None) 
     return _striking("garbage", reply, after, sent)
 
 
+@trimmed
 def slow(reply: object, bytes_per_second: float) -> Fault:
     """Send the body of ``reply`` at ``bytes_per_second``, and its head at once.
 
@@ -134,6 +143,7 @@ def slow(reply: object, bytes_per_second: float) -> Fault:
     return Fault("slow", response, rate=_rate(bytes_per_second))
 
 
+@trimmed
 def chunk_error(reply: object) -> Fault:
     """Send the body of ``reply`` in chunks, then a broken chunk, and close the connection.
 
@@ -145,6 +155,7 @@ def chunk_error(reply: object) -> Fault:
     return Fault("chunk_error", response)
 
 
+@trimmed
 def wrong_length(reply: object) -> Fault:
     """Send ``reply`` with a Content-Length that is 1 too large, and close the connection.
 

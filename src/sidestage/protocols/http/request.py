@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...dispatch.connection import Connection
 from ...dispatch.streams import StreamReader
 from ...journal.facts import Address
+from ...journal.frames import trimmed
 from ...journal.record import ClientRecord, Shown
 from ...pristine.imports import importing_once
 from .body import Body
@@ -175,6 +176,7 @@ class HTTPRequest(ClientRecord):
         return self._rfile
 
     @property
+    @trimmed
     def text(self) -> str:
         """The body decoded with the charset of Content-Type, by default UTF-8.
 
@@ -182,6 +184,7 @@ class HTTPRequest(ClientRecord):
         """
         return self.body.decode(self._content_type.charset or UTF_8)
 
+    @trimmed
     def json(self) -> Any:
         """Parse the body as JSON; raises ValueError, which quotes the body, if that fails."""
         import json
@@ -192,6 +195,7 @@ class HTTPRequest(ClientRecord):
             raise ValueError(f"the body is not JSON ({error}): {self.body[:200]!r}") from error
 
     @cached_property
+    @trimmed
     def form(self) -> Fields:
         """The fields of an HTML form, URL-encoded or multipart (RFC 7578).
 
@@ -205,6 +209,7 @@ class HTTPRequest(ClientRecord):
         return self._multipart.fields()
 
     @cached_property
+    @trimmed
     def files(self) -> dict[str, tuple[str, bytes]]:
         """The uploaded files of a multipart form: ``{field name: (file name, content)}``.
 
@@ -218,6 +223,7 @@ class HTTPRequest(ClientRecord):
         return files
 
     @property
+    @trimmed
     def parts(self) -> tuple[FormPart, ...]:
         """The parts of a multipart form, in order; raises ValueError if the body is not one."""
         return self._multipart.parts

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ...errors import shown
+from ...journal.frames import trim
 from ...wire.values import integer, is_buffer, plain
 from .fields import Fields
 from .media import parse_media_type
@@ -72,16 +73,20 @@ class HTTPResponse:
     trailers: HeaderPairs | Callable[[], HeaderPairs] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "status", check_status(self.status))
-        if self.reason is not None:
-            object.__setattr__(self, "reason", checked_reason(self.reason))
-        headers = _checked_headers(self.headers)
-        object.__setattr__(self, "headers", headers)
-        if self.trailers is not None:
-            check_chunked(headers)
-            if not callable(self.trailers):
-                object.__setattr__(self, "trailers", checked_trailers(self.trailers))
-        object.__setattr__(self, "body", _checked_body(self.body))
+        try:
+            object.__setattr__(self, "status", check_status(self.status))
+            if self.reason is not None:
+                object.__setattr__(self, "reason", checked_reason(self.reason))
+            headers = _checked_headers(self.headers)
+            object.__setattr__(self, "headers", headers)
+            if self.trailers is not None:
+                check_chunked(headers)
+                if not callable(self.trailers):
+                    object.__setattr__(self, "trailers", checked_trailers(self.trailers))
+            object.__setattr__(self, "body", _checked_body(self.body))
+        except (TypeError, ValueError) as error:
+            trim(error)
+            raise
 
     @classmethod
     def of(cls, result: object) -> HTTPResponse:
