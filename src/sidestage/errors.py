@@ -52,9 +52,30 @@ def text_of(error: BaseException) -> str:
         return f"(its text cannot be had: {type(other).__name__})"
 
 
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """The errors in a group, and in the groups in it, in their order; else ``error`` alone."""
+    found: list[BaseException] = []
+    left = [error]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            left += reversed(each.exceptions)
+        else:
+            found.append(each)
+    return found
+
+
 def brief(error: BaseException, limit: int = 200) -> str:
-    """``error`` in one line of at most ``limit`` characters: its type and where its text begins."""
+    """``error`` in one line of at most ``limit`` characters: its type and where its text begins.
+
+    Of a group, whose text says nothing of what is in it, that is the first error in it.
+    """
     name = str(type(error).__name__)  # which may be anything
+    if isinstance(error, BaseExceptionGroup):
+        first, *others = leaves_of(error)
+        which = f"one of {len(others) + 1:,} in" if others else "in"
+        end = f" ({which} {name})"
+        return f"{brief(first, max(0, limit - len(end)))}{end}"[:limit]
     text = next((line for line in text_of(error).splitlines() if line.strip()), "").strip()
     told = f"{name}: {text}" if text else name
     told = told[:limit].encode("utf-8", "backslashreplace").decode()

@@ -4,11 +4,12 @@ The line of a handler that raises has the comment ``# here``, with a name if the
 """
 
 SOURCE = """
-import asyncio, smtplib, socket, threading, unittest, urllib.error, urllib.request
+import asyncio, contextlib, os, signal, smtplib, socket, threading, unittest
+import urllib.error, urllib.request
 import aiohttp, httpx, pytest, requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
-from sidestage import HTTPServer, ServerManager, UDPServer
+from sidestage import HTTPServer, ServerDied, ServerManager, UDPServer
 
 def fetch(url):
     try:
@@ -132,12 +133,74 @@ def test_udp(udp_server):
         assert done.wait(10)
         udp_server.wait_for(1)
 
+async def gather(request):
+    async def part(number):
+        raise ValueError(f"part {number}")  # here: part
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(part(1))
+        tasks.create_task(part(2))
+
+def test_group(http_server):
+    http_server.handler = gather
+    fetch(http_server.url + "/parts")
+
 def nonsense(request):
     return object()
 
 def test_wrong_return(http_server):
     http_server.handler = nonsense
     fetch(http_server.url)
+
+@pytest.fixture
+def stuck(http_server):
+    release = threading.Event()
+    def wait(request):
+        release.wait(60)  # here: wait
+    http_server.handler = wait
+    yield http_server
+    release.set()
+
+@pytest.mark.sidestage(http_server={"handler_timeout": 0.1})
+def test_hung_handler(stuck):
+    fetch(stuck.url + "/slow")
+
+def test_hung_client(stuck):
+    requests.get(stuck.url + "/slow", timeout=0.2)
+
+def test_held(http_server):
+    http_server.expect("GET", "/slow").hold()  # here: held
+    urllib.request.urlopen(http_server.url + "/slow", timeout=0.2)
+
+def test_refused(http_server):
+    with socket.create_connection(http_server.server_address) as client:
+        client.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
+        answer = client.recv(1000)
+    if b"200" not in answer:
+        raise LookupError(answer.decode())  # here: refused
+
+def test_half(http_server):
+    with socket.create_connection(http_server.server_address) as client:
+        client.sendall(b"GET / HTTP/1")
+        http_server.wait_for(1, timeout=0.1)  # here: half
+
+def test_none_such(http_server):
+    fetch(http_server.url + "/1")
+    http_server.received.one("GET", "/2")  # here: none such
+
+def test_taken(http_server):
+    with HTTPServer(("127.0.0.1", http_server.port)):  # here: taken
+        pass
+
+def test_killed():
+    server = HTTPServer(name="api").start()
+    os.kill(server.pid, signal.SIGKILL)
+    with contextlib.suppress(ServerDied):
+        server.wait_for(1)
+    try:
+        socket.create_connection(server.server_address).recv(1)  # here: killed
+    finally:
+        with contextlib.suppress(ServerDied):
+            server.stop()
 
 def shout(request):
     raise RuntimeError("caf\\xe9\\x07 \\u2603\\n" + "x" * 10_000)  # here: shout

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from ..errors import UnexpectedRequest, UnmetExpectation, brief, text_of
+from ..errors import UnexpectedRequest, UnmetExpectation, brief, leaves_of, text_of
 from ..pristine import system
 from ..pristine.waits import Clock
 from .frames import Place, innermost
@@ -50,11 +50,12 @@ class Cause:
         self.details = _details(error) if of_expectation else ()
         self.why = why  # the request, as a note tells it
         self.came = came  # when the request came, in seconds on the monotonic clock
-        self.place = innermost(error) or place
+        first = leaves_of(error)[0]
+        self.place = innermost(first) or innermost(error) or place
         self.tests = tests_at(came)  # during which the request came
         self.status: int | None = None  # that the client was told, if its protocol has any
         self.seen = False  # somebody has read it in ``errors``
-        self.key = (type(error), text_of(error)[:_KEY], self.place and self.place[:2])
+        self.key = (type(error), brief(error), text_of(first)[:_KEY], self.place and self.place[:2])
         self.own = frozenset({id(error)})
         self.errors = {id(error)}  # and of those to which it was added as a note
 

@@ -71,29 +71,26 @@ def trim(error: BaseException) -> BaseException:
 
 def trimmed(function: F) -> F:
     """Decorate what users call: the traceback of what it raises ends in the line of the call."""
-    if function.__code__.co_flags & _COROUTINE:
 
-        @functools.wraps(function)
-        async def called(*arguments: Any, **given: Any) -> Any:
-            __tracebackhide__ = True
-            try:
-                return await function(*arguments, **given)
-            except BaseException as error:
-                trim(error)
-                raise
+    @functools.wraps(function)
+    def called(*arguments: Any, **given: Any) -> Any:
+        __tracebackhide__ = True
+        try:
+            return function(*arguments, **given)
+        except BaseException as error:
+            trim(error)
+            raise
 
-    else:
+    @functools.wraps(function)
+    async def awaited(*arguments: Any, **given: Any) -> Any:
+        __tracebackhide__ = True
+        try:
+            return await function(*arguments, **given)
+        except BaseException as error:
+            trim(error)
+            raise
 
-        @functools.wraps(function)
-        def called(*arguments: Any, **given: Any) -> Any:
-            __tracebackhide__ = True
-            try:
-                return function(*arguments, **given)
-            except BaseException as error:
-                trim(error)
-                raise
-
-    return cast(F, called)
+    return cast(F, awaited if function.__code__.co_flags & _COROUTINE else called)
 
 
 def innermost(error: BaseException) -> Place | None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..errors import SidestageError, brief
+from ..errors import ForcedStopWarning, LeftRunningWarning, SidestageError, brief, text_of
 from .causes import Cause, Test, family
 from .frames import innermost, source
 
@@ -41,6 +41,22 @@ def opening(
     if (client := _client(error, groups)) is not None:
         lines[0] += f" → {client}"
     return lines
+
+
+def of_call(error: BaseException, shorten: Callable[[str], str]) -> list[str]:
+    """The first lines of a report of what a call of the test's own has raised, if that is ours."""
+    if not isinstance(error, (SidestageError, ForcedStopWarning, LeftRunningWarning)):
+        return []
+    place = innermost(error)
+    where = "" if place is None else f", {shorten(place.file)}:{place.line}"
+    more = text_of(error).splitlines()[1:MOST]
+    first = brief(error, _LINE - len(where)).removesuffix(":")  # before what is listed
+    return [f"{first}{where}", *(f"    {each[:_LINE]}" for each in more)]
+
+
+def client(error: BaseException | None) -> str | None:
+    """What became of a request, where no handler has raised."""
+    return _client(error, [])
 
 
 def blocks(causes: Iterable[Cause], more: int, shorten: Callable[[str], str] = str) -> list[str]:
@@ -98,7 +114,7 @@ def _client(error: BaseException | None, groups: list[list[Cause]]) -> str | Non
         return None
     if isinstance(error, BaseExceptionGroup) and all(id(each) in own for each in error.exceptions):
         return None
-    status = next(filter(None, map(_status, family(error))), None)
+    status = next(filter(None, map(status_of, family(error))), None)
     if status is not None:
         return f"client: {type(error).__name__} {status}"
     if isinstance(error, SidestageError):  # of a call of the test's own
@@ -121,7 +137,7 @@ def _is_raised_by_test(error: BaseException) -> bool:
     return place.file == trace.tb_frame.f_code.co_filename
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """The status that a client was answered, as its library has it on its exceptions."""
     with contextlib.suppress(Exception):  # whatever the attributes of a user's class raise
         for holder in (error, getattr(error, "response", None)):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Generator, Iterable
+import sys
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +14,9 @@ from _pytest._code.code import ReprEntryNative, ReprFileLocation  # these have n
 
 from ..errors import UnmetExpectation, shown
 from ..journal import causes
-from ..journal.causes import Cause
+from ..journal.causes import Cause, Test
 from ..journal.frames import Place
-from ..journal.headline import opening
+from ..journal.headline import client, of_call, opening
 from ..pristine.waits import Clock
 from . import items
 from .charging import new_error
@@ -64,13 +65,32 @@ def _open(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[No
     seen = causes.causes_of(error, *(other.value for other in others))
     known = dict.fromkeys([*told, *seen])
     of_all = sorted([*known, *_unmet(error, known)], key=lambda cause: cause.came)
-    if lines := opening(of_all, error, test, functools.partial(shorten, item.config)):
+    short = functools.partial(shorten, item.config)
+    if lines := opening(of_all, error, test, short) or _without_cause(test, error, short):
         if call.when == "teardown" and _stops_early(item.session):
             lines.append(_STOPS_EARLY)
         place = next((cause.place for cause in of_all if cause.place is not None), None)
         _prepend(report, lines, place)
         own = {each for cause in of_all for each in cause.own}
         others[:] = [other for other in others if id(other.value) not in own]  # told here
+
+
+def _without_cause(
+    test: Test | None, error: BaseException | None, short: Callable[[str], str]
+) -> list[str]:
+    """The first lines where no handler has raised: what servers, or their calls, say of it."""
+    if test is None or error is None or "sidestage.server.server" not in sys.modules:
+        return []
+    if lines := of_call(error, short):
+        return lines
+    from ..server import registry
+    from ..server.plight import plight
+
+    with contextlib.suppress(Exception):  # the test may have patched what this needs
+        if lines := plight(registry.started(), error, test.began):
+            lines[0] += f" → {client(error)}"
+            return lines
+    return []
 
 
 def _stops_early(session: pytest.Session) -> bool:

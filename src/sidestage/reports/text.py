@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import brief
+
 if TYPE_CHECKING:
     from ..journal.secured import TLSDetails
 
@@ -70,7 +72,9 @@ def over(tls: TLSDetails | None) -> str:
 
 
 def of_error(error: BaseException) -> str:
-    """An error in one line: its type, and the first line of its text."""
+    """An error in one line: its type, and the first line of its text; of a group, that in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return line(brief(error))
     name = line(str(type(error).__name__))
     try:
         text = str(error).strip()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..dispatch.slot import Slot
-from ..errors import ServerDied, UnexpectedRequest, shown
+from ..errors import ServerDied, UnexpectedRequest, leaves_of, shown
 from ..journal.facts import Diagnostic, OpenNow, StopReport
 from ..journal.journal import Entry, Journal
 from ..journal.places import place_of_code, place_of_error
@@ -147,7 +147,7 @@ def _by(record: Any, told: Shown, slot: Slot) -> str:
 def _failed(error: BaseException, slot: Slot) -> list[str]:
     if isinstance(error, UnexpectedRequest):
         return [text.line(f"unexpected: {str(error).partition(chr(10))[0]}")]
-    place = place_of_error(error)
+    place = place_of_error(leaves_of(error)[0]) or place_of_error(error)
     return [f"handler raised {text.of_error(error)}" + (f", at {place}" if place else "")]
 
 

@@ -36,6 +36,11 @@ def live() -> list[Server[Any]]:
     return [server for server in servers if server is not None]
 
 
+def started() -> list[Server[Any]]:
+    """Those of these that serve, or have served."""
+    return [server for server in live() if server._bound]
+
+
 def catch_up() -> None:
     """Make known what clients have sent to servers that have a handler, or expectations."""
     for server in live():
