@@ -103,10 +103,22 @@ class Entry:
         return bool(getattr(record, "_entry", 0) == self.spec.number)
 
     def nearest(self, records: Sequence[Any]) -> str:
-        """Of ``records``, those that came nearest and have not met it, as lines."""
+        """Of ``records``, those that came nearest and have not met it, as lines.
+
+        What came before it was declared could not meet it: that is told if nothing else came, of
+        its own test alone.
+        """
+        spec = self.spec
         others = [one for one in records if not self.is_met_by(one)]
-        what = "complete " if others else "other " if self.count else ""
-        return self.spec.terms.nearest(others) or f"no {what}request came"
+        after = [one for one in others if one.received_at >= spec.began]
+        test = spec.owner.test
+        since = 0.0 if test is None else test.began
+        before = [one for one in others if since <= one.received_at < spec.began]
+        if before and not after and not self.count and (told := spec.terms.nearest(before)):
+            _, _, lines = told.partition("\n")
+            return f"no request came after it was declared; before that came:\n{lines}"
+        what = "complete " if after else "other " if self.count else ""
+        return spec.terms.nearest(after) or f"no {what}request came"
 
 
 def times_of(times: object, *, allow: bool) -> Times:

@@ -276,3 +276,34 @@ def test_after_a_death_there_is_only_that(server: HTTPServer) -> None:
     with pytest.raises(ServerDied):
         server.stop()
     server.verify()
+
+
+class TestWhatCameBefore:
+    """Before an expectation was declared, nothing could meet it."""
+
+    def unmet(self, server: HTTPServer) -> str:
+        with pytest.raises(UnmetExpectation) as caught:
+            server.verify()
+        return str(caught.value).partition("\n")[2]
+
+    def test_is_told_as_that(self, server: HTTPServer) -> None:
+        request(server, "GET", "/tea")
+        server.expect("GET", "/tea")
+        assert self.unmet(server) == (
+            "no request came after it was declared; before that came:\n"
+            "  GET /tea\n"
+            "    all that it looks at holds"
+        )
+
+    def test_is_not_told_beside_what_came_after_it(self, server: HTTPServer) -> None:
+        request(server, "GET", "/tea")
+        server.expect("GET", "/tea")
+        request(server, "GET", "/tee")
+        assert self.unmet(server).splitlines()[:2] == ["what came:", "  GET /tee"]
+
+    def test_is_not_told_of_another_test(self, server: HTTPServer) -> None:
+        request(server, "GET", "/tea")
+        expectation = server.expect("GET", "/tea")
+        test = causes.Test("test_other")
+        expectation._entry.spec = expectation._entry.spec._replace(owner=owners.Owner(test))
+        assert self.unmet(server) == "no request came"
