@@ -202,6 +202,7 @@ FEW = (
     "test_asserts",
     "test_coroutine",
     "test_smtp",
+    "test_nothing_else",
     "test_wrong_return",
     "test_half",
     "test_killed",
