@@ -555,3 +555,29 @@ def test_an_iterator_in_answer_to_a_connect_makes_no_tunnel() -> None:
         came, ended = outcome(client)
         assert (body_of(came), ended) == (b"junk", "end")
         assert not server.errors
+
+
+LAST = (b"lo", b"he", b"\0", b"0\r\n\r\n")  # of what comes below
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: faults.close("hello"),
+        lambda: faults.close(iter([b"hel", b"lo"])),
+        lambda: faults.close("hello", after=2),
+        lambda: faults.garbage(b"\0", "hello"),
+        lambda: faults.wrong_length("hello"),
+    ],
+)
+def test_the_end_comes_with_the_last_bytes(make: Made) -> None:
+    """Or it would be chance whether a pool that looks for it asks again on this connection."""
+    with HTTPServer(handler=lambda request: make()) as server:
+        for _ in range(20):
+            with connect(server.port) as client:
+                client.settimeout(LONG)
+                client.sendall(request())
+                while not client.recv(1 << 16).endswith(LAST):
+                    pass
+                client.setblocking(False)
+                assert client.recv(1) == b""  # it raises if the end is not there yet

@@ -8,6 +8,8 @@ nothing that HTTP forbids.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .h1 import HTTPConnection
 
 _BAD_CHUNK = b"broken chunk\r\n"  # in place of a size, which is hexadecimal (RFC 9112 7.1)
+_CORK: int | None = getattr(socket, "TCP_CORK", None)  # Linux has it
 _STEP = 0.05  # seconds between two pieces of a slow body, if that is a byte or more
 
 
@@ -90,6 +93,18 @@ def _strike(connection: HTTPConnection, exchange: Exchange, fault: Fault) -> Non
         connection.reset_when_sent(exchange)
     else:
         connection._finish(exchange)
+
+
+def _keep_for_end(connection: HTTPConnection) -> None:
+    """Have the kernel send what is written from now on together with the end that follows.
+
+    Or the client has all of a response before its connection ends, and it is chance whether a pool
+    that looks for the end asks again on this connection.
+    """
+    sock: socket.socket | None = connection.transport.get_extra_info("socket")
+    if sock is not None and _CORK is not None and sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):  # the connection is lost
+            sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
 
 
 def _break_records(connection: HTTPConnection, fault: Fault) -> None:
@@ -173,6 +188,8 @@ class Striking(Sending):
         if self._fault.kind == "chunk_error" and self._exchange.chunked:
             self._out += _BAD_CHUNK
         self._out += self._fault.data
+        if self._fault.kind not in ("stall", "reset", "reset_in_record"):
+            _keep_for_end(self._connection)
         self._flush()
         _strike(self._connection, self._exchange, self._fault)
 
