@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from kit.pytest_runs import Run, runner
@@ -102,6 +104,56 @@ def test_passes(http_server):
         ]
     )
     result.stdout.no_fnmatch_line("*unseen*")
+
+
+OWN = """
+from sidestage import HTTPServer, ServerManager
+
+@pytest.fixture(scope="module")
+def shop():
+    with HTTPServer(name="shop") as server:
+        yield server
+
+def test_before(shop):
+    fetch(shop.url)
+
+def test_with(shop):
+    with HTTPServer(name="own") as server, HTTPServer(name="idle") as idle:
+        fetch(server.url + "/seen")
+        assert False, "with"
+
+def test_fixture(shop):
+    fetch(shop.url + "/shop")
+    assert False, "fixture"
+
+def test_manager(server_manager):
+    server = server_manager.add("api", HTTPServer())
+    fetch(server.url + "/api")
+    assert False, "manager"
+
+def test_none():
+    assert False, "none"
+"""
+
+
+def test_a_failure_report_shows_servers_that_the_test_has_started_itself(run: Run) -> None:
+    result = run(OWN)
+    result.assert_outcomes(failed=4, passed=1)
+    sections = [line.strip("- ") for line in result.outlines if "- sidestage: " in line]
+    api = sections.pop()
+    assert sections == ["sidestage: own", "sidestage: shop"]
+    assert re.fullmatch(r"sidestage: (api|HTTPServer.*)", api)
+    result.stdout.fnmatch_lines(
+        [
+            "*- sidestage: own -*",
+            "<HTTPServer 'own' STOPPED*>",
+            "  *GET /seen -> 200, *",
+            "*- sidestage: shop -*",
+            "  *GET /shop -> 200, *",
+            "*- sidestage: *",
+            "  *GET /api -> 200, *",
+        ]
+    )
 
 
 MANY = """

@@ -146,14 +146,25 @@ def shorten(config: pytest.Config, file: str) -> str:
 
 
 def _servers_of(item: pytest.Item) -> list[Server[Any]]:
-    """The servers of the test, and those of its module and its session that it has used.
+    """The servers of the test, those of its module and its session that it has used, and others.
 
     If it has none, and has used none, all: then it may be told that nothing came.
     """
     own = item.stash.get(items.SERVERS, [])
     wider = [each for node in item.listchain()[:-1] for each in node.stash.get(items.SERVERS, [])]
-    began = item.stash[items.TEST].began
-    return [*own, *(each for each in wider if _is_used(each, began))] or wider
+    test = item.stash[items.TEST]
+    used = [each for each in [*wider, *_others(test, [*own, *wider])] if _is_used(each, test.began)]
+    return [*own, *used] or wider
+
+
+def _others(test: Test, known: list[Server[Any]]) -> list[Server[Any]]:
+    """Servers of no fixture of ours; while tests overlap, nobody knows which has used them."""
+    if test.overlaps or "sidestage.server.registry" not in sys.modules:
+        return []
+    from ..server import registry
+
+    ids = {id(each) for each in known}
+    return [each for each in registry.live() if id(each) not in ids]
 
 
 def _is_used(server: Server[Any], began: float) -> bool:
