@@ -78,7 +78,7 @@ OPENINGS: dict[str, list[str]] = {
         COUNT_LINE,
         request_of("HTTPServer 'http_server'", "GET /2"),
     ],
-    "test_many": [*(count(f"/{n}") for n in range(5)), "and 3 more errors of handlers"],
+    "test_many": [*(count(f"/{n}") for n in range(5)), "and 3 more errors"],
     "test_two_servers": [
         f"KeyError: 'x' in handler, {line('lambda')}",
         source_of("lambda"),

@@ -309,7 +309,7 @@ class TestAtTheEndOfTheProcess:
         lines = told(done.stderr)
         shown = [line for line in lines if line.startswith("KeyError")]
         assert [line[10:14] for line in shown] == [f"'/{number:02}"[:4] for number in range(20)]
-        assert lines[-1] == "and 5 more errors of handlers"
+        assert lines[-1] == "and 5 more errors"
 
 
 @pytest.fixture

@@ -262,6 +262,11 @@ class Table:
         """Whether ``take`` would find one."""
         return next(self._waiting(wanted), None) is not None
 
+    def taken(self, wanted: Callable[[HeldCall[Any]], bool]) -> int:
+        """How many such calls the test has taken and not answered."""
+        left = [held for entry in self for held in entry.left.copy() if held._taken]
+        return sum(held._is_open and wanted(held) for held in left)
+
     def _waiting(self, wanted: Callable[[HeldCall[Any]], bool]) -> Iterator[HeldCall[Any]]:
         left = [held for entry in self for held in entry.left.copy() if not held._taken]
         left.sort(key=lambda held: held._number)

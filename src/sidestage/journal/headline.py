@@ -37,7 +37,7 @@ def opening(
         if len(groups) <= _WHOLE:
             lines += _details(same[0])[: MOST // len(groups) - 1]
     if len(groups) > MOST:
-        lines.append(f"and {len(groups) - MOST + 1} more errors of handlers")
+        lines.append(f"and {len(groups) - MOST + 1} more errors")
     if (client := _client(error, groups)) is not None:
         lines[0] += f" → {client}"
     return lines
@@ -70,7 +70,7 @@ def blocks(causes: Iterable[Cause], more: int, shorten: Callable[[str], str] = s
         told = "" if same[0].status is None else f" → client told: {same[0].status}"
         lines += [_first_line(same, None, shorten) + told, *_details(same[0])]
     if others := len(groups[_BLOCKS:]):
-        lines.append(f"and {others:,} more errors of handlers")
+        lines.append(f"and {others:,} more errors")
     if more:
         lines.append(f"and {more:,} more, which were not kept")
     return lines

@@ -218,8 +218,12 @@ class Taking(Waiting[HeldCall[R]], Generic[R]):
         server = self._server
         nothing, more = server._besides()
         received = server._journal.records()
+        taken = self._table.taken(self._wanted)
+        what = f"nothing is {self._what}"
+        if taken:
+            what = f"nothing else is {self._what} ({taken} taken already)"
         return WaitTimeout(
-            f"{server.describe()}: nothing is {self._what} {self._limit(timeout)}; it received"
+            f"{server.describe()}: {what} {self._limit(timeout)}; it received"
             f"{listed(received) if received else nothing}{more}",
             expected=1,
             received=tuple(received),

@@ -501,6 +501,15 @@ class TestHeld:
             expectation.take(timeout=0)
         server.clear()
 
+    def test_a_time_out_tells_apart_what_is_taken_already(self, server: HTTPServer) -> None:
+        expectation = server.expect("GET", "/a").hold()
+        with socket.create_connection(server.server_address) as client:
+            client.sendall(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+            call = expectation.take(WAIT)
+            with pytest.raises(WaitTimeout, match=r"nothing else is held .*\(1 taken already\)"):
+                expectation.take(timeout=0)
+            call.reply(200)
+
     def test_a_slip_in_a_method_to_take_is_told(self, server: HTTPServer) -> None:
         server.allow("GET", "/a").hold()
         with pytest.raises(ValueError, match='case counts in methods; write "GET"'):

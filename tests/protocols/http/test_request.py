@@ -56,6 +56,16 @@ def test_names_with_several_values() -> None:
     assert list(request.headers) == ["X", "y"]
 
 
+def test_cookies() -> None:
+    came = fields(("Cookie", 'sid=abc; theme="a\\"b"; sid=def'), ("cookie", "x="))
+    request = record("/", fields=came)
+    assert (request.cookies["sid"], request.cookies["theme"]) == ("abc", 'a"b')
+    assert list(request.cookies.pairs()) == [
+        ("sid", "abc"), ("theme", 'a"b'), ("sid", "def"), ("x", "")
+    ]  # fmt: skip
+    assert not record("/").cookies
+
+
 def test_the_names_of_http_server() -> None:
     request = record("/x")
     assert (request.command, request.method, request.http_version) == ("POST", "POST", "1.1")

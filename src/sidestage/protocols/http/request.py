@@ -30,6 +30,7 @@ _AUTHORITY = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112 3.2.
 
 _PARSED = (
     "headers",
+    "cookies",
     "query",
     "params",
     "_split",
@@ -131,6 +132,13 @@ class HTTPRequest(ClientRecord):
     def headers(self) -> Headers:
         """The header fields, in order; names are case-insensitive and may occur repeatedly."""
         return parse_fields(self._message.fields)
+
+    @cached_property
+    def cookies(self) -> Fields:
+        """The cookies that the client has sent: ``cookies["sid"]`` is a value."""
+        with importing_once():
+            from .matching.cookies import parse_cookies
+        return Fields(parse_cookies(self.headers.get_all("Cookie")))
 
     @property
     def client_address(self) -> Address:

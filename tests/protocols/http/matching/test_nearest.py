@@ -175,11 +175,10 @@ query={"page": "3", "tag": ["a", "b"]}).reply(...)
         view("GET /orders"),
         [candidate("GET", "/orders", where_given=True)],
         """
-        unexpected request: GET /orders: where=, or an object with its own ==, decides, and has \
-not said yes (test_shop.py:12)
+        unexpected request: GET /orders: where= has not accepted it (test_shop.py:12)
         what is expected: expect GET /orders where=... (test_shop.py:12)
           as expected: method, path
-          where=, or an object with its own ==, decides, and has not said yes
+          where= has not accepted it
         to expect this request: server.expect("GET", "/orders").reply(...)
         """,
     ),

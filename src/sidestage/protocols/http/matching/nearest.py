@@ -175,7 +175,8 @@ def _differences(
     if note:
         yield f"{'' if found else _BUT}{show_plain(note, _WIDTH)}"
     elif not found and matchers.asks:
-        yield "where=, or an object with its own ==, decides, and has not said yes"
+        who = "where=" if matchers.where else "an object with its own =="
+        yield f"{who} has not accepted it"
     elif not found:
         yield "all that it looks at holds"
 
