@@ -204,7 +204,7 @@ ENDS = {
 def test_each_ends_as_it_should(output: str) -> None:
     ends = {name: summary(output, name) for name in ENDS}
     assert ends == ENDS
-    assert re.search(r"\nSKIPPED \[1\] test_it\.py:\d+: not today\n(?!Besides)", output)
+    assert re.search(r"\nSKIPPED \[1\] test_it\.py:\d+: not today\n(?!A server also)", output)
 
 
 def test_a_handlers_error_and_what_is_unmet_are_told_together(output: str) -> None:
@@ -690,9 +690,9 @@ def test_a_test_case_fails_once_with_what_a_server_has(tmp_path: Path) -> None:
     for name in ("TestOwn", "TestShared", "TestLoop"):
         report = report_of(output, f"{name}.test_it")
         assert len(re.findall(r"^E +AssertionError: mine$", report, re.M)) == 1
-        assert report.count("Besides, a server had this to report:") == 1
-        assert "path: /a expected, /b came" in report.partition("Besides")[2]
-        assert "UnmetExpectation: expect GET /a (test_it.py:" in report.partition("Besides")[2]
+        assert report.count("A server also reported:") == 1
+        assert "path: /a expected, /b came" in report.partition("A server also reported")[2]
+        assert "UnmetExpectation: expect GET /a (test_it.py:" in report.partition("A server also reported")[2]
 
 
 SECTIONS = """

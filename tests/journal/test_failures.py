@@ -97,7 +97,7 @@ class TestTheNoteOnAFailingBody:
             fetch(server.url + "/last")
         [note] = caught.value.__notes__
         first, error, request, count, place = note.splitlines()
-        assert first == "Besides, a server had this to report:"
+        assert first == "A server also reported:"
         assert error == "AssertionError: want csv"
         assert request.startswith("raised by the handler of HTTPServer at http:")
         assert count == "raised 4 times"

@@ -180,7 +180,7 @@ class TestAtTheEndOfTheProcess:
             """,
         )
         assert done.returncode == 1
-        assert "Besides, a server had this to report:\nKeyError: '/coffee'" in done.stderr
+        assert "A server also reported:\nKeyError: '/coffee'" in done.stderr
         assert TOLD not in done.stderr
 
     def test_an_uncaught_exception_past_a_server_leaves_it_unseen(self, tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def attach(error: BaseException, raised: BaseException) -> None:
     told = [_told(each) for each in errors[:_NOTE_ERRORS]]
     if more := len(errors[_NOTE_ERRORS:]):
         told.append(f"and {more} more errors")
-    note(error, "Besides, a server had this to report:\n" + "\n".join(told))
+    note(error, "A server also reported:\n" + "\n".join(told))
 
 
 def _told(error: BaseException) -> str:

@@ -117,7 +117,7 @@ def leave(stop: Callable[[], object], servers: Iterable[Server[Any]]) -> None:
     if len(told) == 1:
         raise told[0]
     if told:
-        raise BaseExceptionGroup(f"{len(told)} servers have something to report", told)
+        raise BaseExceptionGroup(f"{len(told)} servers had errors to report", told)
 
 
 def _error_at_end(server: Server[Any], raised: BaseException | None) -> BaseException | None:
