@@ -37,6 +37,33 @@ def test_a_misspelled_name_is_an_error_that_names_the_near_one(
     assert wrong not in vars(server)
 
 
+@pytest.mark.parametrize(
+    "kind, wrong, right",
+    [
+        (HTTPServer, "log", "received"),
+        (HTTPServer, "requests", "received"),
+        (HTTPServer, "base_url", "url"),
+        (HTTPServer, "expect_request", "expect"),
+        (HTTPServer, "expect_ordered_request", "in_order"),
+        (HTTPServer, "check_assertions", "verify"),
+        (SMTPServer, "outbox", "received"),
+        (SMTPServer, "messages", "received"),
+        (UDPServer, "packets", "received"),
+    ],
+)
+def test_a_name_of_another_tool_is_an_error_that_names_ours(
+    kind: type[Server[Any]], wrong: str, right: str
+) -> None:
+    with pytest.raises(AttributeError, match=rf"attribute '{wrong}': did you mean '{right}'\?$"):
+        getattr(kind(), wrong)
+
+
+def test_a_name_of_another_tool_that_this_server_lacks_is_only_an_error() -> None:
+    server: Any = TCPServer()
+    with pytest.raises(AttributeError, match=r"no attribute 'check_assertions'$"):
+        server.check_assertions  # noqa: B018
+
+
 def test_what_is_like_nothing_is_an_error_too() -> None:
     server: Any = HTTPServer()
     with pytest.raises(AttributeError, match=r"no attribute 'xyzzy'$"):

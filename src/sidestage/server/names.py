@@ -11,6 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from ..journal.frames import trim, trimmed
 from ..pristine.imports import importing_once
 
+# What other tools call it.
+_ELSEWHERE = {
+    **dict.fromkeys(("requests", "log", "history", "calls"), "received"),
+    **dict.fromkeys(("outbox", "mails", "messages", "packets", "datagrams"), "received"),
+    "base_url": "url",
+    **dict.fromkeys(("expect_request", "expect_oneshot_request"), "expect"),
+    "expect_ordered_request": "in_order",
+    **dict.fromkeys(("check", "check_assertions"), "verify"),
+    "check_handler_errors": "raise_errors",
+}
+
 
 class Named:
     """An object whose public attributes are known, as type checkers know them."""
@@ -69,6 +80,8 @@ def _refusal(kind: type[Named], name: str) -> AttributeError:
 
 def _near(kind: type[Named], name: str) -> list[str]:
     known = sorted(known for known in {*dir(kind), *kind._annotated} if known[0] != "_")
+    if (ours := _ELSEWHERE.get(name)) in known:
+        return [ours]
     if longer := [known for known in known if known.endswith(f"_{name}")]:
         return longer
     with importing_once():

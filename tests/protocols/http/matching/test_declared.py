@@ -28,6 +28,7 @@ LINES: list[tuple[Any, Any, type[Exception], str]] = [
     ("GET", "/a?", ValueError, r'write \("GET", "/a", query=\{\}\)'),
     (("GET", "PUT"), "/a?x=1", ValueError, r"write \(\('GET', 'PUT'\), \"/a\", query="),
     ("GET", "http://t:1/a", ValueError, r'is a URL; write the path alone: \("GET", "/a"\)'),
+    ("GET", "http://t/a", ValueError, r'asks of a proxy is headers=\{"Host": "t"\}'),
     ("GET", "https://t", ValueError, r'write the path alone: \("GET", "/"\)'),
     ("GET", "http://t?x=1", ValueError, r'\("GET", "/", query=\{\'x\': \'1\'\}\)'),
     ("GET", "/a#b", ValueError, 'clients send no fragment; write "/a", or %23'),

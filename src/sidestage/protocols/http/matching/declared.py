@@ -137,8 +137,10 @@ def _check_path(path: str, method: Any, methods: tuple[str, ...]) -> None:
     if (scheme := _URL.match(path)) is not None:
         rest = path[scheme.end() :] or "/"
         rest = rest if rest.startswith("/") else f"/{rest}"
+        host = scheme[0].partition("://")[2]
         raise ValueError(
-            f"path {shown(path)} is a URL; write the path alone: {_call(method, rest)}"
+            f"path {shown(path)} is a URL; write the path alone: {_call(method, rest)} "
+            f'(the host that a client asks of a proxy is headers={{"Host": {_quoted(host)}}})'
         )
     if right := right_form(path):
         raise ValueError(
