@@ -5,8 +5,6 @@ A runner of tests says what begins and ends. Without one, nobody is.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from . import causes
@@ -31,16 +29,22 @@ _fixtures: list[_Fixture] = []  # that are being set up, the innermost last
 _interrupted = False
 
 
-@contextmanager
-def setting_up(name: str, scope: str) -> Generator[None, None, None]:
+class setting_up:  # noqa: N801 - reads as a keyword; a generator would cost every fixture more
     """A fixture is set up inside: what is declared is its own."""
-    fixture = _Fixture(name, scope)
-    _fixtures.append(fixture)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # a run of tests inside of this one has ended
-            _fixtures.remove(fixture)
+
+    __slots__ = ("_fixture",)
+
+    def __init__(self, name: str, scope: str) -> None:
+        self._fixture = _Fixture(name, scope)
+
+    def __enter__(self) -> None:
+        _fixtures.append(self._fixture)
+
+    def __exit__(self, *_: object) -> None:
+        try:  # noqa: SIM105 - a context manager takes longer than the rest
+            _fixtures.remove(self._fixture)
+        except ValueError:  # a run of tests inside of this one has ended
+            pass
 
 
 def current() -> Owner:

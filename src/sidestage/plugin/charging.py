@@ -88,13 +88,13 @@ def new_error(
 
     if catch_up:
         registry.catch_up()
-    test = item.stash.get(items.TEST, None)
-    own = [id(one) for one in item.stash.get(items.SERVERS, [])]
 
     def is_charged(server: Server[Any], failure: Failure) -> bool:
         if wanted is not None and not wanted(failure):
             return False
-        return id(server) in own or failure.cause.charged_to(test)
+        if any(server is own for own in item.stash.get(items.SERVERS, [])):
+            return True
+        return failure.cause.charged_to(item.stash.get(items.TEST, None))
 
     taken = registry.take_errors(is_charged)
     unmet = verify() if verify is not None else None

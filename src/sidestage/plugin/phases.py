@@ -36,11 +36,15 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any],
 ) -> Generator[None, object, object]:
     """What a fixture declares is verified with the test, or with the server if it lasts longer."""
-    # pytest makes fixtures of setUpClass, setup_module and their like.
-    found = re.fullmatch(r"_(?:unittest|xunit)_(\w+?)_fixture_.*", fixturedef.argname)
-    name = f"fixture {fixturedef.argname}" if found is None else found[1]
-    with owners.setting_up(name, fixturedef.scope):
+    with owners.setting_up(_as_told(fixturedef.argname), fixturedef.scope):
         return (yield)
+
+
+@functools.lru_cache(maxsize=1024)  # a run has few, and sets them up for each test
+def _as_told(fixture: str) -> str:
+    """A fixture as messages name it: pytest makes one of setUpClass, setup_module and the like."""
+    found = re.fullmatch(r"_(?:unittest|xunit)_(\w+?)_fixture_.*", fixture)
+    return f"fixture {fixture}" if found is None else found[1]
 
 
 def _verifying() -> Any:
