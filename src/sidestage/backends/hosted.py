@@ -119,11 +119,12 @@ class HostedBackend:
         """Whether an idle child has bound ahead; if it has, ``_ahead`` is what."""
         wire, channel = _wire(), child.channel
         try:
-            child.events += channel.receive()
+            if not child.events:  # mostly it came together with the end of the last stop
+                channel.receive_into(child.events)
             # A moment after its last stop, it is quicker to wait than to have it bind again.
             if not child.events and child.ahead_comes:
                 channel.poll(Deadline(_AHEAD_SECONDS))
-                child.events += channel.receive()
+                channel.receive_into(child.events)
         except (wire.ChannelClosed, wire.WireError):
             pass  # whoever takes it finds out what is wrong
         found: list[Any] = [event for event in child.events if isinstance(event, wire.Ahead)]
@@ -158,7 +159,7 @@ class HostedBackend:
             keep=plan.keep,
             backlog=plan.backlog,
             _outside=plan.outside,
-            layers=tuple((layer.name, _wire().pack(layer.settings())) for layer in plan.layers),
+            layers=tuple([(layer.name, _wire().pack(layer.settings())) for layer in plan.layers]),
             _layers=plan.outside_layers,
         )
         return made
@@ -174,7 +175,7 @@ class HostedBackend:
             declared, self._declared = table.whole()
             messages += declared
         try:
-            channel.send(*messages, deadline=deadline)
+            channel.write(tuple(messages), deadline)
         except NotInTime:  # it does not even read
             raise self._not_in_time() from None
 
@@ -459,11 +460,10 @@ def _layer(name: str) -> wire.Vocabulary:
 
 def _with_layers(protocol: Protocol, layers: tuple[Layer, ...]) -> Protocol:
     """``protocol`` where the events of ``layers`` are answered by them."""
-    answers = {
-        kind: layer.answer for layer in layers for kind in _layer(layer.name).events if layer.asks
-    }
-    if not answers:
+    asking = [layer for layer in layers if layer.asks]
+    if not asking:
         return protocol
+    answers = {kind: layer.answer for layer in asking for kind in _layer(layer.name).events}
 
     def opened(run: Run, message: Any, journal: Any) -> Call | None:
         if (answer := answers.get(type(message))) is None:

@@ -335,7 +335,7 @@ class Host:
         ahead = clean and message.ahead and service is not None and service.may_be_ahead()
         self.outbox.send(Stopped(clean=clean, open=unfinished, ahead=ahead))
         self._looking = True
-        await asyncio.sleep(0)  # until that was sent: nobody has to wait for what follows
+        self.outbox.flush()  # nobody has to wait for what follows
         why = await self._leftovers()
         if why:
             sys.stderr.write(f"this process serves no more: {why}\n")

@@ -174,7 +174,7 @@ class Run:
             drain=drain, caller=self.current_call(), finished=self.finished, ahead=ahead
         )
         try:
-            self.child.channel.send(stop, deadline=deadline, user=self._user)
+            self.child.channel.write((stop,), deadline, self._user)
         except ChannelClosed:
             pass
         except NotInTime:

@@ -58,11 +58,12 @@ class Expected:
 class Failures:
     """Handlers' errors, and the death of the server's process; each is raised once."""
 
+    death: ServerDied | None = None
+    _more = 0  # errors that were not kept, and not told yet
+
     def __init__(self) -> None:
-        self.death: ServerDied | None = None
         self._kept: list[Failure] = []
         self._new: list[Failure] = []  # of these, what was not raised yet
-        self._more = 0  # errors that were not kept, and not told yet
         self._frames: dict[int, TracebackType | None] = {}  # of errors that are kept, by their id
         self._expected: list[Expected] = []
         self._owner = system.getpid()

@@ -149,19 +149,21 @@ class Entry:
 class Journal(Generic[R]):
     """The journal of one server."""
 
+    # Here, because most of these are never set in the short life of a test's server.
+    dropped = 0  # records
+    cleared = 0  # records that came before ``clear``
+    diagnostics_dropped = 0
+    _size = 0  # bytes, of records and notes, and what is held
+    _held = 0  # bytes, of records that are not complete
+
     def __init__(self, keep: int, matching: Matching = by_address) -> None:
         self.keep = keep  # bytes
         self._matching = matching
         self.failures = Failures()
-        self.dropped = 0  # records
-        self.cleared = 0  # records that came before ``clear``
-        self.diagnostics_dropped = 0
         self._records: deque[Any] = deque()
         self._sizes: deque[int] = deque()  # bytes, of each record
         self._notes: deque[Entry] = deque()
         self._lasting: list[Entry] = []  # errors, deaths and diagnostics of ours
-        self._size = 0  # bytes, of records and notes, and what is held
-        self._held = 0  # bytes, of records that are not complete
         self._guard = RLock()  # handlers' threads let records grow while others are added
 
     # Writing -----------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Channel:
     def write(
         self, messages: tuple[Message, ...], deadline: Deadline = NEVER, user: object | None = None
     ) -> None:
-        """Write all of ``messages``; raises ChannelClosed, or TimeoutError at the deadline.
+        """Write all of ``messages``; raises ChannelClosed, or NotInTime at the deadline.
 
         Raises ChannelClosed too if ``user`` is given and is no longer the user of the channel, and
         what ``frames.encode`` raises, before anything is written.

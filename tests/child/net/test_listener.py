@@ -66,6 +66,18 @@ def test_a_listener_closed_before_its_retry_accepts_no_client(
     assert [timer.cancelled() for timer in timers] == [True]
 
 
+def test_it_knows_of_clients_that_are_not_accepted(connection: Connection) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    acceptor = Acceptor(connection.iteration, listener, 10, lambda: connection.receiver)
+    assert not acceptor.has_clients()
+    with socket.create_connection(listener.getsockname(), 10):
+        assert acceptor.has_clients()
+        connection.run_until(lambda: connection.iteration.taken > 0)
+        assert not acceptor.has_clients()
+    acceptor.close()
+
+
 def test_small_writes_are_not_held_back(connection: Connection) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import functools
 import os
+import select
 import socket
 from collections.abc import Callable
 
@@ -141,6 +142,12 @@ class Acceptor:
 
     def _listen(self) -> None:
         self._loop.add_reader(self._fd, self._accept)
+
+    def has_clients(self) -> bool:
+        """Whether clients have connected that were not accepted yet."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _accept(self) -> None:
         for _ in range(self._backlog + 1):  # at most the backlog, then other callbacks
