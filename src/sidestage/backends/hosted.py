@@ -119,12 +119,13 @@ class HostedBackend:
         """Whether an idle child has bound ahead; if it has, ``_ahead`` is what."""
         wire, channel = _wire(), child.channel
         try:
-            if not child.events:  # mostly it came together with the end of the last stop
-                channel.receive_into(child.events)
-            # A moment after its last stop, it is quicker to wait than to have it bind again.
+            # It may have come together with the end of the last stop.
             if not child.events and child.ahead_comes:
-                channel.poll(Deadline(_AHEAD_SECONDS))
                 channel.receive_into(child.events)
+                # A moment after that, it is quicker to wait than to have it bind again.
+                if not child.events:
+                    channel.poll(Deadline(_AHEAD_SECONDS))
+                    channel.receive_into(child.events)
         except (wire.ChannelClosed, wire.WireError):
             pass  # whoever takes it finds out what is wrong
         found: list[Any] = [event for event in child.events if isinstance(event, wire.Ahead)]

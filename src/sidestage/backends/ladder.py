@@ -62,12 +62,12 @@ class Ladder:
     def ask(self) -> None:
         """The first rung, without waiting for it."""
         run = self._run
-        self._reuse = self._reuse and enabled()
         if run.death is None:
             answer = _ANSWER_SECONDS * min(self._seconds, 1.0)
             drain = self._seconds * self._rungs.drain
             drain = min(drain, self._seconds * self._rungs.ask - answer)
             self._asked = run.ask_to_stop(drain, self._ask, ahead=self._reuse)
+        self._reuse = self._reuse and enabled()  # only now: the child is stopping meanwhile
 
     def climb(self) -> StopReport:
         """Climb until the child is back in the pool, or has ended and is reaped."""
