@@ -210,9 +210,9 @@ class HostedBackend:
         if self.run is not run:
             raise self._stopped_meanwhile()
         # One that has bound ahead does not answer, so it may have died since it was taken.
-        ended = run.child.waited and run.child.process.has_ended()
-        if run.addresses is not None and not ended:
+        if run.addresses is not None and not (self._ahead and run.child.process.has_ended()):
             return run
+        ended = run.child.waited and run.child.process.has_ended()
         if run.failure is not None:
             raise self._refused(run.failure)
         if run.reader.connected and not ended:

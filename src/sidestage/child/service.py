@@ -332,7 +332,8 @@ class Service:
 
     async def _take_what_was_sent(self, end: float, caller: int) -> None:
         iteration = self.iteration
-        if not (self.peers or iteration.received or any(map(Acceptor.has_clients, self._acceptors))):
+        came = self.peers or iteration.received or any(map(Acceptor.has_clients, self._acceptors))
+        if not came:
             return  # as mostly; an iteration of the loop takes longer than this look
         enough, quiet = iteration.taken + _KERNEL_BYTES, 0
         patience = LEFT_SECONDS  # with handlers that do not read what comes before the end
