@@ -32,8 +32,8 @@ def add(server: Server[Any]) -> None:
 
 def live() -> list[Server[Any]]:
     """The servers that somebody holds."""
-    servers = [ref() for ref in list(_servers.values())]  # a list: other threads may add to it
-    return [server for server in servers if server is not None]
+    refs = list(_servers.values())  # a list: other threads may add to it
+    return [server for ref in refs if (server := ref()) is not None]
 
 
 def started() -> list[Server[Any]]:
@@ -44,7 +44,8 @@ def started() -> list[Server[Any]]:
 def catch_up() -> None:
     """Make known what clients have sent to servers that have a handler, or expectations."""
     for server in live():
-        answers = server.handler is not None or server._slot.declared is not None
+        slot = server._slot
+        answers = slot.handler is not None or slot.declared is not None
         if answers and server.ready.is_set():
             server._catch_up()
 
