@@ -18,7 +18,14 @@ class Loop:
     def __init__(self) -> None:
         self.soon: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self.failures: list[Exception] = []
+        self.readers: set[int] = set()
         self.now = 0.0
+
+    def add_reader(self, fd: int, read: Callable[[], object]) -> None:
+        self.readers.add(fd)
+
+    def remove_reader(self, fd: int) -> None:
+        self.readers.discard(fd)
 
     def time(self) -> float:
         return self.now
@@ -48,6 +55,15 @@ class Stage:
         assert isinstance(message, Synced)
         self.steps.append("synced")
 
+    def reads(self, fd: int, act: Callable[[], object] = lambda: None) -> None:
+        """Have ``fd`` read by a step, and ``act`` after it."""
+
+        def read() -> None:
+            self.steps.append(f"read {fd}")
+            act()
+
+        self.iteration.add_reader(fd, read)
+
     def receive(self, name: str) -> None:
         self.iteration.received.append((self.steps.append, name))
 
@@ -72,6 +88,39 @@ def other(connection: Connection) -> Iterator[Connection]:
     other = Connection(connection.iteration)
     yield other
     other.close()
+
+
+class TestReceiving:
+    """What the selector has found is received from in the iteration, before the commands."""
+
+    def test_all_is_received_before_the_commands_are_read(self, stage: Stage) -> None:
+        for fd in (3, 4):
+            stage.reads(fd)
+        stage.iteration.readable += [4, 3]
+        stage.iteration.act()
+        assert stage.steps[:3] == ["read 4", "read 3", "commands"]
+        assert not stage.iteration.readable
+
+    def test_what_was_removed_meanwhile_is_not_read(self, stage: Stage) -> None:
+        stage.reads(3, lambda: stage.iteration.remove_reader(4))
+        stage.reads(4)
+        stage.iteration.readable += [3, 4]
+        stage.iteration.act()
+        assert "read 4" not in stage.steps
+        assert stage.loop.readers == {3}
+
+    def test_one_that_fails_keeps_no_other_from_its_turn(self, stage: Stage) -> None:
+        error = RuntimeError("no")
+
+        def fail() -> None:
+            raise error
+
+        stage.reads(3, fail)
+        stage.reads(4)
+        stage.iteration.readable += [3, 4]
+        stage.iteration.act()
+        assert stage.steps[1] == "read 4"
+        assert stage.loop.failures == [error]
 
 
 class TestActing:

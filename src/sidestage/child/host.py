@@ -77,6 +77,13 @@ _logger = logging.getLogger("sidestage.child")
 
 _SPIN_SECONDS = 0.0001  # polling before the loop sleeps; doubling it makes no difference
 _NO_BYTES = bytearray(4)  # an ``int`` of C
+_HAS_EPOLL = hasattr(select, "epoll")  # Linux
+_READ, _WRITE = 1, 4  # EPOLLIN and EPOLLOUT
+_AS_EPOLL = {
+    selectors.EVENT_READ: _READ,
+    selectors.EVENT_WRITE: _WRITE,
+    selectors.EVENT_READ | selectors.EVENT_WRITE: _READ | _WRITE,
+}
 _SETTLE_ITERATIONS = 4  # of the loop, until closed transports have closed their descriptors
 
 
@@ -94,7 +101,7 @@ class Host:
         self._iteration.read_commands = self._read_commands
         self._iteration.hangups = make_hangups(self.loop)
         self._selector = selector
-        selector.before = self._iteration.end
+        selector.iteration = self._iteration
         self.service: Service | None = None
         self._watch = watch
         self._buffer = FrameBuffer(COMMANDS)
@@ -365,42 +372,72 @@ class Host:
 
 
 class _Selector(selectors.DefaultSelector):
-    """Calls ``before`` at the end of each iteration, when the loop is about to wait.
+    """Ends an iteration when the loop is about to wait, and gives the next one what it receives.
 
-    ``before`` returns whether the loop may wait. If it may not, and when there is anything to do,
-    ``last`` is reported too, as the last event: so its callback runs after all others of the
-    iteration.
+    The loop gets the events of all other descriptors, since it takes more time for each. If it may
+    not wait, and when there is anything to do, ``last`` is reported too, as the last event: so its
+    callback runs after all others of the iteration.
 
     It polls for a moment before it sleeps: the handler's answer or the client's next request
     usually comes sooner than the kernel can wake a sleeping process, above all on a virtual
     machine. While it polls, it yields the CPU to other processes.
     """
 
-    before: Callable[[], bool] = staticmethod(lambda: True)
+    iteration: Iteration
     last: selectors.SelectorKey | None = None
     has_commands = True  # ``last`` has something to read, or has ended
 
+    def __init__(self) -> None:
+        super().__init__()
+        # The epoll of the base, which makes an object of each event.
+        self._epoll = select.epoll.fromfd(os.dup(self.fileno())) if _HAS_EPOLL else None
+        self._poll: Callable[[float | None], list[tuple[int, int]]] = (
+            self._poll_base if self._epoll is None else self._epoll.poll
+        )
+
+    def close(self) -> None:
+        super().close()
+        if self._epoll is not None:
+            self._epoll.close()
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        hurries = not self.before()
+        hurries = not self.iteration.end()
         if hurries:
             timeout = 0
         if timeout is None or timeout > _SPIN_SECONDS:
             end = time.perf_counter() + _SPIN_SECONDS
-            while not (events := super().select(0)) and time.perf_counter() < end:
+            while not (events := self._poll(0)) and time.perf_counter() < end:
                 os.sched_yield()
             if not events:
-                events = super().select(timeout)
+                events = self._poll(timeout)
         else:
-            events = super().select(timeout)
-        if (events or hurries) and self.last is not None:
-            self.has_commands = False
-            for event in events:
-                if event[0] is self.last:
-                    self.has_commands = True
-                    events.remove(event)
-                    break
-            events.append((self.last, selectors.EVENT_READ))
-        return events
+            events = self._poll(timeout)
+        return self._share_out(events) if events or hurries else []
+
+    def _share_out(self, events: list[tuple[int, int]]) -> list[tuple[selectors.SelectorKey, int]]:
+        """Give the iteration what it receives; returns what is for the loop."""
+        readers, readable = self.iteration.readers, self.iteration.readable
+        last = self.last
+        commands = -1 if last is None else last.fd
+        self.has_commands = last is None
+        others: list[tuple[selectors.SelectorKey, int]] = []
+        for fd, event in events:
+            if event == _READ and fd in readers:
+                readable.append(fd)
+            elif fd == commands:
+                self.has_commands = True
+            elif (key := self.get_map().get(fd)) is not None:
+                ready = (selectors.EVENT_READ if event & ~_WRITE else 0) | (
+                    selectors.EVENT_WRITE if event & ~_READ else 0
+                )
+                others.append((key, ready & key.events))
+        if last is not None:
+            others.append((last, selectors.EVENT_READ))
+        return others
+
+    def _poll_base(self, timeout: float | None) -> list[tuple[int, int]]:
+        """What epoll would return."""
+        return [(key.fd, _AS_EPOLL[ready]) for key, ready in super().select(timeout)]
 
 
 class _Forwarder(logging.Handler):

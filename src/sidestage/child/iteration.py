@@ -47,6 +47,8 @@ class Iteration:
         self.outbox = outbox
         self.read_commands: Callable[[], None] = _nothing
         self.hangups: Hangups | None = None  # set by the host, where the system has it
+        self.readers: dict[int, Callable[[], object]] = {}  # what receives, by descriptor
+        self.readable: list[int] = []  # those of them that have something, in this iteration
         self.received: list[tuple[Callable[[Any], None], Any]] = []  # what to call, with what
         self.senders: list[Sender] = []
         # Whether a stream may send its answer at once, after the messages. Its client wakes while
@@ -60,11 +62,35 @@ class Iteration:
         self._again = False  # something was scheduled while sending: the loop must not wait
 
     def act(self) -> None:
-        """Read the commands, act on all that was received, and send what that has made."""
+        """Receive, read the commands, act on all of that, and send what that has made."""
+        if self.readable:
+            self._receive()
         self.act_now()
         if self.asked:
             self._answer_if_quiet()
         self.send()
+
+    def add_reader(self, fd: int, read: Callable[[], object]) -> None:
+        """Have ``read`` called in each iteration in which ``fd`` has something to receive."""
+        self.loop.add_reader(fd, read)  # also for events that are not of this alone
+        self.readers[fd] = read
+
+    def remove_reader(self, fd: int) -> None:
+        """Receive nothing more from ``fd``."""
+        self.readers.pop(fd, None)
+        self.loop.remove_reader(fd)
+
+    def _receive(self) -> None:
+        """Receive from what has something, unless that was removed meanwhile."""
+        readable = self.readable.copy()
+        self.readable.clear()
+        for fd in readable:
+            read = self.readers.get(fd)
+            if read is not None:
+                try:
+                    read()
+                except Exception as error:  # noqa: BLE001 - the others must get theirs
+                    self._report(error)
 
     def act_now(self) -> None:
         """Read the commands, and act on what was received before; more may be received."""

@@ -141,7 +141,7 @@ class Acceptor:
         self._listen()
 
     def _listen(self) -> None:
-        self._loop.add_reader(self._fd, self._accept)
+        self._iteration.add_reader(self._fd, self._accept)
 
     def has_clients(self) -> bool:
         """Whether clients have connected that were not accepted yet."""
@@ -186,12 +186,12 @@ class Acceptor:
     def _wait(self, error: OSError) -> None:
         context = {"message": "a client could not be accepted", "exception": error}
         self._loop.call_exception_handler(context)
-        self._loop.remove_reader(self._fd)
+        self._iteration.remove_reader(self._fd)
         self._retry = self._loop.call_later(_RETRY_SECONDS, self._listen)
 
     def close(self) -> None:
         """Stop accepting clients."""
         if self._retry is not None:
             self._retry.cancel()
-        self._loop.remove_reader(self._fd)
+        self._iteration.remove_reader(self._fd)
         self._sock.close()

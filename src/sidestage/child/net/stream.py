@@ -143,7 +143,7 @@ class Stream(Transport):
     def _stop_reading(self) -> None:
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._fd)
+            self._iteration.remove_reader(self._fd)
 
     def _watch(self) -> None:
         """Notice a reset all the same."""
@@ -167,7 +167,7 @@ class Stream(Transport):
         if not (self._reading or self._ended or self._closing):
             self._watch_no_more()
             self._reading = True
-            self._loop.add_reader(self._fd, self._read)
+            self._iteration.add_reader(self._fd, self._read)
 
     def _read(self) -> None:
         try:

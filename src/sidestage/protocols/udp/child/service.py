@@ -7,6 +7,7 @@ import os
 import socket
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ....child.calls import next_call_id
@@ -75,7 +76,7 @@ class UDPService(Service):
         for index, sock in enumerate(sockets):
             self._sockets.append(sock)
             self._unsent.append(_Unsent())
-            self.loop.add_reader(sock, self._read, index)
+            self.iteration.add_reader(sock.fileno(), partial(self._read, index))
 
     def _read(self, index: int) -> bool:
         """Read a batch of datagrams; returns whether there may be more."""
@@ -168,7 +169,7 @@ class UDPService(Service):
             while self._read(index) and self.loop.time() < end_of_reading:  # noqa: ASYNC110 - yields, waits for nothing
                 await asyncio.sleep(0)
             self.iteration.act_now()
-            self.loop.remove_reader(self._sockets[index])
+            self.iteration.remove_reader(self._sockets[index].fileno())
         # Handlers may still reply; the parent reports when the last has returned. A handler that
         # stops its own server cannot return before the stop, so do not wait then.
         waits = self._calls > self.finished and not caller
@@ -187,7 +188,7 @@ class UDPService(Service):
     def close_listeners(self) -> None:
         self.remove_file()
         for sock in self._sockets:
-            self.loop.remove_reader(sock)
+            self.iteration.remove_reader(sock.fileno())
             self.loop.remove_writer(sock)
             sock.close()
         self._sockets.clear()
