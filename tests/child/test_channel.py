@@ -75,6 +75,10 @@ def record(number: int, size: int = 100) -> Data:
     return Data(call=number, data=bytes(size))
 
 
+def encoded(number: int, size: int = 100) -> bytes:
+    return frames.pack(record(number, size))
+
+
 def numbers(came: list[Message]) -> list[int]:
     return [message.call for message in came if isinstance(message, Data)]
 
@@ -247,6 +251,26 @@ def test_small_messages_that_wait_take_little_more_than_their_bytes(parent: Pare
     finally:
         tracemalloc.stop()
     assert len(parent.read()) == 20_001
+
+
+def test_what_is_encoded_already_comes_in_its_turn(parent: Parent) -> None:
+    parent.outbox.record(record(0))
+    parent.outbox.add_encoded(encoded(1), kept=False)
+    parent.outbox.add_encoded(encoded(2), kept=True)
+    parent.outbox.send(record(3))
+    assert numbers(parent.read()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_encoded_already_is_shed_if_it_is_not_kept(parent: Parent, kept: bool) -> None:
+    parent.outbox.limit = 1 << 16
+    count = 4 * FULL // 1000
+    for number in range(count):
+        parent.outbox.add_encoded(encoded(number, 1000), kept=kept)
+    came = parent.read()
+    dropped = sum(message.count for message in came if isinstance(message, Dropped))
+    assert (dropped > 0) is not kept
+    assert len(numbers(came)) + dropped == count
 
 
 def test_a_parent_that_is_gone_is_no_error(parent: Parent) -> None:

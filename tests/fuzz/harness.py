@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fuzz.cases import Fault
+from kit.encoded import decoded
 from sidestage.child.iteration import Iteration
 from sidestage.child.net.layer import LayerFactory, stacked
 from sidestage.child.net.stream import Stream
@@ -119,6 +120,9 @@ class Messages:
         self.sent.append(message)
 
     record = note = send
+
+    def add_encoded(self, message: bytes, *, kept: bool) -> None:
+        self.sent.append(decoded(message))
 
     def flush(self) -> None:
         self.flushed = len(self.sent)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kit.encoded import decoded
 from sidestage.child.iteration import Iteration
 from sidestage.child.net.stream import Transport as BaseTransport
 from sidestage.protocols.http.child import h1
@@ -27,6 +28,9 @@ class Outbox:
         self.sent += messages
 
     record = note = send
+
+    def add_encoded(self, message: bytes, *, kept: bool) -> None:
+        self.sent.append(decoded(message))
 
     def flush(self) -> None:
         """They are there at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from sidestage.wire.frames import (
     HEAD,
     MAX_FRAME,
     FrameBuffer,
+    Repeated,
     TooLarge,
     Undecoded,
     WireError,
@@ -275,3 +277,26 @@ def test_a_message_that_cannot_be_encoded_leaves_the_others(
     frames.add_to(frame, End(call=2))
     frames.finish(frame, 2)
     assert FrameBuffer(EVENTS).feed(bytes(frame)) == [End(call=1), End(call=2)]
+
+
+def _with_call_and_time(kind: type) -> bool:
+    return {"call", "at"} <= set(kind.__struct_fields__)
+
+
+REPEATED = [kind for kind in EVENTS if _with_call_and_time(kind)]
+
+
+@settings(max_examples=100)
+@given(
+    st.one_of(*map(of_class, REPEATED)),
+    st.integers(0, (1 << 63) - 1),
+    st.floats(0, allow_infinity=False),
+)
+def test_a_message_is_repeated_with_another_call_and_time(
+    message: Any, call: int, at: float
+) -> None:
+    encoded = Repeated(message).encoded(call, at)
+    frame = b"\x91" + encoded  # an array of one
+    assert FrameBuffer(EVENTS).feed(head(len(frame)) + frame) == [
+        msgspec.structs.replace(message, call=call, at=at)
+    ]

@@ -68,6 +68,17 @@ class Outbox:
         """
         self._add(message, "records")
 
+    def add_encoded(self, message: bytes, *, kept: bool) -> None:
+        """As ``send`` does if it is ``kept``, and else as ``record``, with a ``Repeated``."""
+        kind: Kind = "kept" if kept else "records"
+        if self._kind != kind:
+            self._begin(kind)
+        self._batch += message
+        self._count += 1
+        size = len(self._batch)
+        if size > CHUNK or (size > self.limit // 4 and not kept):
+            self.flush()
+
     def note(self, message: Diagnostic | LogLine) -> None:
         """Send a diagnostic or a line of the log, which is dropped if too many bytes wait."""
         self._add(message, "diagnostics" if isinstance(message, Diagnostic) else "log")

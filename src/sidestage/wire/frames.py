@@ -31,11 +31,12 @@ WINDOW = 1 << 22  # bytes of a stream that may be sent before they are acknowled
 _LENGTH = struct.Struct(">I")
 _START = struct.Struct(">IBI")  # the length, and the head of an array with a length of 32 bits
 START = bytes(_START.size)
-_ARRAY = 0xDD
+_ARRAY, _UINT_64, _FLOAT_64 = 0xDD, 0xCF, 0xCB  # formats of MessagePack
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _APPEND = -1  # the offset that encode_into takes for the end
 
-pack: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode  # one inside another message
+_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+pack: Callable[[Message], bytes] = _encode  # one inside another message
 
 
 class WireError(Exception):
@@ -101,6 +102,29 @@ def encode(*messages: Message) -> bytearray:
         return encode(*messages[:half]) + encode(*messages[half:])
     _LENGTH.pack_into(frame, 0, len(frame) - HEAD)
     return frame
+
+
+class Repeated:
+    """A message that is sent again and again, with another ``call`` and another time ``at``.
+
+    All else of it is encoded once.
+    """
+
+    def __init__(self, message: Message) -> None:
+        names = message.__struct_fields__
+        fields = [_encode(getattr(message, name)) for name in names]
+        whole = _encode(message)
+        begin = whole[: len(whole) - sum(map(len, fields))]
+        call, at = names.index("call"), names.index("at")
+        self._before = begin + b"".join(fields[:call])
+        self._between = b"".join(fields[call + 1 : at])
+        self._after = b"".join(fields[at + 1 :])
+        sizes = map(len, (self._before, self._between, self._after))
+        self._pack = struct.Struct(">{}sBQ{}sBd{}s".format(*sizes)).pack
+
+    def encoded(self, call: int, at: float) -> bytes:
+        """The message with these, as one of the messages of a frame."""
+        return self._pack(self._before, _UINT_64, call, self._between, _FLOAT_64, at, self._after)
 
 
 class ReadSize:

@@ -54,7 +54,7 @@ class Handler:
         """Send the request of a call that is open."""
         head = exchange.head
         assert head is not None
-        self._service.outbox.send(exchange.request())
+        exchange.framing.repeats.tell(self._service.outbox, exchange, kept=True)
         if exchange.size > LONG:
             exchange.head = head.without_fields()
         if exchange.asked is not ASKED_ALL:
@@ -91,7 +91,7 @@ class Recorder:
     def take(self, exchange: Exchange) -> None:
         assert exchange.head is not None
         made = None if exchange.head.method == "CONNECT" else _MADE_SUCCESS
-        self._service.outbox.record(exchange.request())
+        exchange.framing.repeats.tell(self._service.outbox, exchange, kept=False)
         exchange.framing.respond(exchange, PLAIN_SUCCESS, made)
 
     def piece(self, exchange: Exchange, data: bytes) -> None:

@@ -54,8 +54,9 @@ class Direct:
             content = PLAIN_SUCCESS if answer is None else answer.content
             made = self._made[number] = self._make(exchange.head, number, content)
         exchange.met, response, whole = made
-        router.service.outbox.record(exchange.request())
-        exchange.framing.respond(exchange, response, whole)
+        framing = exchange.framing
+        framing.repeats.tell(router.service.outbox, exchange, kept=False)
+        framing.respond(exchange, response, whole)
 
     def _make(
         self, head: Head, number: int, response: Respond | None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ....wire.credit import Backpressure
     from .framing import OwnChunks, Ready
     from .head import Head
+    from .repeats import Repeats
 
 
 _MAX_LINE = 1000  # characters
@@ -114,6 +115,7 @@ class Framing(Protocol):
     peer: Address
     tls: Seen | None
     number: int
+    repeats: Repeats
 
     def local(self) -> Address:
         """The address that the client has connected to."""

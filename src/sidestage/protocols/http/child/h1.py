@@ -45,6 +45,7 @@ from .exchange import (
 from .faults import perform, tell_behind
 from .framing import Ready, head_of, http_date, informational, mismatch, sent
 from .h1_reader import RequestReader
+from .repeats import Repeats
 
 if TYPE_CHECKING:
     import asyncio
@@ -70,6 +71,7 @@ class HTTPConnection:
         self.tls: Seen | None = None
         self.number = service.next_connection()
         self.queue: deque[Exchange] = deque()
+        self.repeats = Repeats()
         self.reader = RequestReader(self, service.settings.head_limit)
         self.data_received = self.reader.feed
         self.holds: set[str] = set()  # reasons not to read
