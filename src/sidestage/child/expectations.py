@@ -80,6 +80,16 @@ class Entry(Generic[M, A]):
         return answer.content is not None and not answer.delay
 
     @property
+    def is_always_ready(self) -> bool:
+        """Whether it may be met whenever, and no answer needs the test's process, or has to wait.
+
+        So until it is changed.
+        """
+        if self.held or self.most is not None or self.group is not None:
+            return False
+        return all(answer.content is not None and not answer.delay for answer in self.answers)
+
+    @property
     def next_answer(self) -> int:
         """The number of its next answer, from 0; the last repeats."""
         last = len(self.answers) - 1

@@ -73,7 +73,7 @@ class RequestReader:
                 if self._left or self._chunks is not None:
                     rest = self._feed_body(rest)
                 else:
-                    rest = self._feed_head(bytes(rest))
+                    rest = self._feed_head(rest if type(rest) is bytes else bytes(rest))
         except Refused as refused:
             if not self.ended:
                 self._sink.refuse(self.incoming or Exchange(self._sink), refused.refusal)

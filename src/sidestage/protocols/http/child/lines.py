@@ -25,13 +25,14 @@ _WITHOUT_BODY = frozenset({"HEAD", "CONNECT"})  # methods whose answers tell ano
 class Line:
     """What a method and a target leave."""
 
-    __slots__ = ("_leaf", "_sieve", "decides", "early", "entries", "only")
+    __slots__ = ("_leaf", "_sieve", "decides", "direct", "early", "entries", "only")
 
     def __init__(self, entries: Sequence[HTTPEntry], leaf: Leaf | None) -> None:
         self.entries = entries  # that may be met, in the order of their numbers
         # All of them fit, and nothing else of the request is looked at.
         self.decides = all(entry.matchers.ends_with_line for entry in entries)
         self.only = entries[0] if self.decides and len(entries) == 1 else None
+        self.direct: Direct | None = None  # of ``only``, if that answers all, come what may
         self.early = any(entry.early for entry in entries)
         self._leaf = leaf  # of just these entries, if there is one
         self._sieve: Sieve | None = None

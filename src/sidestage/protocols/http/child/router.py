@@ -68,6 +68,8 @@ class Router:
         assert head is not None
         line = self.lines.find(head.method, head.target)
         received = exchange.asked is ASKED_ALL
+        if received and line.direct is not None:
+            return line.direct
         answerer: Answerer | None = None
         if line.decides:
             answerer = self._decided(line, exchange)
@@ -96,7 +98,10 @@ class Router:
         if entry is None or not entry.next_is_ready:
             return None
         assert exchange.head is not None
-        return self.lines.direct(self, entry, exchange.head.method)
+        direct = self.lines.direct(self, entry, exchange.head.method)
+        if entry is line.only and entry.is_always_ready:
+            line.direct = direct
+        return direct
 
     def _chosen(self, line: Line, exchange: Exchange) -> Answerer | None:
         """The same of a request that has come, if the test's process has nothing to judge."""
