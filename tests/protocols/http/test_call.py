@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.http_requests import fake_run, feed, message, record, streamed
+from sidestage import faults
 from sidestage.dispatch.calls import ClientLeft
 from sidestage.errors import ServerStopped
 from sidestage.journal.journal import Journal
@@ -107,6 +108,27 @@ def write_by_hand(request: HTTPRequest) -> None:
 
 def raise_value_error(request: HTTPRequest) -> None:
     raise ValueError("as a handler does")
+
+
+@pytest.mark.parametrize("pieces", [[b"hello"], [b"he", b"llo"], [b"", b"hel", b"lo"]])
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_a_fault_is_on_the_record_before_the_bytes_that_it_strikes_after(
+    pieces: list[bytes], after: int
+) -> None:
+    """Once these are sent, the child carries it out, and the client may look."""
+    call, sent, noted = HTTPCall(fake_run(), message(call=1)), bytearray(), list[bool]()
+
+    def send(*messages: Any) -> None:
+        sent.extend(
+            b"".join(getattr(each, "body", getattr(each, "data", b"")) for each in messages)
+        )
+        if len(sent) >= after:
+            noted.append(call.request.answer is not None)
+
+    call.run.send = send  # type: ignore[method-assign]
+    call.complete(faults.garbage(b"!", iter(pieces), after=after))
+    assert noted
+    assert all(noted)
 
 
 def test_an_answered_request_cannot_be_answered_again() -> None:

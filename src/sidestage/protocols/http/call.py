@@ -38,6 +38,7 @@ class HTTPCall(Call):
     _whole = True  # the request came whole, its answer goes whole, and the record may keep it all
     _bodiless = False  # the response has no body, whatever the handler gives
     _size = 0  # bytes of the response's body
+    _first = 0  # of these, what goes with the head of a response in pieces
     _status = 0
     _fault: messages.Fault | None = None  # what goes wrong with the response
     _inflow: Inflow | None = None
@@ -230,6 +231,7 @@ class HTTPCall(Call):
         self._status, self._size = status, 0 if self._bodiless else len(body)
         if more:
             self._response_body.count(len(body))
+            self._first = len(body)
             if fault is not None:
                 self._note_fault(0)
         # Before sending: once the client has the answer, the test may read the record.
@@ -266,7 +268,7 @@ class HTTPCall(Call):
     def _note_fault(self, more: int) -> None:
         """Note the answer before ``more`` bytes are sent, if the fault strikes after them."""
         after = None if self._fault is None else self._fault.after
-        if after is not None and self._response_body.sent + more >= after:
+        if after is not None and self._first + self._response_body.sent + more >= after:
             self._note_answer()
 
     def check(self) -> None:
