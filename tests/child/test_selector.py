@@ -17,7 +17,8 @@ from sidestage.child.iteration import Iteration
 class Stage:
     """A loop, a pipe with commands, and a connection; ``steps`` is what was called, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, idle: bool) -> None:
+        self._idle = idle  # the loop has nothing to do
         self.steps: list[str] = []
         self.selector = _Selector()
         self.loop = asyncio.SelectorEventLoop(self.selector)
@@ -31,6 +32,7 @@ class Stage:
         self.selector.last = self.selector.get_key(self.commands)
 
     def _read_commands(self) -> None:
+        self.loop.stop()
         if self.selector.has_commands:
             self.steps.append(os.read(self.commands, 100).decode())
 
@@ -41,8 +43,9 @@ class Stage:
         self.steps.append(self.ours.recv(100).decode())
 
     def turn(self) -> None:
-        """Run one iteration."""
-        self.loop.call_soon(self.loop.stop)
+        """Run one iteration, which has something to do."""
+        if not self._idle:
+            self.loop.call_soon(lambda: None)
         self.loop.run_forever()
 
     def close(self) -> None:
@@ -54,11 +57,15 @@ class Stage:
 
 
 @pytest.fixture(params=["epoll", "any"])
-def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what Linux has, and as on other systems."""
     if request.param == "any":
         monkeypatch.setattr("sidestage.child.host._HAS_EPOLL", False)
-    stage = Stage()
+
+
+@pytest.fixture(params=["idle", "busy"])
+def stage(request: pytest.FixtureRequest, system: None) -> Iterator[Stage]:
+    stage = Stage(idle=request.param == "idle")
     yield stage
     stage.close()
 
@@ -88,8 +95,9 @@ def test_nothing_is_received_from_what_was_removed(stage: Stage) -> None:
     stage.iteration.add_reader(stage.ours.fileno(), stage.receive)
     stage.iteration.remove_reader(stage.ours.fileno())
     stage.client.sendall(b"received")
+    os.write(stage.test, b"command")
     stage.turn()
-    assert not stage.steps
+    assert stage.steps == ["command"]
 
 
 def test_what_can_be_read_and_written_is_both(stage: Stage) -> None:
@@ -120,3 +128,18 @@ def test_what_the_loop_is_told_to_do_soon_waits_for_nothing(stage: Stage) -> Non
     stage.iteration.soon(stage.noting("soon"))
     stage.turn()
     assert stage.steps == ["soon"]
+
+
+def test_what_goes_wrong_ends_nothing(stage: Stage) -> None:
+    failures: list[object] = []
+    stage.loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    error = RuntimeError("no")
+
+    def fail() -> None:
+        stage.loop.stop()
+        raise error
+
+    stage.iteration.read_commands = fail
+    os.write(stage.test, b"command")
+    stage.turn()
+    assert failures == [error]

@@ -374,9 +374,9 @@ class Host:
 class _Selector(selectors.DefaultSelector):
     """Ends an iteration when the loop is about to wait, and gives the next one what it receives.
 
-    The loop gets the events of all other descriptors, since it takes more time for each. If it may
-    not wait, and when there is anything to do, ``last`` is reported too, as the last event: so its
-    callback runs after all others of the iteration.
+    The loop gets the events of all other descriptors, since it takes more time for each. The
+    iteration acts when the loop is done with these: by the callback of ``last``, which is reported
+    as the last event. If the loop has nothing to do, the iteration acts at once.
 
     It polls for a moment before it sleeps: the handler's answer or the client's next request
     usually comes sooner than the kernel can wake a sleeping process, above all on a virtual
@@ -412,14 +412,22 @@ class _Selector(selectors.DefaultSelector):
                 events = self._poll(timeout)
         else:
             events = self._poll(timeout)
-        return self._share_out(events) if events or hurries else []
+        if not (events or hurries):
+            return []
+        others = self._share_out(events)
+        if others or timeout == 0:  # the loop has something to do before this
+            return others if self.last is None else [*others, (self.last, selectors.EVENT_READ)]
+        try:
+            self.iteration.act()  # without a callback, which the loop makes some objects for
+        except Exception as error:  # noqa: BLE001 - as the loop does
+            self.iteration.report(error)
+        return []
 
     def _share_out(self, events: list[tuple[int, int]]) -> list[tuple[selectors.SelectorKey, int]]:
         """Give the iteration what it receives; returns what is for the loop."""
         readers, readable = self.iteration.readers, self.iteration.readable
-        last = self.last
-        commands = -1 if last is None else last.fd
-        self.has_commands = last is None
+        commands = -1 if self.last is None else self.last.fd
+        self.has_commands = self.last is None
         others: list[tuple[selectors.SelectorKey, int]] = []
         for fd, event in events:
             if event == _READ and fd in readers:
@@ -431,8 +439,6 @@ class _Selector(selectors.DefaultSelector):
                     selectors.EVENT_WRITE if event & ~_READ else 0
                 )
                 others.append((key, ready & key.events))
-        if last is not None:
-            others.append((last, selectors.EVENT_READ))
         return others
 
     def _poll_base(self, timeout: float | None) -> list[tuple[int, int]]:

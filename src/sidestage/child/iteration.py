@@ -90,7 +90,7 @@ class Iteration:
                 try:
                     read()
                 except Exception as error:  # noqa: BLE001 - the others must get theirs
-                    self._report(error)
+                    self.report(error)
 
     def act_now(self) -> None:
         """Read the commands, and act on what was received before; more may be received."""
@@ -100,7 +100,7 @@ class Iteration:
             try:
                 act(argument)
             except Exception as error:  # noqa: BLE001 - the others must get theirs
-                self._report(error)
+                self.report(error)
 
     def _answer_if_quiet(self) -> None:
         """Answer what asks once everything is acted on that clients had sent before.
@@ -119,7 +119,8 @@ class Iteration:
         for token in asked:
             self.outbox.send(Synced(token=token))
 
-    def _report(self, error: Exception) -> None:
+    def report(self, error: Exception) -> None:
+        """Report an error that nobody has expected."""
         context = {"message": "serving a client has failed", "exception": error}
         self.loop.call_exception_handler(context)
 
@@ -137,7 +138,7 @@ class Iteration:
                 try:
                     sender.send()
                 except Exception as error:  # noqa: BLE001 - the others must send theirs
-                    self._report(error)
+                    self.report(error)
             self.outbox.flush()  # a sender may have acknowledged something
 
     def end(self) -> bool:
