@@ -32,6 +32,11 @@ _FIRST_FREE = 3  # below are the standard streams, which the child opens or repl
 
 _DEV_NULL = os.devnull  # read at import: pyfakefs may pretend to be another system later
 # Made absolute at import: a relative path means another file once the test changes its directory.
+# glibc gives the memory of a large object back as soon as that is freed, and for the next one the
+# kernel clears as many pages: for a large body, that took longer than all the rest. So a child
+# keeps some memory at hand. Other C libraries do not look at these.
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 22), "MALLOC_TRIM_THRESHOLD_": str(1 << 23)}
+
 _executable = os.path.abspath(sys.executable) if sys.executable else ""  # noqa: PTH100 - pathlib takes 10 ms to import
 _paths: list[str] = []
 
@@ -233,7 +238,11 @@ def _spawn(
         setsigmask=[],
         setsigdef=_signals_to_reset(),
     )
-    system.note(pids, spawn, _executable, _command_line(module, numbers), dict(os.environ))
+    system.note(pids, spawn, _executable, _command_line(module, numbers), _environment())
+
+
+def _environment() -> dict[str, str]:
+    return {**_MALLOC, **os.environ}
 
 
 def _command_line(module: str, numbers: Iterable[int]) -> list[str]:
