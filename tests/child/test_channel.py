@@ -116,6 +116,26 @@ def test_the_order_is_kept(parent: Parent) -> None:
     assert parent.read() == sent
 
 
+@pytest.mark.parametrize("first", [0, FULL])
+@pytest.mark.parametrize("size", [0, 100, frames.LARGE, frames.CHUNK, FULL])
+def test_data_keeps_its_place_and_its_bytes(parent: Parent, first: int, size: int) -> None:
+    """Whoever sends it uses the memory again."""
+    memory = bytearray(b"x" * size)
+    parent.outbox.send(record(1, first))
+    parent.outbox.record(record(2))
+    parent.outbox.send_data(3, memoryview(memory))
+    parent.outbox.send(Synced(token=4))
+    memory[:] = bytes(size)
+    expected = [record(1, first), record(2), Data(call=3, data=b"x" * size), Synced(token=4)]
+    assert parent.read() == expected
+
+
+def test_data_for_a_parent_that_is_gone_is_no_error(parent: Parent) -> None:
+    parent.leave()
+    parent.outbox.send_data(1, bytes(frames.LARGE))
+    parent.outbox.send_data(1, bytes(frames.LARGE))
+
+
 def test_more_can_be_sent_after_the_parent_has_caught_up(parent: Parent) -> None:
     fill(parent)
     parent.read()

@@ -20,7 +20,7 @@ from sidestage.child.net.layer import LayerFactory, stacked
 from sidestage.child.net.stream import Stream
 from sidestage.child.service import Service
 from sidestage.wire.frames import encode
-from sidestage.wire.messages import Configure, Message
+from sidestage.wire.messages import Configure, Data, Message
 
 _TURNS = 1000  # of the loop, until nothing more happens
 
@@ -123,6 +123,9 @@ class Messages:
 
     def add_encoded(self, message: bytes, *, kept: bool) -> None:
         self.sent.append(decoded(message))
+
+    def send_data(self, call: int, data: bytes | memoryview) -> None:
+        self.send(Data(call=call, data=bytes(data)))
 
     def flush(self) -> None:
         self.flushed = len(self.sent)

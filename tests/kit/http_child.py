@@ -15,7 +15,7 @@ from sidestage.protocols.http.child.service import HTTPService
 from sidestage.protocols.http.matching.declared import matchers_of
 from sidestage.protocols.http.matching.matchers import encode
 from sidestage.protocols.http.messages import Canned, Fault, HTTPSettings, Request, Respond
-from sidestage.wire.messages import Configure, Declare, Message, Met, Reply, Withdraw
+from sidestage.wire.messages import Configure, Data, Declare, Message, Met, Reply, Withdraw
 
 
 class Outbox:
@@ -31,6 +31,9 @@ class Outbox:
 
     def add_encoded(self, message: bytes, *, kept: bool) -> None:
         self.sent.append(decoded(message))
+
+    def send_data(self, call: int, data: bytes | memoryview) -> None:
+        self.send(Data(call=call, data=bytes(data)))
 
     def flush(self) -> None:
         """They are there at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,7 +16,17 @@ from kit.interruptions import CallTracer
 from kit.scripts import eventually
 from sidestage.pristine.waits import Deadline
 from sidestage.process.channel import Channel, ChannelClosed
-from sidestage.wire.frames import MAX_FRAME, FrameBuffer, WireError, encode
+from sidestage.wire.frames import (
+    CHUNK,
+    LARGE,
+    LARGE_PIPE_SIZE,
+    MAX_FRAME,
+    PIPE_SIZE,
+    FrameBuffer,
+    WireError,
+    encode,
+    head_of_data,
+)
 from sidestage.wire.messages import COMMANDS, Data, End, Message, Sync
 
 NOW = Deadline(0)
@@ -90,6 +101,25 @@ class TestSend:
     def test_what_the_pipe_cannot_take_at_once_arrives_too(self, pipes: Pipes) -> None:
         outcome = outcome_of(lambda: pipes.channel.send(BIG, deadline=soon()))
         assert pipes.drain() == [BIG]
+        assert eventually(lambda: outcome == [None])
+
+    @pytest.mark.parametrize("size", [LARGE - 1, LARGE, PIPE_SIZE - 20, PIPE_SIZE, CHUNK])
+    def test_data_of_any_size_arrives(self, pipes: Pipes, size: int) -> None:
+        data = Data(call=1 << 40, data=b"x" * size)
+        outcome = outcome_of(lambda: pipes.channel.send(data, deadline=soon()))
+        assert pipes.drain() == [data]
+        assert eventually(lambda: outcome == [None])
+
+    @pytest.mark.parametrize("left", [1, 20, 21, 22, 4096])
+    def test_data_arrives_whole_behind_what_fills_the_pipe(self, pipes: Pipes, left: int) -> None:
+        before = Data(call=1, data=bytes(PIPE_SIZE - left - len(head_of_data(1, 0))))
+        pipes.channel.send(before)
+        after = Data(call=2, data=b"x" * CHUNK)
+        outcome = outcome_of(lambda: pipes.channel.send(after, deadline=soon()))
+        came: list[Message] = []
+        while len(came) < 2:
+            came += pipes.commands_read()
+        assert came == [before, after]
         assert eventually(lambda: outcome == [None])
 
     def test_a_full_pipe_is_a_timeout(self, pipes: Pipes) -> None:
@@ -262,6 +292,28 @@ class TestACallInsideOfAnother:
                     pipes.channel.receive_into(came)
                 assert list(came) == events
 
+    def test_receives_much_once_and_in_order(self) -> None:
+        events: list[Message] = [Data(call=n, data=bytes([n]) * 3000) for n in range(1, 4)]
+        frames = b"".join(encode(event) for event in events)
+        for cut in (len(frames), 5000, 3002, 3):
+            came: deque[Message] = deque()
+
+            def read(pipes: Pipes, cut: int = cut, came: deque[Message] = came) -> None:
+                came.clear()
+                os.write(pipes.events, frames[:cut])
+                pipes.channel._read_size.got(PIPE_SIZE)
+                pipes.channel.receive_into(came)
+
+            def read_rest(pipes: Pipes, cut: int = cut, came: deque[Message] = came) -> None:
+                os.write(pipes.events, frames[cut:])
+                pipes.channel._read_size.got(PIPE_SIZE)
+                pipes.channel.receive_into(came)
+
+            for pipes in self.each_moment(read, read_rest):
+                while pipes.channel.poll(NOW):
+                    pipes.channel.receive_into(came)
+                assert list(came) == events
+
     def test_that_raises_loses_nothing_that_was_read(self) -> None:
         events: list[Message] = [End(call=1), End(call=2)]
 
@@ -333,6 +385,42 @@ class TestReceive:
         os.write(pipes.events, (MAX_FRAME + 1).to_bytes(4, "big"))
         with pytest.raises(WireError):
             pipes.channel.receive()
+
+    @pytest.mark.parametrize("size", [100, LARGE, CHUNK, LARGE_PIPE_SIZE + 1])
+    @pytest.mark.parametrize("piece", [PIPE_SIZE, 50_000])
+    def test_frames_of_any_size_in_pieces(self, pipes: Pipes, size: int, piece: int) -> None:
+        events = [Data(call=n, data=bytes([n]) * size) for n in range(1, 20)]
+        frames = b"".join(encode(event) for event in events)
+        came: list[Message] = []
+        for at in range(0, len(frames), piece):
+            os.write(pipes.events, frames[at : at + piece])
+            came += pipes.channel.receive()
+        assert came == events
+
+    def test_what_came_before_a_broken_length_that_follows_much(self, pipes: Pipes) -> None:
+        frames = encode(Data(call=1, data=bytes(PIPE_SIZE))) + encode(End(call=1))
+        os.write(pipes.events, frames[:PIPE_SIZE])
+        came: list[Message] = []
+        pipes.channel.receive_into(came)
+        os.write(pipes.events, frames[PIPE_SIZE:] + (MAX_FRAME + 1).to_bytes(4, "big"))
+        with pytest.raises(WireError):
+            pipes.channel.receive_into(came)
+        assert came == [Data(call=1, data=bytes(PIPE_SIZE)), End(call=1)]
+
+    def test_a_frame_that_never_ends_takes_little_more_than_its_bytes(self, pipes: Pipes) -> None:
+        """However it comes: a little after each pipeful, say."""
+        os.write(pipes.events, MAX_FRAME.to_bytes(4, "big"))
+        pipes.channel.receive()
+        tracemalloc.start()
+        try:
+            for _ in range(50):
+                for size in (PIPE_SIZE, 1):
+                    os.write(pipes.events, bytes(size))
+                    pipes.channel.receive()
+            size, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert size < 50 * PIPE_SIZE + 2 * LARGE_PIPE_SIZE
 
 
 class TestPoll:

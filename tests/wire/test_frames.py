@@ -210,6 +210,57 @@ def test_streams_cross_in_both_directions() -> None:
     assert FrameBuffer(EVENTS).feed(whole) == FrameBuffer(COMMANDS).feed(whole) == stream
 
 
+@pytest.mark.parametrize("call", [0, 1, 200, 1 << 40])
+@pytest.mark.parametrize("size", [0, 1, frames.LARGE, frames.CHUNK])
+def test_data_may_be_written_behind_its_head(call: int, size: int) -> None:
+    data = bytes(size)
+    whole = frames.head_of_data(call, size) + data
+    assert FrameBuffer(EVENTS).feed(whole + whole) == [Data(call=call, data=data)] * 2
+
+
+def put(buffer: FrameBuffer, part: bytes) -> list[Message]:
+    """Have ``buffer`` take ``part`` in the memory that it gives, as far as it does."""
+    came: list[Message] = []
+    while part:
+        space = buffer.space()
+        if space is None:
+            return came + buffer.feed(part)
+        count = min(len(part), len(space))
+        space[:count] = part[:count]
+        came += buffer.fill(count)
+        part = part[count:]
+    return came
+
+
+@given(some_events, st.lists(st.integers(0, 1 << 20), max_size=8), st.integers(0, 255))
+def test_parts_may_come_in_given_memory_too(
+    messages: list[Any], points: list[int], choice: int
+) -> None:
+    buffer = FrameBuffer(EVENTS)
+    came: list[Message] = []
+    for index, part in enumerate(cut(bytes(encode(*messages)), points)):
+        came += put(buffer, part) if choice >> index & 1 else buffer.feed(part)
+    assert came == messages
+
+
+@pytest.mark.parametrize("size", [frames.CHUNK, frames.LARGE_PIPE_SIZE, 1 << 22])
+@pytest.mark.parametrize("piece", [frames.PIPE_SIZE, frames.LARGE_PIPE_SIZE])
+def test_frames_that_given_memory_has_no_room_for_come_too(size: int, piece: int) -> None:
+    messages = [Data(call=n, data=bytes([n]) * size) for n in range(4)]
+    whole = b"".join(encode(message) for message in messages)
+    buffer = FrameBuffer(EVENTS)
+    parts = [whole[at : at + piece] for at in range(0, len(whole), piece)]
+    assert [message for part in parts for message in put(buffer, part)] == messages
+
+
+def test_what_came_in_given_memory_does_not_change_when_more_comes() -> None:
+    first, second = Data(call=1, data=b"1" * frames.LARGE), Data(call=1, data=b"2" * frames.LARGE)
+    buffer = FrameBuffer(EVENTS)
+    came = put(buffer, bytes(encode(first)))
+    assert put(buffer, bytes(encode(second))) == [second]
+    assert came == [first]
+
+
 def test_more_is_asked_of_a_pipe_as_long_as_it_gives_a_pipeful() -> None:
     size = frames.ReadSize()
     assert not size.got(100)

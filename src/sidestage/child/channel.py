@@ -16,8 +16,17 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from ..wire.frames import CHUNK, LARGE_PIPE_SIZE, START, add_to, encode, finish
-from ..wire.messages import Diagnostic, Dropped, LogLine, Message
+from ..wire.frames import (
+    CHUNK,
+    LARGE,
+    LARGE_PIPE_SIZE,
+    START,
+    add_to,
+    encode,
+    finish,
+    head_of_data,
+)
+from ..wire.messages import Data, Diagnostic, Dropped, LogLine, Message
 
 _SET_SIZE: int | None = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
 
@@ -60,6 +69,27 @@ class Outbox:
         self._count += 1
         if size > CHUNK:
             self.flush()
+
+    def send_data(self, call: int, data: bytes | memoryview) -> None:
+        """Send a piece of a call's stream, and keep no reference to it."""
+        if len(data) < LARGE:
+            self.send(Data(call=call, data=bytes(data)))
+            return
+        self.flush()
+        if self._head:  # the pipe is full, so it has to be copied
+            self.send(Data(call=call, data=bytes(data)))
+            return
+        head = head_of_data(call, len(data))
+        try:
+            written = os.writev(self._fd, (head, data))
+        except (BlockingIOError, BrokenPipeError):  # ``_write`` finds out which
+            written = 0
+        if written < len(head) + len(data):
+            taken = max(0, written - len(head))
+            self._head = memoryview(head[written:] + bytes(data[taken:]))
+            self._write()
+            if self._head:
+                self._loop.add_writer(self._fd, self._write_queue)
 
     def record(self, message: Message) -> None:
         """Send a record, which is dropped if too many bytes wait.

@@ -107,6 +107,7 @@ class Host:
         self._buffer = FrameBuffer(COMMANDS)
         self._commands_fd = commands_fd
         self._unread = bytearray(_NO_BYTES)
+        self._enlarged = False  # whether the pipe for commands was made larger
         self._events_fd = events_fd
         self._task: asyncio.Task[None] | None = None
         self._ahead: tuple[Configure, list[socket.socket]] | None = None
@@ -172,16 +173,20 @@ class Host:
     def _take_commands(self) -> None:
         """Read until a read returns less than it asks for."""
         size = wanted = PIPE_SIZE  # ``os.read`` allocates what it is asked for
+        space: memoryview | None = None
         while size == wanted:
             try:
-                data = os.read(self._commands_fd, wanted)
+                if space is None:
+                    data = os.read(self._commands_fd, wanted)
+                    size = len(data)
+                else:
+                    size = os.readv(self._commands_fd, (space,))
             except BlockingIOError:
                 return
-            size = len(data)
             if not size:
                 self._end()
             try:
-                messages = self._buffer.feed(data)
+                messages = self._buffer.feed(data) if space is None else self._buffer.fill(size)
             except WireError as error:
                 sys.stderr.write(f"the pipe from the owner broke: {error}\n")
                 self._end(1)
@@ -192,9 +197,12 @@ class Host:
                     # Go on with the next command, but do not reuse this process.
                     self._defects += 1
                     _logger.exception("the command %r failed", type(message).__name__)
-            if size == wanted == PIPE_SIZE:
-                enlarge(self._commands_fd)
-                size = wanted = LARGE_PIPE_SIZE
+            if size == wanted:
+                if wanted == PIPE_SIZE and not self._enlarged:
+                    self._enlarged = True
+                    enlarge(self._commands_fd)
+                space = self._buffer.space()
+                size = wanted = LARGE_PIPE_SIZE if space is None else len(space)
 
     def _end(self, status: int = 0) -> NoReturn:
         """Close the listeners, remove the socket's file and exit with ``status``."""

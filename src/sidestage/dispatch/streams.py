@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..pristine import system
 from ..pristine.waits import Deadline, Wakeup
@@ -237,12 +237,12 @@ class Outflow:
         else:
             view = buffer_of("what is sent", data)
             while view:
-                chunk, view = bytes(view[:CHUNK]), view[CHUNK:]
+                chunk, view = view[:CHUNK], view[CHUNK:]
                 self._write_chunk(chunk, deadline)
         if self._error is not None:
             raise anew(self._error)
 
-    def _write_chunk(self, chunk: bytes, deadline: Deadline) -> None:
+    def _write_chunk(self, chunk: bytes | memoryview, deadline: Deadline) -> None:
         # A stream with less than its share on the way is ready: this saves two calls.
         if self._unacknowledged >= SHARE and not self._changed.wait_until(self._ready, deadline):
             raise TimeoutError("timed out")
@@ -252,7 +252,7 @@ class Outflow:
         self._unacknowledged += size
         self._every.add(size)
         self.sent += size
-        self._send(Data(call=self._call, data=chunk))
+        self._send(Data(call=self._call, data=cast("bytes", chunk)))  # encoded at once
 
     def _ready(self) -> bool:
         if self._unacknowledged < SHARE or self._error is not None:

@@ -72,6 +72,8 @@ POLLOUT: int = getattr(_select, "POLLOUT", 4)
 
 read: Callable[[int, int], bytes] = _wrapped(_posix.read)
 write: Callable[[int, Any], int] = _wrapped(_posix.write)
+writev: Callable[[int, Any], int] = _wrapped_or_none("writev") or write
+readv: Callable[[int, Any], int] | None = _wrapped_or_none("readv")
 close: Callable[[int], None] = _wrapped(_posix.close)
 pipe: Callable[[], tuple[int, int]] = _wrapped(_posix.pipe)
 getpid: Callable[[], int] = _wrapped(_posix.getpid)
@@ -157,14 +159,16 @@ def write_pipe(fd: int, data: Any, counts: list[int]) -> None:
     """Write to a pipe, and append to ``counts`` how many bytes were written.
 
     One call of C does both. So ``counts`` is right even if a signal handler raises just then.
-    Raises BrokenPipeError if nobody reads it, also where SIGPIPE would end the process.
+    ``data`` is a buffer, or a tuple of them. Raises BrokenPipeError if nobody reads the pipe, also
+    where SIGPIPE would end the process.
     """
+    call = writev if type(data) is tuple else write
     if not _SIGPIPE or _handler_of(_SIGPIPE) != _SIG_DFL:  # Python ignores it by default
-        counts.extend(map(write, (fd,), (data,)))
+        counts.extend(map(call, (fd,), (data,)))
         return
     before = _mask(signals.SIG_BLOCK, [_SIGPIPE])
     try:
-        counts.extend(map(write, (fd,), (data,)))
+        counts.extend(map(call, (fd,), (data,)))
     except BrokenPipeError:
         if _SIGPIPE not in before:
             _take_signal([_SIGPIPE], 0)

@@ -12,12 +12,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from ..pristine import system, waits
 from ..pristine.system import POLLIN, POLLOUT
 from ..pristine.waits import Caller, Deadline, NotInTime, Turn, Wakeup
-from ..wire.frames import PIPE_SIZE, FrameBuffer, ReadSize, WireError, encode
-from ..wire.messages import EVENTS, Message
+from ..wire.frames import (
+    LARGE,
+    PIPE_SIZE,
+    FrameBuffer,
+    ReadSize,
+    WireError,
+    encode,
+    head_of_data,
+)
+from ..wire.messages import EVENTS, Data, Message
 
 NEVER = Deadline(None)
 
@@ -25,6 +34,15 @@ NEVER = Deadline(None)
 # less has emptied a pipe that was not full.
 _PAGE = 4096  # bytes
 LEAST_PIPE = 2 * _PAGE
+
+
+def _behind(frames: Any, done: int) -> memoryview | tuple[Any, ...]:
+    """What is left to write of a buffer, or of two, when ``done`` bytes were written."""
+    if type(frames) is not tuple:
+        return memoryview(frames)[done:]
+    head, data = frames
+    begun = done - len(head)
+    return memoryview(data)[begun:] if begun >= 0 else (head[done:], data)
 
 
 class ChannelClosed(Exception):
@@ -49,7 +67,8 @@ class Channel:
         self.small = False  # nothing can be said of how full the pipe was
         self.behind = False  # the pipe may have been full: more than was read may be on its way
         self._read_size = ReadSize()
-        self._parts: list[bytes | bytearray] = []  # read, not decoded
+        self._parts: list[bytes | memoryview] = []  # read, not decoded
+        self._spaces: list[memoryview] = []  # one, which nothing is in, once much has come
         self._needed = 0  # bytes of parts, until there is something to decode
         self._version: object = None  # of the parts; another one once they were looked at
         self._writing = Turn()  # its holder has the size of its frame, too, and the sizes written
@@ -66,7 +85,7 @@ class Channel:
 
     # Its arguments are positional: to pass on any number of messages with keywords takes longer
     # than the system call.
-    def write(
+    def write(  # noqa: C901 - likewise
         self, messages: tuple[Message, ...], deadline: Deadline = NEVER, user: object | None = None
     ) -> None:
         """Write all of ``messages``; raises ChannelClosed, or NotInTime at the deadline.
@@ -74,10 +93,15 @@ class Channel:
         Raises ChannelClosed too if ``user`` is given and is no longer the user of the channel, and
         what ``frames.encode`` raises, before anything is written.
         """
-        frames = encode(*messages)
+        first = messages[0]
+        if type(first) is Data and len(first.data) >= LARGE and len(messages) == 1:
+            frames: Any = head_of_data(first.call, len(first.data)), first.data
+            size, done = len(frames[0]) + len(frames[1]), 0
+        else:
+            frames = encode(*messages)
+            size, done = len(frames), 0
         writing = self._writing
         counts: list[int] = []  # not ``list[int]()``, which takes as long as the rest
-        size, done = len(frames), 0
         me = (system.caller_id(), size, counts)
         outer = writing.holder
         if outer is not None and outer[0] != me[0]:
@@ -97,7 +121,7 @@ class Channel:
                 except OSError as error:  # ``_write_some`` finds out what is wrong
                     _raise_of_test(error)
             while (done := sum(counts)) < size:
-                self._write_some(memoryview(frames)[done:], counts, deadline)
+                self._write_some(_behind(frames, done), counts, deadline)
         finally:
             # No other can be written after half a frame.
             if done < size and counts and sum(counts) < size:
@@ -130,7 +154,7 @@ class Channel:
             self._written.notify_one()
 
     def _write_some(
-        self, view: memoryview | bytearray, counts: list[int], deadline: Deadline
+        self, view: memoryview | tuple[Any, ...], counts: list[int], deadline: Deadline
     ) -> None:
         while not self.closed:
             try:
@@ -173,7 +197,13 @@ class Channel:
         Raises ChannelClosed at the end, and WireError after what came before the broken frame.
         """
         read_size = self._read_size
-        part = map(system.read, (self.events_fd,), (read_size.bytes,))
+        space: memoryview | None = None
+        if read_size.bytes == PIPE_SIZE or system.readv is None:
+            part: Any = map(system.read, (self.events_fd,), (read_size.bytes,))
+        else:  # much comes
+            space = self._take_space(read_size.bytes)
+            sizes = map(system.readv, (self.events_fd,), ((space,),))
+            part = map(space.__getitem__, map(slice, sizes))
         parts = self._parts
         size = -1
         try:
@@ -181,6 +211,8 @@ class Channel:
             size = len(parts[-1])
         except BlockingIOError:
             if not parts or not self.has_left:
+                if space is not None:
+                    self._spaces[:] = (space,)
                 return False
         except OSError as error:
             _raise_of_test(error)
@@ -191,29 +223,74 @@ class Channel:
             self.behind = True
         while True:  # a call that comes into this one may decode the same bytes first
             version, parts = self._version, self._parts
-            if len(parts) == 1:
-                whole = parts[0]
-            elif sum(map(len, parts)) < self._needed:
-                self._version = object()
-                break
-            else:
-                whole = b"".join(parts)
             try:
-                messages, at, needed = self.buffer.split(whole)
+                if len(parts) == 1:
+                    whole = parts[0]
+                    messages, at, needed = self.buffer.split(whole)
+                elif sum(map(len, parts)) < self._needed:
+                    self._version = object()
+                    if space is not None:
+                        self._move_out(parts)
+                        self._spaces[:] = (space,)
+                    break
+                else:
+                    whole, messages, at, needed = self._split_parts(parts)
             except WireError as error:
                 events.extend(error.before)
                 error.before = []
                 raise
-            left = [whole[at:]] if at < len(whole) else []
+            left: list[Any] = [bytes(whole[at:])] if at < len(whole) else []
             found = iter(messages)
             # No call in here that a signal handler could interrupt, until all is noted.
             if self._version is version:
                 self._version, self._parts, self._needed = found, left, needed
                 events.extend(found)
+                if space is not None:
+                    self._spaces[:] = (space,)  # nothing is left in it
                 break
         if size < PIPE_SIZE and read_size.bytes == PIPE_SIZE:
             return False  # as ``got`` says, without a call
         return size >= 0 and read_size.got(size)
+
+    def _take_space(self, size: int) -> memoryview:
+        """Memory to read into: mostly the same, since new memory costs as much as the read.
+
+        A call that comes into this one gets other memory.
+        """
+        try:
+            return self._spaces.pop()
+        except IndexError:
+            return memoryview(bytearray(size))
+
+    def _move_out(self, parts: list[bytes | memoryview]) -> None:
+        """Copy what was read, so that it takes no more memory than its bytes.
+
+        Each step leaves the parts as right as they were, whatever comes in between.
+        """
+        for index in range(len(parts) - 1, -1, -1):
+            if type(part := parts[index]) is bytes:
+                return
+            parts[index] = bytes(part)
+
+    def _split_parts(self, parts: list[Any]) -> tuple[Any, list[Any], int, int]:
+        """Decode a frame that is in several parts, and what follows it without a copy.
+
+        Returns what ``split`` returns, after what its offset refers to.
+        """
+        *begun, last = parts
+        missing = self._needed - sum(map(len, begun))
+        start = b"".join([*begun, memoryview(last)[:missing]])
+        first, at, _ = self.buffer.split(start)
+        if at < len(start):  # its length had not come
+            whole = b"".join(parts)
+            return whole, *self.buffer.split(whole)
+        rest = memoryview(last)[missing:]
+        try:
+            others, at, needed = self.buffer.split(rest)
+        except WireError as error:
+            error.before = first + error.before
+            raise
+        return rest, first + others, at, needed
 
     @property
     def has_left(self) -> bool:

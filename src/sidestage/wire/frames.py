@@ -32,6 +32,11 @@ _LENGTH = struct.Struct(">I")
 _START = struct.Struct(">IBI")  # the length, and the head of an array with a length of 32 bits
 START = bytes(_START.size)
 _ARRAY, _UINT_64, _FLOAT_64 = 0xDD, 0xCF, 0xCB  # formats of MessagePack
+# A frame with one Data, up to its bytes: the length; an array of one message, which is an array of
+# three, its tag, a call of 64 bits; bytes with a length of 32 bits.
+_DATA = struct.Struct(">I4sQBI")
+_DATA_START, _BYTES = b"\x91\x93\x01\xcf", 0xC6
+LARGE = 1 << 14  # bytes of a Data that are written as they are: a copy would cost more
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _APPEND = -1  # the offset that encode_into takes for the end
 
@@ -127,6 +132,11 @@ class Repeated:
         return self._pack(self._before, _UINT_64, call, self._between, _FLOAT_64, at, self._after)
 
 
+def head_of_data(call: int, size: int) -> bytes:
+    """What comes before the bytes of a Data with ``size`` of them, in a frame of its own."""
+    return _DATA.pack(_DATA.size - HEAD + size, _DATA_START, call, _BYTES, size)
+
+
 class ReadSize:
     """How many bytes to read from a pipe next.
 
@@ -175,6 +185,8 @@ class FrameBuffer:
         self._decode = _decoder(self._kinds)
         self._rest = bytearray()
         self._needed = 0  # bytes to collect until a frame is complete
+        self._space: memoryview | None = None  # what ``space`` has given
+        self._kept = 0  # bytes at its beginning that no frame is complete of
         self._broken: str | None = None  # why nothing more can be read
 
     def learn(self, kinds: Iterable[type[Message]]) -> None:
@@ -189,6 +201,10 @@ class FrameBuffer:
         An Undecoded is in the place of each that cannot be decoded. Raises WireError.
         """
         whole: bytes | bytearray = data
+        if self._kept:
+            assert self._space is not None
+            self._rest += self._space[: self._kept]
+            self._kept = 0
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed:
@@ -199,8 +215,39 @@ class FrameBuffer:
             self._rest += memoryview(whole)[at:]
         return messages
 
+    def space(self) -> memoryview | None:
+        """Where to read into, for ``fill``; ``None`` if a frame is too large for it.
+
+        It is the same memory each time, because to allocate it takes longer than to read.
+        """
+        if self._space is None:
+            self._space = memoryview(bytearray(LARGE_PIPE_SIZE + CHUNK))
+        space, rest = self._space, self._rest
+        if self._needed > len(space) or len(rest) > len(space) - PIPE_SIZE:
+            return None
+        if rest:
+            self._kept, self._rest = len(rest), bytearray()
+            space[: self._kept] = rest
+        return space[self._kept :]
+
+    def fill(self, size: int) -> list[Any]:
+        """As ``feed``, with ``size`` bytes that were read into ``space``."""
+        assert self._space is not None
+        whole = self._space[: self._kept + size]
+        if len(whole) < self._needed:
+            self._kept = len(whole)
+            return []
+        messages, at, self._needed = self.split(whole)
+        self._kept = len(whole) - at
+        if at:
+            whole[: self._kept] = whole[at:]
+        if self._needed > len(self._space):
+            self._rest += whole[: self._kept]
+            self._kept = 0
+        return messages
+
     # Not split: it runs for each read from a pipe.
-    def split(self, whole: bytes | bytearray) -> tuple[list[Any], int, int]:
+    def split(self, whole: bytes | bytearray | memoryview) -> tuple[list[Any], int, int]:
         """Decode the complete frames at the beginning of ``whole``, and keep nothing.
 
         Returns their messages, their size, and how many bytes a frame needs that begins there.

@@ -135,18 +135,21 @@ class TLSLayer(Layer):
         incoming = self._incoming
         # typeshed knows only what it returns without a buffer.
         read: Callable[[int, memoryview], int] = self._session.read  # type: ignore[assignment]
-        while incoming.pending and not (self._ended or self._error):
-            try:
+        if self._ended or self._error:
+            return size
+        try:
+            while incoming.pending:
                 count = read(_RECORD, _buffer[size:] if size else _buffer)
-            except ssl.SSLWantReadError:  # a part of a record
-                break
-            except ssl.SSLZeroReturnError:  # the client has ended after this side
-                self._ended = True
-            except ssl.SSLError as error:
-                self._error, self._shut = error, True  # OpenSSL writes no more, either
-            else:
+                if not count:
+                    self._ended = True
+                    break
                 size += count
-                self._ended = not count
+        except ssl.SSLWantReadError:  # a part of a record
+            pass
+        except ssl.SSLZeroReturnError:  # the client has ended after this side
+            self._ended = True
+        except ssl.SSLError as error:
+            self._error, self._shut = error, True  # OpenSSL writes no more, either
         return size
 
     def _pass_on(self, size: int) -> None:
@@ -266,14 +269,14 @@ class TLSLayer(Layer):
 
     def _write_much(self, data: memoryview) -> None:
         write, read, size = self._session.write, self._outgoing.read, 0
-        for start in range(0, len(data), _RECORD):
-            write(data[start : start + _RECORD])
-            record = read()
-            if size + len(record) > len(_records):
+        for start in range(0, len(data), _PIECE):
+            write(data[start : start + _PIECE])  # OpenSSL divides it into records
+            records = read()
+            if size + len(records) > len(_records):
                 self.below.write(_records[:size])
                 size = 0
-            _records[size : size + len(record)] = record
-            size += len(record)
+            _records[size : size + len(records)] = records
+            size += len(records)
         self.below.write(_records[:size])
 
     def _flush(self) -> None:

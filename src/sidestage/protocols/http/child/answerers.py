@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ....wire.messages import Data, End
+from ....wire.messages import End
 from ..messages import Respond, Trailers
 from .exchange import ASKED_ALL, Exchange
 from .framing import ready
@@ -64,8 +64,8 @@ class Handler:
     def _flow(self, exchange: Exchange) -> Backpressure:
         return exchange.flow or self._service.new_flow(exchange)
 
-    def piece(self, exchange: Exchange, data: bytes) -> None:
-        self._service.send(Data(call=exchange.call, data=data))
+    def piece(self, exchange: Exchange, data: bytes | memoryview) -> None:
+        self._service.outbox.send_data(exchange.call, data)
         self._flow(exchange).sent(len(data))
 
     def complete(self, exchange: Exchange) -> None:
@@ -94,7 +94,7 @@ class Recorder:
         exchange.framing.repeats.tell(self._service.outbox, exchange, kept=False)
         exchange.framing.respond(exchange, PLAIN_SUCCESS, made)
 
-    def piece(self, exchange: Exchange, data: bytes) -> None:
+    def piece(self, exchange: Exchange, data: bytes | memoryview) -> None:
         """It takes nothing early."""
 
     def complete(self, exchange: Exchange) -> None:

@@ -66,7 +66,7 @@ class Direct:
         met = answered(head, response, self._entry.number, number)
         return met, response, ready(head.method, response)
 
-    def piece(self, exchange: Exchange, data: bytes) -> None:
+    def piece(self, exchange: Exchange, data: bytes | memoryview) -> None:
         """It is answered already."""
 
     def complete(self, exchange: Exchange) -> None:

@@ -166,7 +166,7 @@ class Answerer(Protocol):
     def take(self, exchange: Exchange) -> None:
         """Answer ``exchange`` by ``exchange.framing``, now or later."""
 
-    def piece(self, exchange: Exchange, data: bytes) -> None:
+    def piece(self, exchange: Exchange, data: bytes | memoryview) -> None:
         """Take a piece of the body of a request that was taken early."""
 
     def complete(self, exchange: Exchange) -> None:

@@ -152,7 +152,7 @@ class HTTPConnection:
         exchange.early = head.expects or (head.length or 0) > SMALL_BODY
         self._advance()
 
-    def body(self, exchange: Exchange, data: bytes) -> None:
+    def body(self, exchange: Exchange, data: bytes | memoryview) -> None:
         if exchange.tunnel:
             if exchange.answerer is not None:
                 exchange.answerer.piece(exchange, data)
@@ -221,7 +221,7 @@ class HTTPConnection:
         exchange.early = True
         self._advance()
 
-    def _store(self, exchange: Exchange, data: bytes) -> None:
+    def _store(self, exchange: Exchange, data: bytes | memoryview) -> None:
         if not exchange.body:
             exchange.body = bytearray()
         if exchange.awaits:
@@ -241,7 +241,7 @@ class HTTPConnection:
             exchange.body += data[:free]
             exchange.cut += len(data) - free
 
-    def _store_all(self, exchange: Exchange, data: bytes) -> None:
+    def _store_all(self, exchange: Exchange, data: bytes | memoryview) -> None:
         """Store a piece that expectations wait for; if it is too much, they do without the body."""
         limit, taken = self.service.record_limit, self.service.unrecorded.take(len(data))
         exchange.stored += taken
@@ -254,7 +254,7 @@ class HTTPConnection:
             exchange.cut = max(0, len(exchange.body) - limit)
             exchange.body = exchange.body[:limit]
 
-    def _ignore(self, exchange: Exchange, data: bytes) -> None:
+    def _ignore(self, exchange: Exchange, data: bytes | memoryview) -> None:
         """Take a piece of the body that comes after the response, which only the record needs."""
         exchange.cut += len(data)
         if exchange.cut > IGNORED_BODY:

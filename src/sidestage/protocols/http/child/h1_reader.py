@@ -25,7 +25,7 @@ class RequestSink(Framing, Protocol):
     def begun(self, exchange: Exchange) -> None:
         """The head of a request with a body has come."""
 
-    def body(self, exchange: Exchange, data: bytes) -> None:
+    def body(self, exchange: Exchange, data: bytes | memoryview) -> None:
         """A piece of its body has come."""
 
     def complete(self, exchange: Exchange) -> None:
@@ -174,7 +174,7 @@ class RequestReader:
         assert exchange is not None
         if self._chunks is not None:
             return self._feed_chunks(self._chunks, exchange, data)
-        piece = bytes(data[: self._left])
+        piece = data if len(data) <= self._left else data[: self._left]
         self._left -= len(piece)
         rest = data[len(piece) :]
         self._sink.body(exchange, piece)

@@ -120,7 +120,7 @@ class Turn:
             self._act()
         self._taking = False
 
-    def piece(self, exchange: Exchange, data: bytes) -> None:
+    def piece(self, exchange: Exchange, data: bytes | memoryview) -> None:
         if not exchange.call:  # it is answered
             return
         if self.told:

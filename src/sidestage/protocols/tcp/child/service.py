@@ -144,7 +144,7 @@ class HandledConnection(_Connection):
         if self.flow is None:
             self._waiting += bytes(data)
         elif not self.handler_left:
-            self.service.send(Data(call=self.call, data=bytes(data)))
+            self.service.outbox.send_data(self.call, data)
             self.flow.sent(len(data))
 
     def eof_received(self) -> bool:
