@@ -7,11 +7,14 @@ import contextlib
 import errno
 import gc
 import hashlib
+import mmap
+import platform
 import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -542,6 +545,27 @@ def test_a_big_upload_arrives_whole() -> None:
 def test_a_big_download_arrives_whole() -> None:
     with TCPServer(handler=lambda connection: BIG) as server:
         assert exchange(server, b"") == BIG
+
+
+def faults_of(server: TCPServer) -> int:
+    """How often the kernel has given a page of memory to the server's process."""
+    return int(Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_a_big_download_passes_through_memory_that_stays() -> None:
+    """New pages for each piece took the server's process longer than all the rest."""
+    pieces = 64
+
+    def serve(connection: Connection) -> None:
+        for _ in range(pieces):
+            connection.sendall(bytes(MIB))
+
+    with TCPServer(handler=serve) as server:
+        before = faults_of(server)
+        with connect(server) as client:
+            assert len(read_all(client)) == pieces * MIB
+        assert faults_of(server) - before < pieces * MIB // mmap.PAGESIZE // 4
 
 
 def test_a_handler_that_does_not_read_costs_no_memory() -> None:
