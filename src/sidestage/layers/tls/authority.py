@@ -71,12 +71,12 @@ def _shared(place: str) -> Authority:
         return bytes(ca.private_key_pem.bytes() + ca.cert_pem.bytes())
 
     pem = Secret(shared.load(place, make))
+    ca: Any = None
     try:
         ca = maker().trustme.CA.from_pem(pem, pem)
+        why = _why_useless(ca) or _why_spoiled(ca)
     except ValueError as error:
         why = f"is not the key and certificate of an authority ({error})"
-    else:
-        why = _why_useless(ca) or _why_spoiled(ca)
     if why:
         raise ValueError(
             f"{shared.NAME}: what is in {place} cannot be used, it {why}: "

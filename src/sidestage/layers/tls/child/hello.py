@@ -109,7 +109,7 @@ class Greeting:
 
 def _refuse(first: bytearray) -> None:
     """Raise NotTLS or BadHello for what begins no ClientHello; returns while that is not clear."""
-    kind, version = first[0], first[1:2]
+    kind, version = first[0], bytes(first[1:2])
     if kind == _HANDSHAKE:  # no text begins with it
         which = "of DTLS, which is for datagrams" if version == b"\xfe" else "that there is not"
         raise BadHello(
