@@ -101,8 +101,8 @@ class HTTPServer(Expecting):
     ) -> Callable[[HTTPRequest], bool]:
         if not isinstance(path, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f'a path is text, such as "/items", and not {shown(path)}')
-        methods = (method,) if isinstance(method, str) else method
-        several = type(methods) in (tuple, list, set, frozenset) and bool(methods)
+        methods: Any = (method,) if isinstance(method, str) else method
+        several = isinstance(methods, (tuple, list, set, frozenset)) and methods
         if not several or not all(isinstance(name, str) for name in methods):
             raise TypeError(f'a method is text, such as "GET", or a tuple, not {shown(method)}')
         if any("/" in name for name in methods):
