@@ -173,6 +173,7 @@ class Host:
     def _take_commands(self) -> None:
         """Read until a read returns less than it asks for."""
         size = wanted = PIPE_SIZE  # ``os.read`` allocates what it is asked for
+        data = b""
         space: memoryview | None = None
         while size == wanted:
             try:
