@@ -11,14 +11,14 @@ class LineEchoSettings(Message, frozen=True, kw_only=True):
     longest: int  # bytes of a line
 
 
-class LineOut(Message, frozen=True, kw_only=True, tag=90):
+class LineOut(Message, frozen=True, kw_only=True, tag=190):
     """The line that answers ``call``."""
 
     call: int
     line: bytes
 
 
-class LineIn(Message, frozen=True, kw_only=True, tag=91):
+class LineIn(Message, frozen=True, kw_only=True, tag=191):
     """A line came; ``call`` 0 is a record that the child has answered with the same line."""
 
     call: int
