@@ -78,6 +78,7 @@ def trimmed(function: F) -> F:
         try:
             return function(*arguments, **given)
         except BaseException as error:
+            arguments, given = (), {}  # there may be keys among them, which no report shows
             trim(error)
             raise
 
@@ -87,6 +88,7 @@ def trimmed(function: F) -> F:
         try:
             return await function(*arguments, **given)
         except BaseException as error:
+            arguments, given = (), {}  # there may be keys among them, which no report shows
             trim(error)
             raise
 

@@ -20,7 +20,6 @@ import pytest
 
 from kit.runs import run_of
 from kit.scripts import eventually
-from kit.web import fetch
 from sidestage import HTTPRequest, HTTPServer
 from sidestage import HTTPResponse as Reply
 
@@ -1038,7 +1037,7 @@ def test_what_the_standard_library_wraps_around_a_file_works() -> None:
                 files.writestr("a.txt", "text")
 
     with HTTPServer(handler=write) as server:
-        assert fetch(f"{server.url}/text").decode() == "a,b\r\nc,ü\r\n"
-        assert gzip.decompress(fetch(f"{server.url}/gzip")) == b"text"
-        content = io.BytesIO(fetch(f"{server.url}/zip"))
+        assert body_of(ask(server, path="/text")).decode() == "a,b\r\nc,ü\r\n"
+        assert gzip.decompress(body_of(ask(server, path="/gzip"))) == b"text"
+        content = io.BytesIO(body_of(ask(server, path="/zip")))
         assert zipfile.ZipFile(content).read("a.txt") == b"text"
