@@ -98,4 +98,4 @@ def test_it_refuses_a_certificate_that_has_expired(home: Path) -> None:
         assert not server.received
         assert any("TLS handshake failed" in one.text for one in server.diagnostics)
     assert "tea is ready" not in page
-    assert "ERR_CERT_DATE_INVALID" in told
+    assert "net_error -201" in told or "ERR_CERT_DATE_INVALID" in told  # the same, by its number

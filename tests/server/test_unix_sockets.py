@@ -282,12 +282,15 @@ def test_a_stop_removes_the_path_before_another_could_take_it_for_abandoned(
         def __init__(self) -> None:
             self._acceptors = [Listener()]
             self._sockets = [Listener()]
-            self.loop = Loop()
+            self.loop = self.iteration = Loop()
             self.remove_file = lambda: removed.append(True)
 
     class Listener:
         def close(self) -> None:
             assert removed == [True]
+
+        def fileno(self) -> int:
+            return -1
 
     class Loop:
         def remove_reader(self, sock: object) -> None: ...

@@ -332,8 +332,12 @@ class Service:
 
     async def _take_what_was_sent(self, end: float, caller: int) -> None:
         iteration = self.iteration
-        came = self.peers or iteration.received or any(map(Acceptor.has_clients, self._acceptors))
-        if not came:
+        if not (
+            self.peers
+            or len(self.calls)  # a session of a client that is gone may be about to tell it
+            or iteration.received
+            or any(map(Acceptor.has_clients, self._acceptors))
+        ):
             return  # as mostly; an iteration of the loop takes longer than this look
         enough, quiet = iteration.taken + _KERNEL_BYTES, 0
         patience = LEFT_SECONDS  # with handlers that do not read what comes before the end
