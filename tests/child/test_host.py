@@ -306,6 +306,15 @@ class TestAhead:
         child.ask(Sync(token=1), Synced)
         assert not [event for event in child.events if isinstance(event, Ready)]
 
+    def test_a_stop_right_behind_it_serves_who_waits_at_the_door(self, child: Child) -> None:
+        port = self.bind_ahead(child)
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            client.sendall(b"hello")
+            client.shutdown(socket.SHUT_WR)
+            child.send(Resume(), STOP)
+            assert child.wait_for(TranscriptIn).data == b"hello"
+            assert child.wait_for(Stopped).clean
+
     def test_so_does_the_same_configuration(self, child: Child) -> None:
         port = self.bind_ahead(child)
         assert port_of(child.ask(configure(), Ready)) == port

@@ -34,6 +34,7 @@ from sidestage import (
 )
 from sidestage.pristine import system, waits
 from sidestage.pristine.waits import Clock
+from sidestage.process.pool import pool
 from sidestage.wire.messages import LogLine
 
 EACH = 60
@@ -413,6 +414,7 @@ def test_the_time_out_of_an_alarm_is_not_taken_for_ours(
     def alarm(*arguments: object, **named: object) -> None:
         raise TimeoutError("the alarm of the test")
 
+    pool.close()  # and the fork server with it: it may be there already
     server = HTTPServer(fresh=True)
     with monkeypatch.context() as patched:
         patched.setattr(*place, alarm)

@@ -428,7 +428,9 @@ class _Selector(selectors.DefaultSelector):
             return others if self.last is None else [*others, (self.last, selectors.EVENT_READ)]
         try:
             self.iteration.act()  # without a callback, which the loop makes some objects for
-        except Exception as error:  # noqa: BLE001 - as the loop does
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as the loop does
             self.iteration.report(error)
         return []
 

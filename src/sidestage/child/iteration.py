@@ -119,7 +119,7 @@ class Iteration:
         for token in asked:
             self.outbox.send(Synced(token=token))
 
-    def report(self, error: Exception) -> None:
+    def report(self, error: BaseException) -> None:
         """Report an error that nobody has expected."""
         context = {"message": "serving a client has failed", "exception": error}
         self.loop.call_exception_handler(context)

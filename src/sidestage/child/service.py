@@ -41,7 +41,8 @@ _KERNEL_BYTES = 1 << 24
 _READ_SECONDS = 0.005  # between two looks at what is read ahead of the handlers
 LEFT_SECONDS = 0.1  # that a stop leaves a handler whose client has stopped sending
 # Of the loop, without a connection or a byte: all has been read, and the tasks have run that this
-# has started.
+# has started. A stop may begin in the iteration that has read the command, before clients are
+# looked at, and goes on before they are in the next.
 _QUIET_ITERATIONS = 2
 _DESCRIBED = 20  # connections that are described to the test
 
@@ -341,11 +342,7 @@ class Service:
             return  # as mostly; an iteration of the loop takes longer than this look
         enough, quiet = iteration.taken + _KERNEL_BYTES, 0
         patience = LEFT_SECONDS  # with handlers that do not read what comes before the end
-        while (
-            quiet < (_QUIET_ITERATIONS if self.peers else 1)
-            and iteration.taken < enough
-            and self.loop.time() < end
-        ):
+        while quiet < _QUIET_ITERATIONS and iteration.taken < enough and self.loop.time() < end:
             before = iteration.taken
             behind = [
                 peer for peer in self.peers if peer.is_behind() and caller not in peer.call_ids()

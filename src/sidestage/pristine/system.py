@@ -73,7 +73,6 @@ POLLOUT: int = getattr(_select, "POLLOUT", 4)
 read: Callable[[int, int], bytes] = _wrapped(_posix.read)
 write: Callable[[int, Any], int] = _wrapped(_posix.write)
 writev: Callable[[int, Any], int] = _wrapped_or_none("writev") or write
-readv: Callable[[int, Any], int] | None = _wrapped_or_none("readv")
 close: Callable[[int], None] = _wrapped(_posix.close)
 pipe: Callable[[], tuple[int, int]] = _wrapped(_posix.pipe)
 getpid: Callable[[], int] = _wrapped(_posix.getpid)

@@ -67,8 +67,7 @@ class Channel:
         self.small = False  # nothing can be said of how full the pipe was
         self.behind = False  # the pipe may have been full: more than was read may be on its way
         self._read_size = ReadSize()
-        self._parts: list[bytes | memoryview] = []  # read, not decoded
-        self._spaces: list[memoryview] = []  # one, which nothing is in, once much has come
+        self._parts: list[bytes | bytearray] = []  # read, not decoded
         self._needed = 0  # bytes of parts, until there is something to decode
         self._version: object = None  # of the parts; another one once they were looked at
         self._writing = Turn()  # its holder has the size of its frame, too, and the sizes written
@@ -197,13 +196,7 @@ class Channel:
         Raises ChannelClosed at the end, and WireError after what came before the broken frame.
         """
         read_size = self._read_size
-        space: memoryview | None = None
-        if read_size.bytes == PIPE_SIZE or system.readv is None:
-            part: Any = map(system.read, (self.events_fd,), (read_size.bytes,))
-        else:  # much comes
-            space = self._take_space(read_size.bytes)
-            sizes = map(system.readv, (self.events_fd,), ((space,),))
-            part = map(space.__getitem__, map(slice, sizes))
+        part = map(system.read, (self.events_fd,), (read_size.bytes,))
         parts = self._parts
         size = -1
         try:
@@ -211,8 +204,6 @@ class Channel:
             size = len(parts[-1])
         except BlockingIOError:
             if not parts or not self.has_left:
-                if space is not None:
-                    self._spaces[:] = (space,)
                 return False
         except OSError as error:
             _raise_of_test(error)
@@ -223,74 +214,29 @@ class Channel:
             self.behind = True
         while True:  # a call that comes into this one may decode the same bytes first
             version, parts = self._version, self._parts
+            if len(parts) == 1:
+                whole = parts[0]
+            elif sum(map(len, parts)) < self._needed:
+                self._version = object()
+                break
+            else:
+                whole = b"".join(parts)
             try:
-                if len(parts) == 1:
-                    whole = parts[0]
-                    messages, at, needed = self.buffer.split(whole)
-                elif sum(map(len, parts)) < self._needed:
-                    self._version = object()
-                    if space is not None:
-                        self._move_out(parts)
-                        self._spaces[:] = (space,)
-                    break
-                else:
-                    whole, messages, at, needed = self._split_parts(parts)
+                messages, at, needed = self.buffer.split(whole)
             except WireError as error:
                 events.extend(error.before)
                 error.before = []
                 raise
-            left: list[Any] = [bytes(whole[at:])] if at < len(whole) else []
+            left = [whole[at:]] if at < len(whole) else []
             found = iter(messages)
             # No call in here that a signal handler could interrupt, until all is noted.
             if self._version is version:
                 self._version, self._parts, self._needed = found, left, needed
                 events.extend(found)
-                if space is not None:
-                    self._spaces[:] = (space,)  # nothing is left in it
                 break
         if size < PIPE_SIZE and read_size.bytes == PIPE_SIZE:
             return False  # as ``got`` says, without a call
         return size >= 0 and read_size.got(size)
-
-    def _take_space(self, size: int) -> memoryview:
-        """Memory to read into: mostly the same, since new memory costs as much as the read.
-
-        A call that comes into this one gets other memory.
-        """
-        try:
-            return self._spaces.pop()
-        except IndexError:
-            return memoryview(bytearray(size))
-
-    def _move_out(self, parts: list[bytes | memoryview]) -> None:
-        """Copy what was read, so that it takes no more memory than its bytes.
-
-        Each step leaves the parts as right as they were, whatever comes in between.
-        """
-        for index in range(len(parts) - 1, -1, -1):
-            if type(part := parts[index]) is bytes:
-                return
-            parts[index] = bytes(part)
-
-    def _split_parts(self, parts: list[Any]) -> tuple[Any, list[Any], int, int]:
-        """Decode a frame that is in several parts, and what follows it without a copy.
-
-        Returns what ``split`` returns, after what its offset refers to.
-        """
-        *begun, last = parts
-        missing = self._needed - sum(map(len, begun))
-        start = b"".join([*begun, memoryview(last)[:missing]])
-        first, at, _ = self.buffer.split(start)
-        if at < len(start):  # its length had not come
-            whole = b"".join(parts)
-            return whole, *self.buffer.split(whole)
-        rest = memoryview(last)[missing:]
-        try:
-            others, at, needed = self.buffer.split(rest)
-        except WireError as error:
-            error.before = first + error.before
-            raise
-        return rest, first + others, at, needed
 
     @property
     def has_left(self) -> bool:

@@ -175,16 +175,18 @@ class ForkClient:
         process = self.process
         if process is None:
             return
-        process.end_now()
-        while self._hear(Deadline(0.0)):
-            pass
-        self.process, forgotten, self._said = None, self._said, b""
-        owed, self._owed = self._owed, False
-        process.close()
-        if forgotten.endswith(b"\n") and (pid := int(forgotten)):
-            end_by_pid(pid)
-        elif owed:
-            _end_group(process.launched.pid)
+        try:
+            process.end_now()
+            while self._hear(Deadline(0.0)):
+                pass
+        finally:  # a signal handler may raise once more, and then nothing may be taken up again
+            self.process, forgotten, self._said = None, self._said, b""
+            owed, self._owed = self._owed, False
+            process.close()
+            if forgotten.endswith(b"\n") and (pid := int(forgotten)):
+                end_by_pid(pid)
+            elif owed:
+                _end_group(process.launched.pid)
 
     def close(self) -> None:
         """End the fork server; waits two seconds at most, then kills it."""
