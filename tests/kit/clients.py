@@ -188,7 +188,11 @@ class TCP(SidestageDriver):
 
     def send_request(self) -> socket.socket:
         client = connect(self.port)
-        client.sendall(b"hello\n")
+        try:
+            client.sendall(b"hello\n")
+        except OSError:
+            client.close()
+            raise
         return client
 
     def read_answer(self, client: socket.socket) -> str:
