@@ -171,8 +171,12 @@ class TCPTalk(Talk):
 
     def send(self) -> None:
         self.client = connect(self.address[1])
-        self.client.sendall(b"hello")
-        self.client.shutdown(socket.SHUT_WR)
+        try:
+            self.client.sendall(b"hello")
+            self.client.shutdown(socket.SHUT_WR)
+        except OSError as error:  # of one that was reset in between, this says: not connected
+            self.client.close()
+            raise ConnectionResetError from error
 
     def answer(self) -> str | None:
         with self.client as client:
