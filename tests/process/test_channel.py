@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -247,6 +249,37 @@ class TestUsers:
         assert pipes.channel.retire(NOW)
 
 
+class Final:
+    """Garbage that only the collector finds, and that does something then."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act, self._me = act, self
+
+    def __del__(self) -> None:
+        self._act()
+
+
+@contextmanager
+def collected_at(moment: int, act: Callable[[], object]) -> Iterator[None]:
+    """Have ``act`` called by the collector at an allocation of the body; else at its end."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    Final(act)
+    gc.set_threshold(gc.get_count()[0] + moment, 1000, 1000)
+    gc.enable()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.collect()
+
+
+def receive_another(pipes: Pipes, event: Message, came: list[Message]) -> None:
+    os.write(pipes.events, encode(event))
+    pipes.channel.receive_into(came)
+
+
 class TestACallInsideOfAnother:
     """A signal handler, or a finalizer, comes into a call and uses the same channel."""
 
@@ -291,6 +324,23 @@ class TestACallInsideOfAnother:
                 while pipes.channel.poll(NOW):
                     pipes.channel.receive_into(came)
                 assert list(came) == events
+
+    @pytest.mark.parametrize("much", [False, True])
+    def test_receives_in_order_though_the_collector_runs_in_it(self, much: bool) -> None:
+        """Python 3.11 may run it at any allocation, and with it a ``__del__`` of the test."""
+        first, second = Data(call=1, data=b"a" * 60_000), Data(call=2, data=b"b" * 300)
+        for moment in range(1, 30):
+            pipes = Pipes()
+            came: list[Message] = []
+            if much:
+                pipes.channel._read_size.bytes = LARGE_PIPE_SIZE
+            os.write(pipes.events, encode(first))
+            with collected_at(moment, partial(receive_another, pipes, second, came)):
+                pipes.channel.receive_into(came)
+            while pipes.channel.poll(NOW):
+                pipes.channel.receive_into(came)
+            assert came == [first, second], moment
+            pipes.close_all()
 
     def test_receives_much_once_and_in_order(self) -> None:
         events: list[Message] = [Data(call=n, data=bytes([n]) * 3000) for n in range(1, 4)]

@@ -14,6 +14,7 @@ import pytest
 from kit.resources import own_descriptors
 from kit.scripts import all_gone, background, eventually, gone, run_script
 from sidestage import HTTPServer, ServerManager, SMTPServer, TCPServer, UDPServer
+from sidestage.pristine import waits
 from sidestage.pristine.waits import Deadline
 from sidestage.process import fork_client
 from sidestage.process.fork_client import ForkClient
@@ -102,6 +103,27 @@ class TestRefusals:
         assert client.fork() is None
         assert gone(pid)
         assert {process.pid for process in psutil.Process().children()} == before
+
+    def test_one_whose_end_is_interrupted_too(
+        self, client: ForkClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It has answered, perhaps: whoever asks next would take that for the own answer."""
+        before = {process.pid for process in psutil.Process().children()}
+        forked(client).abandon()
+
+        def interrupted(*_: object) -> bool:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(waits, "poll_fd", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.fork()
+        assert client.process is None
+        forked(client).abandon()
+        client.close()
+        assert eventually(
+            lambda: {process.pid for process in psutil.Process().children()} == before
+        )
 
     @pytest.mark.parametrize("stopped", [False, True])
     def test_one_that_was_killed_between_the_fork_and_its_answer(
